@@ -1,0 +1,15 @@
+//! Tells the crate the git commit that it is built from, for `/version`.
+
+use std::process::Command;
+
+fn main() {
+    // An image is built without the repository, and is told the commit instead.
+    println!("cargo::rerun-if-env-changed=GIT_COMMIT");
+    println!("cargo::rerun-if-changed=.git/logs/HEAD");
+    let commit = std::env::var("GIT_COMMIT").ok().filter(|commit| !commit.is_empty()).or_else(|| {
+        let git = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
+        let commit = String::from_utf8(git.stdout).ok()?;
+        git.status.success().then(|| commit.trim().to_owned())
+    });
+    println!("cargo::rustc-env=ROSTER_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+}

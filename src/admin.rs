@@ -1,0 +1,4 @@
+//! What `migrate` does besides the schema: one-off tasks on one connection (factor XII).
+
+pub mod sample;
+pub mod transfer;

@@ -1,0 +1,155 @@
+//! Sample users and friendships, the same on every run and every engine.
+
+use std::collections::HashMap;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::db::users::{self, Existing, NewUser};
+use crate::db::{Error, Session, friends};
+
+/// Users a transaction: large enough that its cost is that of its rows, small enough for every
+/// engine's limit of parameters (32,766 in SQLite).
+const BATCH: usize = 5_000;
+
+const FIRST: [&str; 50] = [
+    "ada",
+    "alan",
+    "alma",
+    "amit",
+    "anita",
+    "barbara",
+    "carol",
+    "chen",
+    "claude",
+    "dana",
+    "dennis",
+    "donald",
+    "edsger",
+    "elena",
+    "emil",
+    "fatima",
+    "frances",
+    "grace",
+    "hedy",
+    "ingrid",
+    "ivan",
+    "jean",
+    "joan",
+    "john",
+    "karen",
+    "katherine",
+    "ken",
+    "lars",
+    "leslie",
+    "lin",
+    "margaret",
+    "marta",
+    "mary",
+    "mei",
+    "nadia",
+    "niklaus",
+    "noor",
+    "olga",
+    "omar",
+    "pavel",
+    "radia",
+    "ravi",
+    "rosa",
+    "shafi",
+    "sofia",
+    "tomas",
+    "vera",
+    "whitfield",
+    "yuki",
+    "zoe",
+];
+
+const LAST: [&str; 50] = [
+    "abbott", "ahmed", "allen", "baker", "bartik", "becker", "bell", "berg", "borg", "carter", "chan", "clarke",
+    "costa", "diaz", "dijkstra", "evans", "fischer", "floyd", "garcia", "goldberg", "hamilton", "hansen", "hopper",
+    "ito", "jensen", "johnson", "kay", "keller", "khan", "kim", "knuth", "lamarr", "larsen", "liskov", "lopez",
+    "lovelace", "meyer", "moreau", "naur", "nguyen", "novak", "okafor", "perlman", "rossi", "sato", "silva", "singh",
+    "turing", "weber", "wirth",
+];
+
+/// The nth sample user. The first two are those of the tutorial that this service comes from.
+fn user(n: usize) -> NewUser {
+    let username = match n {
+        0 => "admin".to_owned(),
+        1 => "guest".to_owned(),
+        n => {
+            let n = n - 2;
+            // Each first name meets each last name before a number tells namesakes apart.
+            let (first, last) = (n % FIRST.len(), (n / FIRST.len() + n) % LAST.len());
+            let (first, last) = (FIRST[first], LAST[last]);
+            match n / (FIRST.len() * LAST.len()) {
+                0 => format!("{first}.{last}"),
+                namesake => format!("{first}.{last}{}", namesake + 1),
+            }
+        }
+    };
+    NewUser { id: None, email: format!("{username}@example.com"), username }
+}
+
+/// The earlier user that the nth befriends: any of them, so that the first have the most friends.
+fn friend(n: usize) -> usize {
+    // One step of SplitMix64: the same numbers on every machine.
+    let mut z = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((z ^ (z >> 31)) % n.max(1) as u64).unwrap_or(0)
+}
+
+/// Sees to it that the first `count` sample users are there, and their friendships. A second run
+/// changes nothing, and one that was cut off is continued. Tells how many users are in place, which
+/// are fewer than asked for when `stop` was cancelled.
+///
+/// # Errors
+/// Those of the database; every batch that was finished before stays.
+pub async fn seed(
+    session: &mut Session,
+    count: usize,
+    stop: &CancellationToken,
+    mut progress: impl FnMut(usize),
+) -> Result<usize, Error> {
+    let mut ids: Vec<i64> = Vec::with_capacity(count);
+    while ids.len() < count && !stop.is_cancelled() {
+        let start = ids.len();
+        let batch: Vec<NewUser> = (start..count.min(start + BATCH)).map(user).collect();
+        let names: Vec<&str> = batch.iter().map(|user| user.username.as_str()).collect();
+
+        session.execute("BEGIN").await?;
+        // An e-mail address may be another user's, whose name is not the sample's: no row, no id.
+        users::insert(session, &batch, Existing::Keep).await?;
+        let found: HashMap<String, i64> = users::ids(session, &names).await?.into_iter().collect();
+        ids.extend(names.iter().map(|name| found.get(*name).copied().unwrap_or(0)));
+        let pairs: Vec<(i64, i64)> = (start.max(1)..ids.len())
+            .map(|n| (ids[n], ids[friend(n)]))
+            .filter(|&(one, other)| one != 0 && other != 0)
+            .collect();
+        friends::insert(session, &pairs).await?;
+        session.execute("COMMIT").await?;
+        progress(ids.len());
+    }
+    Ok(ids.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{friend, user};
+
+    #[test]
+    fn sample_users_are_distinct_and_valid() {
+        let users: Vec<_> = (0..10_000).map(user).collect();
+        let names: HashSet<_> = users.iter().map(|user| user.username.as_str()).collect();
+        assert_eq!(names.len(), users.len());
+        assert!(users.iter().all(|user| user.check().is_ok()));
+    }
+
+    #[test]
+    fn a_friend_comes_earlier() {
+        assert!((1..10_000).all(|n| friend(n) < n));
+    }
+}

@@ -1,0 +1,116 @@
+//! What can go wrong with the database, sorted by what a caller can do about it.
+
+use std::time::Duration;
+
+use sqlx::error::ErrorKind;
+
+/// A failed query, or one that could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Every connection of the pool stayed in use, or a new one could not be opened in time.
+    #[error("no database connection became free within {} ms", .0.as_millis())]
+    Acquire(Duration),
+    /// The database cannot be reached, or lets nobody in.
+    #[error("cannot connect to the database at {address}: {}", describe(cause))]
+    Connect {
+        /// The host and port, the socket or the file.
+        address: String,
+        /// The driver's error.
+        cause: sqlx::Error,
+    },
+    /// The query ran into its time limit.
+    #[error("the query took longer than {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The database broke the connection off, or could not serve it just now.
+    #[error("the database broke off: {}", describe(.0))]
+    Lost(#[source] sqlx::Error),
+    /// A table or a column is missing.
+    #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
+    Schema(#[source] sqlx::Error),
+    /// A row breaks a constraint, named as the database names it.
+    #[error("the row breaks the constraint {0}")]
+    Constraint(String),
+    /// Any other error: a mistake in our SQL, as far as we know.
+    #[error("{}", describe(.0))]
+    Query(#[source] sqlx::Error),
+}
+
+impl Error {
+    pub(super) fn connect(address: &str, cause: sqlx::Error) -> Self {
+        Self::Connect { address: address.to_owned(), cause }
+    }
+
+    /// Whether the same request may well succeed in a moment.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::Query(_) | Self::Constraint(_))
+    }
+
+    /// Whether the connection that met the error can serve another query.
+    pub(super) fn spares_connection(&self) -> bool {
+        matches!(self, Self::Constraint(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(cause) = &error else {
+            return match error {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+                    Self::Lost(error)
+                }
+                _ => Self::Query(error),
+            };
+        };
+        if cause.kind() != ErrorKind::Other {
+            return Self::Constraint(constraint(cause.as_ref()).to_owned());
+        }
+        if let Some(mysql) = cause.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            return match mysql.number() {
+                // No such column or table.
+                1054 | 1146 => Self::Schema(error),
+                // Too many connections, shutdown, killed, too long idle.
+                1040 | 1053 | 1317 | 1927 | 4031 => Self::Lost(error),
+                _ => Self::Query(error),
+            };
+        }
+        let code = cause.code().unwrap_or_default().into_owned();
+        if cause.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
+            return match code.as_str() {
+                // Undefined table or column: https://www.postgresql.org/docs/current/errcodes-appendix.html
+                "42P01" | "42703" => Self::Schema(error),
+                // Connection exceptions, insufficient resources, operator intervention.
+                code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => Self::Lost(error),
+                _ => Self::Query(error),
+            };
+        }
+        // SQLite keeps the primary code in the low byte: https://sqlite.org/rescode.html
+        match code.parse::<i32>().unwrap_or_default() & 0xff {
+            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_CANTOPEN.
+            5 | 6 | 10 | 14 => Self::Lost(error),
+            1 if cause.message().starts_with("no such ") => Self::Schema(error),
+            _ => Self::Query(error),
+        }
+    }
+}
+
+/// The name of a violated constraint. Only PostgreSQL's driver tells it apart; the others end
+/// their message with it, behind the value, which must not be told.
+fn constraint(cause: &dyn sqlx::error::DatabaseError) -> &str {
+    cause.constraint().unwrap_or_else(|| {
+        let name = cause.message().rsplit([' ', '.']).next().unwrap_or_default();
+        name.trim_matches(['\'', '`'])
+    })
+}
+
+/// An error's text. That of a broken constraint would quote the row.
+fn describe(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(cause) if cause.kind() != ErrorKind::Other => {
+            format!("the row breaks the constraint {}", constraint(cause.as_ref()))
+        }
+        sqlx::Error::Database(cause) => cause.message().to_owned(),
+        sqlx::Error::Io(cause) => cause.to_string(),
+        other => other.to_string(),
+    }
+}

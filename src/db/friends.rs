@@ -1,0 +1,73 @@
+//! The table of friendships: who names whom as a friend.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Encode, FromRow as _, QueryBuilder, Type};
+
+use super::users::User;
+use super::{Db, Dialect, Error, Session, on_engine};
+
+/// Hands over one page of a user's friends in ascending id, from behind the id `after`, and tells
+/// the id that the next page starts behind, if there is one; or nothing, if there is no such user.
+///
+/// # Errors
+/// Those of the database; then what was handed over is not a page.
+pub async fn list(
+    db: &Db,
+    user: i64,
+    after: Option<i64>,
+    limit: u32,
+    mut each: impl FnMut(User<'_>),
+) -> Result<Option<Option<i64>>, Error> {
+    on_engine!(Db, db, pool => pool.run(async |conn| {
+        let mut query = QueryBuilder::new("SELECT id FROM users WHERE id = ");
+        if query.push_bind(user).build().fetch_optional(&mut *conn).await?.is_none() {
+            return Ok(None);
+        }
+        let mut query = QueryBuilder::new(
+            "SELECT users.id, users.username, users.email FROM friends \
+             JOIN users ON users.id = friends.friend_id WHERE friends.user_id = ",
+        );
+        query.push_bind(user);
+        if let Some(after) = after {
+            query.push(" AND friends.friend_id > ").push_bind(after);
+        }
+        query.push(" ORDER BY friends.friend_id LIMIT ").push_bind(i64::from(limit) + 1);
+        let mut rows = query.build().fetch(conn);
+        let mut left = limit;
+        let mut last = None;
+        while let Some(row) = rows.try_next().await? {
+            if left == 0 {
+                return Ok(Some(last));
+            }
+            let user = User::from_row(&row)?;
+            left -= 1;
+            last = Some(user.id);
+            each(user);
+        }
+        Ok(Some(None))
+    }).await)
+}
+
+/// Inserts friendships, in both directions; those that are there already stay.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert(session: &mut Session, pairs: &[(i64, i64)]) -> Result<(), Error> {
+    /// Written over the dialect, for its clause at the end.
+    fn statement<DB: Dialect>(pairs: &[(i64, i64)]) -> QueryBuilder<DB>
+    where
+        i64: for<'t> Encode<'t, DB> + Type<DB>,
+    {
+        let mut query = QueryBuilder::new("INSERT INTO friends (user_id, friend_id) ");
+        let both = pairs.iter().flat_map(|&(one, other)| [(one, other), (other, one)]);
+        query.push_values(both, |mut row, (user, friend)| {
+            row.push_bind(user).push_bind(friend);
+        });
+        DB::keep_existing(&mut query, "user_id");
+        query
+    }
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    on_engine!(Session, session, conn => statement(pairs).build().execute(conn).await.map(drop)).map_err(Error::from)
+}

@@ -1,0 +1,227 @@
+//! The connection pool: deadpool's, around sqlx's connections.
+//!
+//! sqlx's own pool pings on acquire and again on release, in a task that it spawns, which costs more
+//! than a short query does; and a query that is cancelled at the wrong moment leaves it one connection
+//! short for good. Here a connection goes back only from a query that completed, and is asked whether
+//! it still lives only when there is reason to doubt it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use sqlx::{ConnectOptions as _, Connection, Database};
+use tokio::time::timeout;
+
+use super::Error;
+use crate::config::Config;
+
+/// A connection that nobody used for so long is pinged before it is used again.
+const DOUBT_AFTER: Duration = Duration::from_secs(1);
+/// The longest wait for the answer to such a ping.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// A connection so old is replaced, so that a fail-over or a new address is noticed in the end.
+const RETIRE_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// A pool of one engine's connections, opened when they are first needed.
+pub struct Pool<DB: Database> {
+    connections: managed::Pool<Connector<DB>>,
+    acquire_timeout: Duration,
+    query_timeout: Duration,
+}
+
+// Derived, Clone would ask it of the engine too.
+impl<DB: Database> Clone for Pool<DB> {
+    fn clone(&self) -> Self {
+        Self { connections: self.connections.clone(), ..*self }
+    }
+}
+
+impl<DB: Database> Pool<DB> {
+    pub(super) fn new(options: Options<DB>, config: &Config) -> Self {
+        let connector = Connector { options, health: Health::new(config.database_url.address()) };
+        let connections = managed::Pool::builder(connector)
+            .max_size(config.database_max_connections.get())
+            // The connection that was used last is the least likely to need a ping.
+            .queue_mode(QueueMode::Lifo)
+            .build()
+            .expect("a pool without hooks and time-outs of its own needs no runtime");
+        Self {
+            connections,
+            acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
+            query_timeout: Duration::from_millis(config.database_query_timeout_ms.get()),
+        }
+    }
+
+    /// Runs one unit of work on a connection, within the acquire and the query time-out.
+    ///
+    /// A future that is dropped half-way, because its client hung up or its time is over, leaves the
+    /// protocol in the middle of an answer: that connection is closed.
+    pub(super) async fn run<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        let mut lease = self.acquire().await?;
+        let connection = lease.0.as_mut().expect("a lease holds its connection until it ends");
+        let outcome = match timeout(self.query_timeout, work(connection)).await {
+            Ok(outcome) => outcome.map_err(Error::from),
+            Err(_) => Err(Error::Timeout(self.query_timeout)),
+        };
+        match &outcome {
+            Ok(_) => lease.give_back(),
+            Err(error) if error.spares_connection() => lease.give_back(),
+            Err(error @ Error::Lost(_)) => self.connections.manager().health.fault(error),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn acquire(&self) -> Result<Lease<DB>, Error> {
+        match timeout(self.acquire_timeout, self.connections.get()).await {
+            Ok(Ok(connection)) => Ok(Lease(Some(connection))),
+            Ok(Err(PoolError::Backend(error))) => Err(error),
+            // The pool has no hooks and no time-outs of its own, so it is closed.
+            Ok(Err(_)) | Err(_) => Err(Error::Acquire(self.acquire_timeout)),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        let idle = self.connections.retain(|_, _| false).removed;
+        self.connections.close();
+        for connection in idle {
+            let _ = timeout(PING_TIMEOUT, connection.close()).await;
+        }
+    }
+}
+
+/// A connection on loan. Dropped, it is closed; only [`Lease::give_back`] returns it.
+struct Lease<DB: Database>(Option<Object<Connector<DB>>>);
+
+impl<DB: Database> Lease<DB> {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl<DB: Database> Drop for Lease<DB> {
+    fn drop(&mut self) {
+        if let Some(unfinished) = self.0.take() {
+            drop(Object::take(unfinished));
+        }
+    }
+}
+
+type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
+
+/// Opens connections and judges those that come back from the shelf.
+struct Connector<DB: Database> {
+    options: Options<DB>,
+    health: Health,
+}
+
+impl<DB: Database> managed::Manager for Connector<DB> {
+    type Type = DB::Connection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<DB::Connection, Error> {
+        let mut attempt = Attempt { health: &self.health, started: Instant::now(), answered: false };
+        let connected = self.options.connect().await;
+        attempt.answered = true;
+        connected.map_err(|cause| {
+            let error = Error::connect(&self.health.address, cause);
+            self.health.report(&error);
+            error
+        })
+    }
+
+    async fn recycle(&self, connection: &mut DB::Connection, metrics: &Metrics) -> RecycleResult<Error> {
+        if metrics.age() > RETIRE_AFTER {
+            return Err(RecycleError::message("it is old"));
+        }
+        let idle = metrics.last_used();
+        if self.health.condemns(idle) {
+            return Err(RecycleError::message("the database broke off since its last use"));
+        }
+        if idle > DOUBT_AFTER {
+            match timeout(PING_TIMEOUT, connection.ping()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(cause)) => {
+                    let error = Error::from(cause);
+                    self.health.fault(&error);
+                    return Err(error.into());
+                }
+                Err(_) => {
+                    let error = Error::Timeout(PING_TIMEOUT);
+                    self.health.fault(&error);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An attempt to connect. One that the acquire time-out cuts off has no error of its own to report.
+struct Attempt<'a> {
+    health: &'a Health,
+    started: Instant,
+    answered: bool,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            let error = Error::connect(
+                &self.health.address,
+                std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    format!("no answer within {} ms", self.started.elapsed().as_millis()),
+                )
+                .into(),
+            );
+            self.health.report(&error);
+        }
+    }
+}
+
+/// What the pool knows of the server: when it last broke off, and when that was last told.
+struct Health {
+    address: String,
+    epoch: Instant,
+    /// Milliseconds since the epoch; 0 is never.
+    fault: AtomicU64,
+    logged: AtomicU64,
+}
+
+impl Health {
+    fn new(address: &str) -> Self {
+        Self { address: address.to_owned(), epoch: Instant::now(), fault: AtomicU64::new(0), logged: AtomicU64::new(0) }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Records that the server broke a connection off.
+    fn fault(&self, error: &Error) {
+        self.fault.store(self.now(), Ordering::Relaxed);
+        self.report(error);
+    }
+
+    /// Logs why the database does not serve, once a second at most.
+    fn report(&self, error: &Error) {
+        let now = self.now();
+        let last = self.logged.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= 1000;
+        if due && self.logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            tracing::warn!(error = %error, "the database is unavailable");
+        }
+    }
+
+    /// Whether a connection that has been idle for so long was last used before the server broke
+    /// off: what killed one connection has most likely killed it too, and a ping of each would take
+    /// longer than a new one.
+    fn condemns(&self, idle: Duration) -> bool {
+        let fault = self.fault.load(Ordering::Relaxed);
+        fault != 0 && self.now().saturating_sub(fault) < u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,211 @@
+//! The parameters of a listing, its cursors, and its link to the next page.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::problem::Problem;
+use crate::db::users::{Column, EMAIL_MAX, Key, Listing};
+
+/// The most rows of a page.
+const LIMIT_MAX: u32 = 1000;
+
+/// The query string of a listing, checked.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    pub(super) limit: Option<u32>,
+    after: Option<String>,
+    pub(super) sort: Option<Sort>,
+    pub(super) q: Option<String>,
+}
+
+/// A column, and `-` for descending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sort {
+    pub(super) column: Column,
+    pub(super) descending: bool,
+}
+
+impl Sort {
+    fn parse(value: &str) -> Option<Self> {
+        let (descending, name) = value.strip_prefix('-').map_or((false, value), |name| (true, name));
+        let column = match name {
+            "id" => Column::Id,
+            "username" => Column::Username,
+            "email" => Column::Email,
+            _ => return None,
+        };
+        Some(Self { column, descending })
+    }
+
+    pub(super) const fn as_str(self) -> &'static str {
+        match (self.column, self.descending) {
+            (Column::Id, false) => "id",
+            (Column::Id, true) => "-id",
+            (Column::Username, false) => "username",
+            (Column::Username, true) => "-username",
+            (Column::Email, false) => "email",
+            (Column::Email, true) => "-email",
+        }
+    }
+}
+
+impl Parameters {
+    /// Reads a query string that may hold these parameters and no other.
+    pub(super) fn parse(query: &str, allowed: &[&str]) -> Result<Self, Problem> {
+        let mut parameters = Self::default();
+        let mut seen = Vec::new();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
+                let reason = format!("there is no such parameter; this resource takes {}", allowed.join(", "));
+                return Err(Problem::bad_parameter(&name, reason));
+            };
+            if seen.contains(name) {
+                return Err(Problem::bad_parameter(name, "it is given twice"));
+            }
+            seen.push(name);
+            // The decoder puts U+FFFD in the place of what is not UTF-8, and no database stores NUL everywhere.
+            if value.contains(['\u{fffd}', '\0']) {
+                return Err(Problem::bad_parameter(name, "it is not text in UTF-8"));
+            }
+            // An empty field of a form is one that was not filled in.
+            match *name {
+                _ if value.is_empty() => {}
+                "limit" => parameters.limit = Some(parse_limit(&value)?),
+                "after" => parameters.after = Some(value.into_owned()),
+                "sort" => parameters.sort = Some(parse_sort(&value)?),
+                "q" => parameters.q = Some(parse_prefix(&value)?),
+                _ => unreachable!("every allowed parameter is read here"),
+            }
+        }
+        Ok(parameters)
+    }
+
+    /// The listing that these parameters ask for.
+    pub(super) fn listing(&self, default_limit: u32) -> Result<Listing, Problem> {
+        let mut sort = self.sort.unwrap_or_default();
+        if let Some(q) = &self.q {
+            let column = if q.contains('@') { Column::Email } else { Column::Username };
+            if self.sort.is_some_and(|sort| sort.column != column) {
+                let own = Sort { column, descending: false }.as_str();
+                let reason = format!("a listing with this q is ordered by {own}; sort may be {own} or -{own}");
+                return Err(Problem::bad_parameter("sort", reason));
+            }
+            sort.column = column;
+        }
+        Ok(Listing {
+            column: sort.column,
+            descending: sort.descending,
+            prefix: self.q.clone(),
+            after: self.after(sort.column)?,
+            limit: self.limit.unwrap_or(default_limit),
+        })
+    }
+
+    /// The key that the cursor stands for.
+    pub(super) fn after(&self, column: Column) -> Result<Option<Key>, Problem> {
+        let Some(cursor) = &self.after else { return Ok(None) };
+        let key = decode(cursor, column)
+            .ok_or_else(|| Problem::bad_parameter("after", "it is not a cursor that a Link of this listing named"))?;
+        Ok(Some(key))
+    }
+
+    /// These parameters with another cursor and order, as the query of a URL.
+    pub(super) fn query(&self, sort: Option<Sort>, after: Option<(Column, &Key)>) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        if let Some(q) = &self.q {
+            query.append_pair("q", q);
+        }
+        if let Some(sort) = sort {
+            query.append_pair("sort", sort.as_str());
+        }
+        if let Some(limit) = self.limit {
+            query.append_pair("limit", &limit.to_string());
+        }
+        if let Some((column, key)) = after {
+            query.append_pair("after", &encode(column, key));
+        }
+        query.finish()
+    }
+}
+
+fn parse_limit(value: &str) -> Result<u32, Problem> {
+    match value.parse() {
+        Ok(limit @ 1..=LIMIT_MAX) => Ok(limit),
+        _ => Err(Problem::bad_parameter("limit", format_args!("it must be a whole number from 1 to {LIMIT_MAX}"))),
+    }
+}
+
+fn parse_sort(value: &str) -> Result<Sort, Problem> {
+    Sort::parse(value).ok_or_else(|| {
+        Problem::bad_parameter("sort", "it must be id, username or email, with a - before it to descend")
+    })
+}
+
+fn parse_prefix(value: &str) -> Result<String, Problem> {
+    if value.chars().count() > EMAIL_MAX {
+        return Err(Problem::bad_parameter("q", format_args!("it must have {EMAIL_MAX} characters at most")));
+    }
+    Ok(value.to_owned())
+}
+
+/// A cursor: the column's letter and the key, in base64url so that clients do not take it apart. It
+/// needs no signature, because it can only say what `q` and `sort` could.
+fn encode(column: Column, key: &Key) -> String {
+    let letter = letter(column);
+    let bytes = match key {
+        Key::Id(id) => [&[letter], id.to_be_bytes().as_slice()].concat(),
+        Key::Text(text) => [&[letter], text.as_bytes()].concat(),
+    };
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode(cursor: &str, column: Column) -> Option<Key> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (&first, key) = bytes.split_first()?;
+    if first != letter(column) {
+        return None;
+    }
+    match column {
+        Column::Id => Some(Key::Id(i64::from_be_bytes(key.try_into().ok()?))),
+        Column::Username | Column::Email => {
+            let text = str::from_utf8(key).ok()?;
+            let whole = !text.is_empty() && text.chars().count() <= EMAIL_MAX && !text.contains('\0');
+            whole.then(|| Key::Text(text.to_owned()))
+        }
+    }
+}
+
+const fn letter(column: Column) -> u8 {
+    match column {
+        Column::Id => b'i',
+        Column::Username => b'u',
+        Column::Email => b'e',
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_its_key() {
+        for (column, key) in [
+            (Column::Id, Key::Id(1)),
+            (Column::Id, Key::Id(i64::MAX)),
+            (Column::Username, Key::Text("ada".into())),
+            (Column::Email, Key::Text("zoë@example.com".into())),
+        ] {
+            assert_eq!(decode(&encode(column, &key), column), Some(key));
+        }
+    }
+
+    #[test]
+    fn a_forged_cursor_is_none() {
+        let username = encode(Column::Username, &Key::Text("ada".into()));
+        for forged in ["", "!", "aQ", "aQAAAAAAAAA", "dQ", "dQA", username.as_str()] {
+            assert_eq!(decode(forged, Column::Id), None, "{forged}");
+        }
+        assert_eq!(decode(&URL_SAFE_NO_PAD.encode(b"u\0"), Column::Username), None);
+        assert_eq!(decode(&URL_SAFE_NO_PAD.encode(b"u\xff"), Column::Username), None);
+    }
+}

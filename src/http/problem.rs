@@ -1,0 +1,139 @@
+//! The one error type of the HTTP surface, and its one shape: problem details (RFC 9457).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
+use askama::Template;
+use serde::Serialize;
+
+use crate::db;
+
+/// An answer that is not what the client asked for. What it tells the client and what it tells the
+/// log are apart, so that nothing unexpected leaks.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    /// For the client, who can act on it.
+    detail: Cow<'static, str>,
+    /// For the log alone.
+    cause: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, detail: detail.into(), cause: None }
+    }
+
+    pub(super) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
+        // What a client sent in place of a name may be of any length.
+        let name: String = name.chars().take(40).collect();
+        Self::new(StatusCode::BAD_REQUEST, format!("{name}: {reason}"))
+    }
+
+    pub(super) fn not_found(detail: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource answers GET and HEAD")
+    }
+
+    pub(super) fn uri_too_long(longest: usize) -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {longest} bytes"))
+    }
+
+    pub(super) fn unavailable(detail: &'static str, cause: impl ToString) -> Self {
+        Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    pub(super) fn internal(cause: impl ToString) -> Self {
+        let detail = "something went wrong on the server; its log has this answer's instance";
+        Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail) }
+    }
+
+    /// An error that the framework raised by itself, in the shape of ours.
+    pub(super) fn of(error: &actix_web::Error) -> Self {
+        error.as_error::<Self>().cloned().unwrap_or_else(|| {
+            let status = error.as_response_error().status_code();
+            if status.is_server_error() {
+                Self::internal(error)
+            } else {
+                Self::new(status, status.canonical_reason().unwrap_or("the request cannot be served"))
+            }
+        })
+    }
+
+    pub(super) fn cause(&self) -> Option<&str> {
+        self.cause.as_deref()
+    }
+
+    /// The answer: HTML for a person, and otherwise the problem's JSON.
+    pub(super) fn render(&self, instance: &str, as_page: bool) -> HttpResponse {
+        let mut response = HttpResponseBuilder::new(self.status);
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            response.insert_header((header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
+        }
+        response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        let title = self.status.canonical_reason().unwrap_or("Error");
+        if as_page {
+            let page = ErrorPage { status: self.status.as_u16(), title, detail: &self.detail, instance };
+            if let Ok(html) = page.render() {
+                return response.content_type("text/html; charset=utf-8").body(html);
+            }
+        }
+        let body = Body { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail, instance };
+        response.content_type("application/problem+json").body(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+/// The members of RFC 9457, section 3.1. The instance is the id of the request, under which the log has it.
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    instance: &'a str,
+}
+
+#[derive(Template)]
+#[template(path = "error.html")]
+struct ErrorPage<'a> {
+    status: u16,
+    title: &'a str,
+    detail: &'a str,
+    instance: &'a str,
+}
+
+impl From<db::Error> for Problem {
+    fn from(error: db::Error) -> Self {
+        match error {
+            db::Error::Schema(_) => Self::unavailable("the database's schema is older than this release", error),
+            error if error.is_transient() => Self::unavailable("the database is not available just now", error),
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Only the status: the request's scope, which knows the instance, renders the rest.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status)
+    }
+}

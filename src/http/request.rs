@@ -1,0 +1,156 @@
+//! What surrounds every request: its id, its line in the log, and the shape of its errors.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::InternalError;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse};
+use futures_util::FutureExt as _;
+use tracing::Instrument as _;
+
+use super::problem::Problem;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest URI, in bytes; RFC 9110, section 4.1, asks for 8000 at least.
+const URI_MAX: usize = 8 * 1024;
+
+/// Wraps the service of every request.
+///
+/// # Errors
+/// A panic of the service, as an error that is already a full response: the request that a middleware
+/// needs for any other answer went down with it.
+pub async fn scope(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let mut entry = Entry::of(&request);
+    if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > URI_MAX {
+        let response = entry.refuse(&Problem::uri_too_long(URI_MAX));
+        return Ok(request.into_response(response));
+    }
+    // At the level of an error, so that no filter takes the id from the lines of the request.
+    let span = tracing::error_span!("request", request_id = entry.id.as_str());
+    let served = AssertUnwindSafe(next.call(request).instrument(span)).catch_unwind().await;
+    match served {
+        Ok(Ok(response)) => {
+            let (request, response) = response.into_parts();
+            let route = request.match_pattern();
+            let response = match response.error().map(Problem::of) {
+                Some(problem) => entry.refuse_at(route.as_deref(), &problem),
+                None => entry.answer(route.as_deref(), response.map_into_boxed_body()),
+            };
+            Ok(ServiceResponse::new(request, response))
+        }
+        Ok(Err(error)) => {
+            let response = entry.refuse(&Problem::of(&error));
+            Err(InternalError::from_response(error, response).into())
+        }
+        Err(_) => {
+            let response = entry.refuse(&Problem::internal("a panic, logged where it happened"));
+            Err(InternalError::from_response("panic", response).into())
+        }
+    }
+}
+
+/// One request on its way to its line in the log. Dropped without an answer, its client has gone.
+struct Entry {
+    id: String,
+    method: Method,
+    as_page: bool,
+    started: Instant,
+    answered: bool,
+}
+
+impl Entry {
+    fn of(request: &ServiceRequest) -> Self {
+        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let id = header(REQUEST_ID).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
+        let as_page =
+            request.path() == "/" && header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+        Self { id, method: request.method().clone(), as_page, started: Instant::now(), answered: false }
+    }
+
+    fn answer(&mut self, route: Option<&str>, response: HttpResponse) -> HttpResponse {
+        self.finish(route, response, None)
+    }
+
+    fn refuse(&mut self, problem: &Problem) -> HttpResponse {
+        self.refuse_at(None, problem)
+    }
+
+    fn refuse_at(&mut self, route: Option<&str>, problem: &Problem) -> HttpResponse {
+        let response = problem.render(&self.id, self.as_page);
+        self.finish(route, response, problem.cause())
+    }
+
+    fn finish(&mut self, route: Option<&str>, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
+        self.log(route, response.status(), cause);
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        for (name, value) in SECURITY {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    /// One line a request. Its route is a template and never the path, which may hold anything.
+    fn log(&mut self, route: Option<&str>, status: StatusCode, cause: Option<&str>) {
+        /// The level of an event is part of its call site.
+        macro_rules! event {
+            ($level:ident) => {
+                tracing::event!(
+                    tracing::Level::$level,
+                    request_id = self.id.as_str(),
+                    method = self.method.as_str(),
+                    route = route.unwrap_or("none"),
+                    status = status.as_u16(),
+                    duration_ms = self.started.elapsed().as_micros() as f64 / 1000.0,
+                    cause,
+                    "request"
+                )
+            };
+        }
+        self.answered = true;
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => event!(WARN),
+            status if status.is_server_error() => event!(ERROR),
+            _ => event!(INFO),
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.answered {
+            // nginx's number for it; there is no status, because there is no answer.
+            let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            self.log(None, status, Some("the client hung up"));
+        }
+    }
+}
+
+/// What OWASP's secure-headers project recommends for answers that load nothing from elsewhere.
+const SECURITY: [(HeaderName, &str); 3] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// Whether a client's own id can be repeated in a header and in a line of the log.
+fn is_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn new_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
+}

@@ -1,0 +1,90 @@
+//! Users as JSON.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::State;
+use super::listing::Parameters;
+use super::problem::Problem;
+use crate::db::users::{Column, Key, User};
+use crate::db::{friends, users};
+
+/// The rows of a page whose request names no limit.
+const LIMIT: u32 = 100;
+/// A typical user in JSON, in bytes: what to reserve for each.
+const USER_SIZE: usize = 80;
+
+/// `GET /users`: a bare array, as clients of the original service expect it.
+pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
+    let listing = parameters.listing(LIMIT)?;
+    let mut body = Array::with_capacity(listing.limit);
+    let next = users::list(&state.db, &listing, |user| body.push(user)).await?;
+    let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
+    Ok(page("/users", next, body))
+}
+
+/// `GET /users/{id}`
+pub(super) async fn get(id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let found = users::get(&state.db, parse_id(&id)?, |user| serde_json::to_vec(&user)).await?;
+    let body = found.ok_or_else(unknown_user)?.map_err(Problem::internal)?;
+    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+}
+
+/// `GET /users/{id}/friends`: always by id, because any other order would be no range of an index.
+pub(super) async fn friends(
+    request: HttpRequest,
+    id: Path<String>,
+    state: Data<State>,
+) -> Result<HttpResponse, Problem> {
+    let id = parse_id(&id)?;
+    let parameters = Parameters::parse(request.query_string(), &["limit", "after"])?;
+    let after = match parameters.after(Column::Id)? {
+        Some(Key::Id(id)) => Some(id),
+        _ => None,
+    };
+    let limit = parameters.limit.unwrap_or(LIMIT);
+    let mut body = Array::with_capacity(limit);
+    let next = friends::list(&state.db, id, after, limit, |user| body.push(user)).await?.ok_or_else(unknown_user)?;
+    let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
+    Ok(page(request.path(), next, body))
+}
+
+/// A JSON array of users, written straight from the rows.
+struct Array(Vec<u8>);
+
+impl Array {
+    fn with_capacity(users: u32) -> Self {
+        let mut bytes = Vec::with_capacity(USER_SIZE * (users as usize).min(100));
+        bytes.push(b'[');
+        Self(bytes)
+    }
+
+    fn push(&mut self, user: User<'_>) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        serde_json::to_writer(&mut self.0, &user).expect("numbers and text always fit into memory as JSON");
+    }
+}
+
+fn page(path: &str, next: Option<String>, mut body: Array) -> HttpResponse {
+    body.0.push(b']');
+    let mut response = HttpResponse::Ok();
+    response.content_type("application/json");
+    // RFC 8288; relative, because only the client knows by which name it reached us.
+    if let Some(link) = next.and_then(|query| HeaderValue::try_from(format!("<{path}?{query}>; rel=\"next\"")).ok()) {
+        response.insert_header((header::LINK, link));
+    }
+    response.body(body.0)
+}
+
+fn parse_id(id: &str) -> Result<i64, Problem> {
+    id.parse()
+        .map_err(|_| Problem::bad_parameter("id", format_args!("it must be a whole number, {} at most", i64::MAX)))
+}
+
+fn unknown_user() -> Problem {
+    Problem::not_found("there is no user with this id")
+}

@@ -1,0 +1,21 @@
+//! **roster** lists users from a database, as a twelve-factor service.
+//!
+//! Data flows one way, and the modules stand in its order:
+//!
+//! - [`config`] reads the environment, once;
+//! - [`telemetry`] writes events to the process's output;
+//! - [`db`] is the attached database: the pool, the migrations, a file a table;
+//! - [`admin`] is what `migrate` does besides the schema: sample users, import, export;
+//! - [`http`] is the routes and what stands behind each;
+//! - [`server`] runs them until it is asked to stop;
+//! - [`shutdown`] is who asks.
+//!
+//! The binaries `web` and `migrate` put these together, and alone may print or exit.
+
+pub mod admin;
+pub mod config;
+pub mod db;
+pub mod http;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;

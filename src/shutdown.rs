@@ -1,0 +1,78 @@
+//! The signals that end a process (factor IX: disposability).
+//!
+//! Installed before anything else, they make a process that is PID 1 of its container stoppable
+//! without an init, because PID 1 has no default actions.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The signals asking this process to end. SIGHUP is received too, and ignored.
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    _hangup: tokio::signal::unix::Signal,
+}
+
+/// A signal that asks a process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM, from a process manager.
+    Terminate,
+    /// SIGINT, from a keyboard.
+    Interrupt,
+}
+
+impl Signal {
+    /// The exit code of a process that the signal ended early: 128 and its number, as shells have it.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Terminate => 143,
+            Self::Interrupt => 130,
+        }
+    }
+}
+
+impl Signals {
+    /// Takes the signals over from their default actions.
+    ///
+    /// # Errors
+    /// When the system does not let it.
+    pub fn install() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next signal.
+    pub async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+        }
+    }
+
+    /// Runs a task, asking it to stop at the first signal and leaving it at the second. Tells what the
+    /// task came to, if it was not left, and the last signal, if there was one.
+    pub async fn run<T>(
+        &mut self,
+        stop: &CancellationToken,
+        task: impl Future<Output = T>,
+    ) -> (Option<T>, Option<Signal>) {
+        tokio::pin!(task);
+        let first = tokio::select! {
+            done = &mut task => return (Some(done), None),
+            signal = self.next() => signal,
+        };
+        tracing::info!(signal = ?first, "stopping");
+        stop.cancel();
+        tokio::select! {
+            done = &mut task => (Some(done), Some(first)),
+            second = self.next() => (None, Some(second)),
+        }
+    }
+}
