@@ -109,6 +109,10 @@ fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Database(cause) if cause.kind() != ErrorKind::Other => {
             format!("the row breaks the constraint {}", constraint(cause.as_ref()))
         }
+        // SQLite's words for a file that is not there, too.
+        sqlx::Error::Database(cause) if cause.message() == "unable to open database file" => {
+            "no such file, or no right to open it; ?mode=rwc at the end of its URL creates it".to_owned()
+        }
         sqlx::Error::Database(cause) => cause.message().to_owned(),
         sqlx::Error::Io(cause) => cause.to_string(),
         other => other.to_string(),

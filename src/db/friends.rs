@@ -1,7 +1,7 @@
 //! The table of friendships: who names whom as a friend.
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Encode, FromRow as _, QueryBuilder, Type};
+use sqlx::{Database, Encode, FromRow as _, QueryBuilder, Type};
 
 use super::users::User;
 use super::{Db, Dialect, Error, Session, on_engine};
@@ -23,15 +23,7 @@ pub async fn list(
         if query.push_bind(user).build().fetch_optional(&mut *conn).await?.is_none() {
             return Ok(None);
         }
-        let mut query = QueryBuilder::new(
-            "SELECT users.id, users.username, users.email FROM friends \
-             JOIN users ON users.id = friends.friend_id WHERE friends.user_id = ",
-        );
-        query.push_bind(user);
-        if let Some(after) = after {
-            query.push(" AND friends.friend_id > ").push_bind(after);
-        }
-        query.push(" ORDER BY friends.friend_id LIMIT ").push_bind(i64::from(limit) + 1);
+        let mut query = select(user, after, limit);
         let mut rows = query.build().fetch(conn);
         let mut left = limit;
         let mut last = None;
@@ -46,6 +38,25 @@ pub async fn list(
         }
         Ok(Some(None))
     }).await)
+}
+
+/// The query of one page of friends, which its tests explain.
+#[must_use]
+pub fn select<DB: Database>(user: i64, after: Option<i64>, limit: u32) -> QueryBuilder<DB>
+where
+    i64: for<'t> Encode<'t, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(
+        "SELECT users.id, users.username, users.email FROM friends \
+         JOIN users ON users.id = friends.friend_id WHERE friends.user_id = ",
+    );
+    query.push_bind(user);
+    if let Some(after) = after {
+        query.push(" AND friends.friend_id > ").push_bind(after);
+    }
+    // One row more than the page holds tells whether there is a next one.
+    query.push(" ORDER BY friends.friend_id LIMIT ").push_bind(i64::from(limit) + 1);
+    query
 }
 
 /// Inserts friendships, in both directions; those that are there already stay.

@@ -1,0 +1,300 @@
+//! IV. Backing services: attached resources, reached by their URL alone, and free to go and come back.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+
+use crate::support::engine::{Database, Engine, Server};
+use crate::support::process::{Web, code, migrate_command, migrated, stderr};
+use crate::support::{Factor, eventually};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let servers = &Engine::SERVERS;
+    Factor::new("backing_services")
+        .each("the_url_alone_attaches_the_database", the_url_alone_attaches_the_database)
+        .each("bad_input_is_named", bad_input_is_named)
+        .each("a_process_lives_unready_on_an_old_schema", a_process_lives_unready_on_an_old_schema)
+        .each("a_newer_schema_is_served", a_newer_schema_is_served)
+        .on(servers, "an_outage_heals_by_itself", an_outage_heals_by_itself)
+        .on(servers, "a_wrong_login_is_told_without_its_secret", a_wrong_login_is_told_without_its_secret)
+        .on(servers, "a_slow_query_ends_in_time", a_slow_query_ends_in_time)
+        .on(servers, "clients_that_hang_up_leave_the_pool_whole", clients_that_hang_up_leave_the_pool_whole)
+        .on(servers, "an_idle_connection_that_was_killed_is_noticed", an_idle_connection_that_was_killed_is_noticed)
+        .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
+        .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
+        .tests()
+}
+
+fn the_url_alone_attaches_the_database(database: Database) {
+    let web = Web::seeded(&database);
+    let users = web.get("/users");
+    assert_eq!(users.status, 200);
+    assert_eq!(users.header("content-type"), Some("application/json"));
+    assert_eq!(
+        users.body,
+        r#"[{"id":1,"username":"admin","email":"admin@example.com"},{"id":2,"username":"guest","email":"guest@example.com"}]"#
+    );
+    assert_eq!(web.get("/users/2").body, r#"{"id":2,"username":"guest","email":"guest@example.com"}"#);
+    assert_eq!(web.get("/users/1/friends").body, r#"[{"id":2,"username":"guest","email":"guest@example.com"}]"#);
+    assert_eq!(web.get("/readyz").status, 200);
+    assert_eq!(web.send("HEAD", "/users", &[]).body, "");
+    let page = web.get("/");
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.body.contains("<td>admin@example.com</td>"), "{}", page.body);
+
+    database.sql().execute("INSERT INTO users (username, email) VALUES ('<b>&\"', '<i>@example.com')");
+    let page = web.get("/?q=%3Cb");
+    assert!(page.body.contains("&#60;b&#62;&#38;&#34;"), "{}", page.body);
+    assert!(!page.body.contains("<b>") && !page.body.contains("<i>"), "{}", page.body);
+}
+
+fn bad_input_is_named(database: Database) {
+    let web = Web::seeded(&database);
+    let long = format!("/users?q={}", "a".repeat(121));
+    let endless = format!("/users?q={}", "a".repeat(10_000));
+    for (path, status, detail) in [
+        ("/users?limit=0", 400, "limit: it must be a whole number from 1 to 1000"),
+        ("/users?limit=1001", 400, "limit: it must be"),
+        ("/users?limit=abc", 400, "limit: it must be"),
+        ("/users?limit=1&limit=2", 400, "limit: it is given twice"),
+        ("/users?after=forged", 400, "after: it is not a cursor"),
+        ("/users?after=aQAAAAAAAAAB&sort=email", 400, "after: it is not a cursor"),
+        ("/users?sort=password", 400, "sort: it must be id, username or email"),
+        ("/users?q=a&sort=email", 400, "sort: a listing with this q is ordered by username"),
+        ("/users?q=a%00b", 400, "q: it is not text in UTF-8"),
+        ("/users?q=%ff", 400, "q: it is not text in UTF-8"),
+        ("/users?page=2", 400, "page: there is no such parameter; this resource takes limit, after, sort, q"),
+        ("/users/1/friends?sort=email", 400, "sort: there is no such parameter; this resource takes limit, after"),
+        ("/users/99999999999999999999", 400, "id: it must be a whole number, 9223372036854775807 at most"),
+        ("/users/abc", 400, "id: it must be a whole number"),
+        ("/users/3", 404, "there is no user with this id"),
+        ("/users/3/friends", 404, "there is no user with this id"),
+        ("/groups", 404, "there is nothing here"),
+        (long.as_str(), 400, "q: it must have 120 characters at most"),
+        (endless.as_str(), 414, "the URI is longer than 8192 bytes"),
+    ] {
+        let answer = web.get(path);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let problem = answer.json();
+        assert!(problem["detail"].as_str().unwrap().starts_with(detail), "{path}: {problem}");
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["instance"].as_str(), answer.header("x-request-id"));
+    }
+    let refused = web.send("DELETE", "/users/1", &[]);
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
+    let page = web.get_with("/?limit=0", &[("accept", "text/html,*/*;q=0.1")]);
+    assert_eq!((page.status, page.header("content-type")), (400, Some("text/html; charset=utf-8")));
+    assert_eq!(web.get("/users").status, 200);
+}
+
+fn a_process_lives_unready_on_an_old_schema(database: Database) {
+    let web = Web::start(&database, &[]);
+    assert_eq!(web.get("/livez").status, 200);
+    for path in ["/readyz", "/users"] {
+        let answer = web.get(path);
+        assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {}", answer.body);
+    }
+    assert!(web.get("/readyz").json()["detail"].as_str().unwrap().starts_with("schema: "));
+    migrated(&database, &["up", "--to", "1"]);
+    assert_eq!(web.get("/readyz").status, 503);
+    migrated(&database, &["up"]);
+    assert_eq!(web.get("/readyz").status, 200);
+    eventually("it says that it is ready", || web.events().iter().any(|event| event["message"] == "ready"));
+}
+
+/// A release can be rolled back without its database.
+fn a_newer_schema_is_served(database: Database) {
+    let web = Web::seeded(&database);
+    database.sql().execute(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)",
+    );
+    assert_eq!(web.get("/readyz").status, 200);
+    assert_eq!(migrated(&database, &["up"]), "nothing to do: no migration applied\n");
+}
+
+/// Stopped under load and started again: clients see 200 and 503 and nothing else.
+fn an_outage_heals_by_itself(database: Database) {
+    let mut server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    let url = server.url("app");
+    let environment = [("DATABASE_URL", url.as_str())];
+    for arguments in [["up"], ["seed"]] {
+        assert_eq!(code(&migrate_command(&arguments, &environment).output().unwrap()), 0);
+    }
+    let web = Web::start_at(&url, &[]);
+    let (over, statuses) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let seen = |status| statuses.lock().unwrap().contains(&status);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let status = web.get("/users").status;
+                    statuses.lock().unwrap().push(status);
+                }
+            });
+        }
+        eventually("it serves", || seen(200));
+        server.kill();
+        eventually("the outage shows", || seen(503));
+        assert_eq!(web.get("/livez").status, 200);
+        assert_eq!(web.get("/readyz").status, 503);
+        server.run();
+        eventually("it serves again", || web.get("/users").status == 200);
+        over.store(true, Ordering::Relaxed);
+    });
+    let mut statuses = statuses.into_inner().unwrap();
+    statuses.sort_unstable();
+    statuses.dedup();
+    assert_eq!(statuses, [200, 503]);
+
+    // A process that starts during an outage becomes ready by itself.
+    server.kill();
+    let late = Web::start_at(&url, &[]);
+    assert_eq!((late.get("/livez").status, late.get("/readyz").status), (200, 503));
+    let told =
+        |text| late.events().iter().any(|event| event["error"].as_str().is_some_and(|error| error.contains(text)));
+    eventually("the cause is told", || told("cannot connect to the database at /"));
+    server.run();
+    eventually("it becomes ready", || late.get("/readyz").status == 200);
+    assert_eq!(late.get("/users").status, 200);
+}
+
+fn a_wrong_login_is_told_without_its_secret(database: Database) {
+    let server = Server::start(database.engine);
+    let mut admin = server.admin();
+    admin.execute("CREATE DATABASE app");
+    admin.execute(match database.engine {
+        Engine::MySql => "CREATE USER roster IDENTIFIED BY 'right'",
+        _ => "CREATE ROLE roster LOGIN PASSWORD 'right'",
+    });
+    let url = server.url_of("roster:canary", "app");
+    let done = migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
+    assert_eq!(code(&done), 69);
+    assert!(stderr(&done).contains("cannot connect to the database at "), "{}", stderr(&done));
+    assert!(stderr(&done).contains("roster") && !stderr(&done).contains("canary"), "{}", stderr(&done));
+
+    let web = Web::start_at(&url, &[]);
+    let body = web.get("/readyz").body + &web.get("/users").body + &web.get("/").body;
+    eventually("the cause is logged", || web.log().contains("the database is unavailable"));
+    assert!(!web.log().contains("canary") && !body.contains("canary"));
+
+    let missing = server.url("no_such_database");
+    let done = migrate_command(&["up"], &[("DATABASE_URL", &missing)]).output().unwrap();
+    assert_eq!(code(&done), 69);
+    assert!(stderr(&done).contains("no_such_database"), "{}", stderr(&done));
+}
+
+/// As many requests at once as the pool has connections, all kept waiting: each must reach the
+/// database, because the pool has a connection for each.
+fn assert_pool_is_whole(web: &Web, database: &Database, size: usize) {
+    let lock = database.hold_users();
+    let before = web.events().len();
+    thread::scope(|scope| {
+        for _ in 0..size {
+            scope.spawn(|| assert_eq!(web.get("/users").status, 503));
+        }
+    });
+    drop(lock);
+    let causes: Vec<String> =
+        web.events()[before..].iter().filter_map(|event| Some(event["cause"].as_str()?.to_owned())).collect();
+    assert_eq!(
+        causes.iter().filter(|cause| cause.starts_with("the query took longer than")).count(),
+        size,
+        "{causes:?}"
+    );
+    eventually("it serves again", || web.get("/users").status == 200);
+}
+
+fn a_slow_query_ends_in_time(database: Database) {
+    drop(Web::seeded(&database));
+    let limits = [
+        ("DATABASE_QUERY_TIMEOUT_MS", "300"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "200"),
+        ("DATABASE_MAX_CONNECTIONS", "2"),
+    ];
+    let web = Web::start(&database, &limits);
+    assert_pool_is_whole(&web, &database, 2);
+
+    // One more than the pool holds waits for a connection, and no longer than it may.
+    let lock = database.hold_users();
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| assert_eq!(web.get("/users").status, 503));
+        }
+    });
+    drop(lock);
+    assert!(web.log().contains("no database connection became free within 200 ms"), "{}", web.log());
+    assert_pool_is_whole(&web, &database, 2);
+}
+
+fn clients_that_hang_up_leave_the_pool_whole(database: Database) {
+    drop(Web::seeded(&database));
+    let limits = [
+        ("DATABASE_QUERY_TIMEOUT_MS", "1000"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "500"),
+        ("DATABASE_MAX_CONNECTIONS", "4"),
+    ];
+    let web = Web::start(&database, &limits);
+    let lock = database.hold_users();
+    for burst in 0..10 {
+        let mut clients: Vec<TcpStream> =
+            (0..20).map(|_| TcpStream::connect(("127.0.0.1", web.port)).unwrap()).collect();
+        for client in &mut clients {
+            client.write_all(b"GET /users HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        }
+        thread::sleep(Duration::from_millis(20 + burst));
+    }
+    drop(lock);
+    let ends = || web.events().iter().filter(|event| event["message"] == "request").count();
+    eventually("every request has its line", || ends() == 200);
+    assert!(web.events().iter().filter(|event| event["status"] == 499).count() > 100, "most of them hung up in time");
+    assert_pool_is_whole(&web, &database, 4);
+    assert_eq!(web.get("/readyz").status, 200);
+}
+
+fn an_idle_connection_that_was_killed_is_noticed(database: Database) {
+    let web = Web::seeded(&database);
+    assert_eq!(web.get("/users").status, 200);
+    let mut sql = database.sql();
+    match database.engine {
+        Engine::MySql => {
+            let others = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+            for id in sql.texts(others) {
+                sql.execute(&format!("KILL {id}"));
+            }
+        }
+        _ => sql.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        ),
+    }
+    // Longer than the second for which a connection is trusted.
+    thread::sleep(Duration::from_millis(1100));
+    assert_eq!(web.get("/users").status, 200);
+}
+
+fn a_missing_file_is_told_with_its_remedy(database: Database) {
+    let url = database.url.replace("?mode=rwc", "");
+    let done = migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
+    assert_eq!(code(&done), 69);
+    assert!(stderr(&done).contains("roster.db") && stderr(&done).contains("?mode=rwc"), "{}", stderr(&done));
+    assert!(!database.file().exists());
+}
+
+fn an_unreachable_host_is_told() {
+    for (url, address) in [
+        ("postgres://u:canary@127.0.0.1:1/app", "127.0.0.1:1"),
+        ("mysql://u:canary@127.0.0.1:1/app", "127.0.0.1:1"),
+        ("postgres://u:canary@no.such.host.invalid/app", "no.such.host.invalid:5432"),
+    ] {
+        let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
+        assert_eq!(code(&done), 69);
+        assert!(stderr(&done).contains(&format!("cannot connect to the database at {address}: ")), "{}", stderr(&done));
+        assert!(!stderr(&done).contains("canary"));
+    }
+}

@@ -1,0 +1,29 @@
+//! V. Build, release, run: strictly separate stages. One build runs under any configuration, and a
+//! running process tells which release it is.
+
+use libtest_mimic::Trial;
+
+use crate::support::Factor;
+use crate::support::engine::{Database, Engine};
+use crate::support::process::Web;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    Factor::new("build_release_run")
+        .on(&[Engine::Sqlite], "a_process_tells_its_release", a_process_tells_its_release)
+        .on(&[Engine::Sqlite], "a_process_of_no_release_says_so", a_process_of_no_release_says_so)
+        .tests()
+}
+
+fn a_process_tells_its_release(database: Database) {
+    let web = Web::start(&database, &[("RELEASE_ID", "0.1.0.7")]);
+    assert_eq!(web.get("/version").json()["release_id"], "0.1.0.7");
+    let events = web.events();
+    assert!(events.len() > 1);
+    assert!(events.iter().all(|event| event["release_id"] == "0.1.0.7"), "{events:?}");
+}
+
+fn a_process_of_no_release_says_so(database: Database) {
+    let web = Web::start(&database, &[]);
+    assert!(web.get("/version").json()["release_id"].is_null());
+    assert!(web.events().iter().all(|event| event.get("release_id").is_none()));
+}

@@ -1,0 +1,210 @@
+//! VIII. Concurrency: scale out by processes, which asks that each request cost little, whatever the
+//! size of the table.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+use roster::db::friends;
+use roster::db::users::{Column, Key, Listing};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Execute as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder,
+    Row as _, Sqlite, SqliteConnection,
+};
+
+use crate::support::Factor;
+use crate::support::engine::{Database, Engine};
+use crate::support::process::{Web, migrated};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    Factor::new("concurrency")
+        .each("every_listing_is_one_range_of_one_index", every_listing_is_one_range_of_one_index)
+        .each("pages_are_complete_and_in_order", pages_are_complete_and_in_order)
+        .each("processes_serve_side_by_side", processes_serve_side_by_side)
+        .on(&[Engine::Sqlite], "the_workers_are_the_environments", the_workers_are_the_environments)
+        .tests()
+}
+
+/// Explains the product's own queries on a table that is large enough for the optimiser to care.
+fn every_listing_is_one_range_of_one_index(database: Database) {
+    migrated(&database, &["up"]);
+    migrated(&database, &["seed", "20000"]);
+    database.sql().execute(match database.engine {
+        Engine::MySql => "ANALYZE TABLE users, friends",
+        _ => "ANALYZE",
+    });
+    let mut explained = 0;
+    for column in [Column::Id, Column::Username, Column::Email] {
+        let index = match (column, database.engine) {
+            (Column::Id, Engine::MySql) => "PRIMARY",
+            (Column::Id, Engine::Postgres) => "users_pkey",
+            (Column::Id, Engine::Sqlite) => "PRIMARY KEY",
+            (Column::Username, Engine::Sqlite) => "sqlite_autoindex_users_1",
+            (Column::Email, Engine::Sqlite) => "sqlite_autoindex_users_2",
+            (Column::Username, _) => "users_username_key",
+            (Column::Email, _) => "users_email_key",
+        };
+        let middle = match column {
+            Column::Id => Key::Id(10_000),
+            Column::Username => Key::Text("mary.kim3".into()),
+            Column::Email => Key::Text("mary.kim3@example.com".into()),
+        };
+        for descending in [false, true] {
+            for after in [None, Some(middle.clone())] {
+                for prefix in [None, Some("MAR".to_owned())].into_iter().take(if column == Column::Id { 1 } else { 2 })
+                {
+                    let listing = Listing { column, descending, prefix, after: after.clone(), limit: 20 };
+                    let bounded = listing.prefix.is_some() || listing.after.is_some();
+                    assert_index(
+                        database.engine,
+                        index,
+                        bounded,
+                        &explain(&database, &listing),
+                        &format!("{listing:?}"),
+                    );
+                    explained += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(explained, 20);
+
+    let index = match database.engine {
+        Engine::MySql => "PRIMARY",
+        Engine::Postgres => "friends_pkey",
+        Engine::Sqlite => "PRIMARY KEY",
+    };
+    for after in [None, Some(10_000)] {
+        assert_index(
+            database.engine,
+            index,
+            true,
+            &explain_friends(&database, after),
+            &format!("friends after {after:?}"),
+        );
+    }
+}
+
+/// Explains a query of the product on a connection of its engine.
+macro_rules! explained {
+    ($database:expr, $query:ident: $engine:ident => $build:expr, $explain:literal, $connection:ty, $row:expr) => {
+        async {
+            let mut connection = <$connection>::connect(&$database.url).await.unwrap();
+            let mut $query: QueryBuilder<$engine> = $build;
+            let sql = format!(concat!($explain, " {}"), $query.sql().as_str());
+            let arguments = $query.build().take_arguments().unwrap().unwrap();
+            let query = sqlx::query_with::<$engine, _>(AssertSqlSafe(sql), arguments);
+            query.fetch_all(&mut connection).await.unwrap().iter().map($row).collect::<Vec<String>>().join("\n")
+        }
+    };
+}
+
+/// Explains a query, which is built for each engine by the same expression.
+macro_rules! explain {
+    ($database:expr, $query:ident => $build:expr) => {{
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            match $database.engine {
+                Engine::Sqlite => {
+                    explained!($database, $query: Sqlite => $build, "EXPLAIN QUERY PLAN", SqliteConnection, |row| row.get(3)).await
+                }
+                Engine::Postgres => {
+                    explained!($database, $query: Postgres => $build, "EXPLAIN", PgConnection, |row| row.get(0)).await
+                }
+                Engine::MySql => {
+                    explained!($database, $query: MySql => $build, "EXPLAIN", MySqlConnection, |row| {
+                        let text = |column: &str| row.get::<Option<String>, _>(column).unwrap_or_default();
+                        format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
+                    })
+                    .await
+                }
+            }
+        })
+    }};
+}
+
+fn explain(database: &Database, listing: &Listing) -> String {
+    explain!(database, query => listing.select())
+}
+
+fn explain_friends(database: &Database, after: Option<i64>) -> String {
+    explain!(database, query => friends::select(1, after, 20))
+}
+
+fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str) {
+    let (good, bad): (Vec<String>, &[&str]) = match engine {
+        Engine::Sqlite if bounded => (vec![format!("USING {}", named(index))], &["SCAN", "TEMP B-TREE"]),
+        // Ordered by the row's id, a table is its own index.
+        Engine::Sqlite if index == "PRIMARY KEY" => (vec!["SCAN users".to_owned()], &["TEMP B-TREE"]),
+        Engine::Sqlite => (vec![format!("USING {}", named(index))], &["TEMP B-TREE"]),
+        Engine::Postgres if bounded => (vec![index.to_owned(), "Index Cond".to_owned()], &["Seq Scan", "Sort"]),
+        Engine::Postgres => (vec![index.to_owned()], &["Seq Scan", "Sort"]),
+        Engine::MySql => (vec![index.to_owned()], &["filesort", "temporary", " ALL "]),
+    };
+    for good in good {
+        assert!(plan.contains(&good), "{of}: no {good} in\n{plan}");
+    }
+    for bad in bad {
+        assert!(!plan.contains(bad), "{of}: {bad} in\n{plan}");
+    }
+    if engine == Engine::MySql && bounded {
+        assert!(plan.contains(" range ") || plan.contains(" ref "), "{of}: no range in\n{plan}");
+    }
+}
+
+/// How SQLite's plans speak of an index.
+fn named(index: &str) -> String {
+    if index == "PRIMARY KEY" { "INTEGER PRIMARY KEY".to_owned() } else { format!("INDEX {index}") }
+}
+
+fn pages_are_complete_and_in_order(database: Database) {
+    migrated(&database, &["up"]);
+    migrated(&database, &["seed", "500"]);
+    let web = Web::start(&database, &[]);
+    let everyone = web.all("/users?limit=1000");
+    assert_eq!(everyone.len(), 500);
+    for (column, key) in [("id", "id"), ("username", "username"), ("email", "email")] {
+        let mut expected = everyone.clone();
+        expected.sort_by_key(|user| (user[key].as_i64(), user[key].as_str().map(str::to_ascii_lowercase)));
+        assert_eq!(web.all(&format!("/users?sort={column}&limit=7")), expected, "{column}");
+        expected.reverse();
+        assert_eq!(web.all(&format!("/users?sort=-{column}&limit=100")), expected, "-{column}");
+    }
+    // Exactly full pages end without a link to an empty one.
+    assert_eq!(web.get("/users?limit=500").next(), None);
+    assert_eq!(web.get("/users").json().as_array().unwrap().len(), 100);
+
+    let ada = |user: &&serde_json::Value| user["username"].as_str().unwrap().starts_with("ada");
+    let found = web.all("/users?q=ADA&limit=3&sort=-username");
+    assert_eq!(found.len(), everyone.iter().filter(ada).count());
+    assert!(found.len() > 3 && found.iter().all(|user| ada(&user)));
+    assert_eq!(web.all("/users?q=ada.abbott@").len(), 1);
+    assert_eq!(web.all("/users?q=nobody-here").len(), 0);
+
+    let friends = web.all("/users/1/friends?limit=2");
+    let ids: Vec<_> = friends.iter().map(|friend| friend["id"].as_i64().unwrap()).collect();
+    assert!(ids.len() > 2 && ids.is_sorted(), "{ids:?}");
+    assert_eq!(friends, web.all("/users/1/friends"));
+}
+
+fn processes_serve_side_by_side(database: Database) {
+    let webs = [Web::seeded(&database), Web::start(&database, &[]), Web::start(&database, &[])];
+    std::thread::scope(|scope| {
+        for web in &webs {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        assert_eq!(web.get("/users").status, 200);
+                    }
+                });
+            }
+        }
+    });
+}
+
+fn the_workers_are_the_environments(database: Database) {
+    let web = Web::start(&database, &[("WEB_CONCURRENCY", "3")]);
+    let tasks = format!("/proc/{}/task", web.pid());
+    let Ok(tasks) = fs::read_dir(tasks) else { return };
+    let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+    assert_eq!(names.filter(|name| name.starts_with("actix-rt") || name.starts_with("actix-server wo")).count(), 3);
+}

@@ -1,0 +1,135 @@
+//! X. Dev/prod parity: the embedded database of a fresh clone and the server in production give the
+//! same answers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::Trial;
+
+use crate::support::Factor;
+use crate::support::engine::Database;
+use crate::support::process::{Web, code, migrate_from, migrated, stderr};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    Factor::new("dev_prod_parity")
+        .once("every_engine_has_the_same_migrations", every_engine_has_the_same_migrations)
+        .once("a_mysql_migration_is_one_statement", a_mysql_migration_is_one_statement)
+        .each("order_and_uniqueness_ignore_ascii_case_alone", order_and_uniqueness_ignore_ascii_case_alone)
+        .each("a_prefix_means_the_same", a_prefix_means_the_same)
+        .each("lengths_are_limited", lengths_are_limited)
+        .each("a_deleted_user_leaves_no_friendship", a_deleted_user_leaves_no_friendship)
+        .tests()
+}
+
+fn migrations() -> [(&'static str, BTreeSet<String>); 3] {
+    ["sqlite", "mysql", "postgres"].map(|engine| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
+        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        (engine, files.collect())
+    })
+}
+
+fn every_engine_has_the_same_migrations() {
+    let [(_, sqlite), (_, mysql), (_, postgres)] = migrations();
+    assert_eq!(sqlite, mysql);
+    assert_eq!(sqlite, postgres);
+    let ups = sqlite.iter().filter(|file| file.ends_with(".up.sql"));
+    assert!(ups.clone().all(|up| sqlite.contains(&up.replace(".up.", ".down."))));
+    // Every file is part of the binary.
+    assert_eq!(i64::try_from(ups.count()).unwrap(), roster::db::migrations::LATEST);
+}
+
+/// An interrupted migration is finished by repeating its statement, so it must have one alone.
+fn a_mysql_migration_is_one_statement() {
+    let [_, (engine, files), _] = migrations();
+    for file in files {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine).join(&file);
+        let sql = fs::read_to_string(path).unwrap();
+        let sql: String = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        assert_eq!(sql.matches(';').count(), 1, "{file}");
+        assert!(sql.trim_end().ends_with(';'), "{file}");
+    }
+}
+
+/// Names that engines are known to order and to fold each in its own way.
+const NAMES: [&str; 16] =
+    ["[x]", "_x", "a b", "a-b", "A.b", "ab", "Abc", "B", "zoë", "Zoe", "ZOË2", "ß", "É", "é", "日本", "𝒳"];
+
+fn order_and_uniqueness_ignore_ascii_case_alone(database: Database) {
+    migrated(&database, &["up"]);
+    let rows: String = NAMES.iter().enumerate().map(|(n, name)| format!("{name},{n}@example.com\n")).collect();
+    let done = migrate_from(&database, &["import", "-", "--format", "csv"], &format!("username,email\n{rows}"));
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+
+    let web = Web::start(&database, &[]);
+    let listed = web.all("/users?sort=username&limit=3");
+    let listed: Vec<&str> = listed.iter().map(|user| user["username"].as_str().unwrap()).collect();
+    let mut expected = NAMES;
+    expected.sort_by_key(|name| name.to_ascii_lowercase());
+    assert_eq!(listed, expected);
+
+    // É is not é, and a space at the end counts; AB is ab, and so is an address in capitals.
+    for (row, taken) in
+        [("zoe,x1@example.com", "username"), ("AB,x2@example.com", "username"), ("new1,1@EXAMPLE.com", "email")]
+    {
+        let done = migrate_from(&database, &["import", "-", "--format", "csv"], &format!("username,email\n{row}\n"));
+        assert_eq!(code(&done), 65, "{row}");
+        assert!(stderr(&done).contains(&format!("line 2: {taken} is taken")), "{}", stderr(&done));
+    }
+    let different = "username,email\nZOË,x3@example.com\nab ,x4@example.com\n";
+    let done = migrate_from(&database, &["import", "-", "--format", "csv"], different);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+}
+
+fn a_prefix_means_the_same(database: Database) {
+    migrated(&database, &["up"]);
+    let rows: String = NAMES.iter().enumerate().map(|(n, name)| format!("{name},{n}@example.com\n")).collect();
+    assert_eq!(
+        code(&migrate_from(&database, &["import", "-", "--format", "csv"], &format!("username,email\n{rows}"))),
+        0
+    );
+    let web = Web::start(&database, &[]);
+    for (q, expected) in [
+        ("A", vec!["a b", "a-b", "A.b", "ab", "Abc"]),
+        ("aB", vec!["ab", "Abc"]),
+        ("zo", vec!["Zoe", "zoë", "ZOË2"]),
+        ("zo%C3%AB", vec!["zoë"]),
+        ("%C3%89", vec!["É"]),
+        ("_", vec!["_x"]),
+        ("%25", vec![]),
+        ("%F0%9D%92%B3", vec!["𝒳"]),
+        ("1@E", vec!["_x"]),
+    ] {
+        let found = web.all(&format!("/users?limit=2&q={q}"));
+        let found: Vec<&str> = found.iter().map(|user| user["username"].as_str().unwrap()).collect();
+        assert_eq!(found, expected, "{q}");
+    }
+}
+
+fn lengths_are_limited(database: Database) {
+    migrated(&database, &["up"]);
+    // Of characters, not of bytes.
+    let name = "é".repeat(80);
+    let email = format!("{}@b.example", "é".repeat(110));
+    let done =
+        migrate_from(&database, &["import", "-", "--format", "csv"], &format!("username,email\n{name},{email}\n"));
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let web = Web::start(&database, &[]);
+    assert_eq!(web.get("/users").json()[0]["username"], name.as_str());
+    assert_eq!(web.get("/users/1").json()[0]["email"], serde_json::Value::Null);
+    assert_eq!(web.get("/users/1").json()["email"], email.as_str());
+    // The table itself refuses what the import would.
+    for values in [format!("('{name}é', 'a@b')"), format!("('a', 'é{email}')"), "('', 'a@b')".to_owned()] {
+        let refused = database.sql().refuses(&format!("INSERT INTO users (username, email) VALUES {values}"));
+        assert!(refused, "{values}");
+    }
+}
+
+fn a_deleted_user_leaves_no_friendship(database: Database) {
+    let web = Web::seeded(&database);
+    assert_eq!(web.all("/users/1/friends").len(), 1);
+    database.sql().execute("DELETE FROM users WHERE id = 2");
+    assert_eq!(web.all("/users/1/friends").len(), 0);
+    assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
+}

@@ -1,0 +1,45 @@
+//! VI. Processes: stateless, sharing nothing but the database.
+
+use libtest_mimic::Trial;
+
+use crate::support::Factor;
+use crate::support::engine::{Database, Engine, holds_only};
+use crate::support::process::Web;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    Factor::new("processes")
+        .each("any_process_answers_any_page", any_process_answers_any_page)
+        .each("a_change_is_seen_by_every_process_at_once", a_change_is_seen_by_every_process_at_once)
+        .on(&[Engine::Sqlite], "nothing_is_written_beside_the_database", nothing_is_written_beside_the_database)
+        .tests()
+}
+
+/// A cursor from one process continues in another: no session is behind it.
+fn any_process_answers_any_page(database: Database) {
+    let one = Web::seeded(&database);
+    let other = Web::start(&database, &[]);
+    let first = one.get("/users?limit=1");
+    let second = other.get(&first.next().unwrap());
+    assert_eq!(second.json()[0]["username"], "guest");
+    assert_eq!(second.next(), None);
+}
+
+fn a_change_is_seen_by_every_process_at_once(database: Database) {
+    let webs = [Web::seeded(&database), Web::start(&database, &[])];
+    for web in &webs {
+        assert_eq!(web.get("/users").json().as_array().unwrap().len(), 2);
+    }
+    database.sql().execute("DELETE FROM users WHERE username = 'guest'");
+    for web in &webs {
+        assert_eq!(web.get("/users").json().as_array().unwrap().len(), 1);
+    }
+}
+
+fn nothing_is_written_beside_the_database(database: Database) {
+    let web = Web::seeded(&database);
+    for path in ["/", "/users", "/users/1", "/readyz", "/nothing"] {
+        web.get(path);
+    }
+    let file = database.file();
+    assert!(holds_only(file.parent().unwrap(), &["roster.db", "roster.db-wal", "roster.db-shm"]));
+}

@@ -1,0 +1,212 @@
+//! The real binaries as processes, and a client for `web`.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::engine::Database;
+use super::eventually;
+
+/// A command that has this environment and no other.
+fn command(binary: &str, environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary);
+    command.env_clear().envs(environment.iter().copied());
+    command
+}
+
+/// `web`, run to its end.
+pub(crate) fn web(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    command(env!("CARGO_BIN_EXE_web"), environment).args(arguments).output().unwrap()
+}
+
+/// `migrate` with an environment, not started yet.
+pub(crate) fn migrate_command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = command(env!("CARGO_BIN_EXE_migrate"), environment);
+    command.args(arguments);
+    command
+}
+
+/// `migrate` on a database, run to its end.
+pub(crate) fn migrate(database: &Database, arguments: &[&str]) -> Output {
+    migrate_command(arguments, &[("DATABASE_URL", &database.url)]).output().unwrap()
+}
+
+/// `migrate` on a database, which must succeed; gives its output.
+pub(crate) fn migrated(database: &Database, arguments: &[&str]) -> String {
+    let done = migrate(database, arguments);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// `migrate` fed with text.
+pub(crate) fn migrate_from(database: &Database, arguments: &[&str], input: &str) -> Output {
+    let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url)]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // Written from beside, because a process that refuses its input answers before it has read it all.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+    let done = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    done
+}
+
+pub(crate) fn code(done: &Output) -> i32 {
+    done.status.code().expect("it was not killed")
+}
+
+pub(crate) fn stderr(done: &Output) -> String {
+    String::from_utf8(done.stderr.clone()).unwrap()
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+    assert!(sent.success());
+}
+
+/// A running `web` on a free port.
+pub(crate) struct Web {
+    child: Child,
+    pub(crate) port: u16,
+    lines: Arc<Mutex<Vec<String>>>,
+    agent: ureq::Agent,
+}
+
+/// What `web` answered.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The target of the link to the next page.
+    pub(crate) fn next(&self) -> Option<String> {
+        let link = self.header("link")?;
+        let target = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"");
+        Some(target.unwrap_or_else(|| panic!("not a link to the next page: {link}")).to_owned())
+    }
+}
+
+impl Web {
+    /// A server on this database, migrated and with the two users.
+    pub(crate) fn seeded(database: &Database) -> Self {
+        migrated(database, &["up"]);
+        migrated(database, &["seed"]);
+        Self::start(database, &[])
+    }
+
+    /// A server on this database as it is.
+    pub(crate) fn start(database: &Database, environment: &[(&str, &str)]) -> Self {
+        Self::start_at(&database.url, environment)
+    }
+
+    /// A server on the database at this URL.
+    pub(crate) fn start_at(url: &str, environment: &[(&str, &str)]) -> Self {
+        let own = [("DATABASE_URL", url), ("HOST", "127.0.0.1"), ("PORT", "0")];
+        let environment: Vec<_> = own.into_iter().chain(environment.iter().copied()).collect();
+        let mut child = command(env!("CARGO_BIN_EXE_web"), &environment).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (output, collected) = (BufReader::new(child.stdout.take().unwrap()), lines.clone());
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).for_each(|line| collected.lock().unwrap().push(line))
+        });
+        let timeout = Some(Duration::from_secs(30));
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
+        let mut web = Self { child, port: 0, lines, agent };
+        eventually("web serves", || {
+            assert!(web.child.try_wait().unwrap().is_none(), "web ended: {}", web.log());
+            let log = web.log();
+            let Some((_, rest)) = log.split_once("serving at http://localhost:") else { return false };
+            web.port = rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+            true
+        });
+        web
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[])
+    }
+
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.send("GET", path, headers)
+    }
+
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let request = headers.iter().fold(
+            ureq::http::Request::builder().method(method).uri(format!("http://127.0.0.1:{}{path}", self.port)),
+            |request, (name, value)| request.header(*name, *value),
+        );
+        let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap(),
+        }
+    }
+
+    /// Every row of a listing, page by page.
+    pub(crate) fn all(&self, path: &str) -> Vec<Value> {
+        let mut rows = Vec::new();
+        let mut next = Some(path.to_owned());
+        while let Some(path) = next {
+            let answer = self.get(&path);
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            rows.extend(answer.json().as_array().unwrap().iter().cloned());
+            next = answer.next();
+        }
+        rows
+    }
+
+    /// What it logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// The lines that it logged so far, as JSON.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Its exit code, once it has ended.
+    pub(crate) fn exit_code(&mut self) -> i32 {
+        eventually("web ends", || !self.is_running());
+        self.child.wait().unwrap().code().expect("it was not killed")
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let _ = writeln!(std::io::stderr(), "web logged:\n{}", self.log());
+        }
+    }
+}
