@@ -282,6 +282,9 @@ impl TryFrom<String> for DatabaseUrl {
 fn server(url: &str, default_port: u16) -> Result<(String, String), String> {
     let mut url = Url::parse(url)
         .map_err(|error| format!("not a URL: {error}; a password's special characters must be percent-encoded"))?;
+    if url.cannot_be_a_base() {
+        return Err(format!("write it as {}://user:password@host/database", url.scheme()));
+    }
     let socket = url
         .query_pairs()
         .find(|(name, value)| name == "socket" || (name == "host" && value.starts_with('/')))

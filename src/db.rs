@@ -3,7 +3,7 @@
 //! [`Db`] is what a request uses, a pool of connections with time limits; [`Session`] is what an
 //! admin task uses, one connection that may take its time. Each is an enum of the three engines, and
 //! the `on_engine!` macro repeats an expression for each of its variants, so that a query is written
-//! once and every driver still sees its own types. Their SQL has two dialects, named by [`Dialect`].
+//! once and every driver still sees its own types. Their SQL has two dialects, named by the trait `Dialect`.
 
 mod error;
 pub mod friends;
@@ -76,9 +76,9 @@ pub const REQUIRED_SCHEMA: i64 = 2;
 pub enum Db {
     /// A file beside the process.
     Sqlite(Pool<Sqlite>),
-    /// `MySQL` or `MariaDB`.
+    /// MySQL or MariaDB.
     MySql(Pool<MySql>),
-    /// `PostgreSQL`.
+    /// PostgreSQL.
     Postgres(Pool<Postgres>),
 }
 
@@ -149,9 +149,9 @@ pub enum Unready {
 pub enum Session {
     /// A file beside the process.
     Sqlite(SqliteConnection),
-    /// `MySQL` or `MariaDB`.
+    /// MySQL or MariaDB.
     MySql(MySqlConnection),
-    /// `PostgreSQL`.
+    /// PostgreSQL.
     Postgres(PgConnection),
 }
 

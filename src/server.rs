@@ -38,14 +38,12 @@ pub async fn run(config: &Config, db: Db, listener: TcpListener, shutdown: Cance
         handle.stop(true).await;
     };
     // The server ends when the stopper stops it, or by an error of its own.
-    let (served, ()) = tokio::join!(
-        async {
-            let served = server.await;
-            shutdown.cancel();
-            served
-        },
-        stopper
-    );
+    let running = async {
+        let outcome = server.await;
+        shutdown.cancel();
+        outcome
+    };
+    let (outcome, ()) = tokio::join!(running, stopper);
     db.close().await;
-    served
+    outcome
 }

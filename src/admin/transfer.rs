@@ -101,6 +101,9 @@ pub async fn import(
         with_ids |= batch.iter().any(|(_, user)| user.id.is_some());
         // A statement has an id for each of its rows or for none.
         for rows in batch.chunk_by(|(_, one), (_, next)| one.id.is_some() == next.id.is_some()) {
+            if with_ids && rows.iter().any(|(_, user)| user.id.is_none()) {
+                users::continue_ids(session).await?;
+            }
             let bad = insert(session, rows, &mut tell_bad).await?;
             done.bad += bad;
             done.users += rows.len() as u64 - bad;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// Results go to standard output, and log lines to standard error.
 #[derive(Parser)]
-#[command(version, after_help = EXIT_CODES)]
+#[command(name = "migrate", version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -103,14 +103,14 @@ enum FileFormat {
 struct Failure(u8, String);
 
 impl Failure {
-    fn new(code: u8, message: impl ToString) -> Self {
+    fn new(code: u8, message: &dyn Display) -> Self {
         Self(code, message.to_string())
     }
 }
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        Self::new(78, problems)
+        Self::new(78, &problems)
     }
 }
 
@@ -121,7 +121,7 @@ impl From<db::Error> for Failure {
             _ if error.is_transient() => 69,
             _ => 71,
         };
-        Self::new(code, error)
+        Self::new(code, &error)
     }
 }
 
@@ -129,7 +129,7 @@ impl From<migrations::Error> for Failure {
     fn from(error: migrations::Error) -> Self {
         match error {
             migrations::Error::Database(error) => error.into(),
-            error => Self::new(70, error),
+            error => Self::new(70, &error),
         }
     }
 }
@@ -143,13 +143,13 @@ impl From<transfer::Error> for Failure {
             transfer::Error::Write(_) => 74,
             transfer::Error::Stopped => 71,
         };
-        Self::new(code, error)
+        Self::new(code, &error)
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::new(74, format_args!("cannot write: {error}"))
+        Self::new(74, &format_args!("cannot write: {error}"))
     }
 }
 
@@ -176,7 +176,7 @@ async fn main() -> ExitCode {
 async fn run(command: Command) -> Result<Option<Signal>, (Failure, Option<Signal>)> {
     let config = Config::from_env().map_err(|problems| (problems.into(), None))?;
     telemetry::to_stderr(&config);
-    let mut signals = Signals::install().map_err(|error| (Failure::new(71, error), None))?;
+    let mut signals = Signals::install().map_err(|error| (Failure::new(71, &error), None))?;
     let stop = CancellationToken::new();
     let task = async {
         let mut session = Session::open(&config.database_url).await?;
@@ -265,7 +265,7 @@ async fn require_schema(session: &mut Session) -> Result<(), Failure> {
     if ready {
         return Ok(());
     }
-    Err(Failure::new(75, "the schema is older than this release: run `migrate up` first"))
+    Err(Failure::new(75, &"the schema is older than this release: run `migrate up` first"))
 }
 
 fn format_of(file: &Path, format: Option<FileFormat>) -> Result<Format, Failure> {
@@ -273,7 +273,7 @@ fn format_of(file: &Path, format: Option<FileFormat>) -> Result<Format, Failure>
         (Some(FileFormat::Csv), _) | (None, Some("csv")) => Ok(Format::Csv),
         (Some(FileFormat::Ndjson), _) | (None, Some("ndjson" | "jsonl")) => Ok(Format::Ndjson),
         (None, _) => {
-            Err(Failure::new(2, "the file's name does not tell its format: pass --format csv or --format ndjson"))
+            Err(Failure::new(2, &"the file's name does not tell its format: pass --format csv or --format ndjson"))
         }
     }
 }
@@ -293,7 +293,7 @@ async fn import(
         Box::new(io::stdin())
     } else {
         let opened = File::open(file);
-        Box::new(opened.map_err(|error| Failure::new(66, format_args!("cannot open {}: {error}", file.display())))?)
+        Box::new(opened.map_err(|error| Failure::new(66, &format_args!("cannot open {}: {error}", file.display())))?)
     };
     let mut progress = Progress::new("rows", None);
     let bar = progress.bar.clone();
@@ -320,7 +320,7 @@ async fn export(session: &mut Session, file: &Path, format: Format, stop: &Cance
     let partial = Path::new(&partial);
     let written = async {
         let output = File::create(partial)
-            .map_err(|error| Failure::new(74, format_args!("cannot create {}: {error}", partial.display())))?;
+            .map_err(|error| Failure::new(74, &format_args!("cannot create {}: {error}", partial.display())))?;
         let count = transfer::export(session, &output, format, stop).await?;
         output.sync_all()?;
         std::fs::rename(partial, file)?;

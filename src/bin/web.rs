@@ -22,7 +22,7 @@ const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Lists users from a database, over HTTP. Configured by environment variables alone; without a
 /// command, it serves.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "web", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -44,7 +44,10 @@ async fn main() -> ExitCode {
         Err(problems) => return fail(&problems, BAD_CONFIGURATION),
     };
     let outcome = match arguments.command {
-        Some(Command::Check) => print_config(&config),
+        Some(Command::Check) => {
+            print(&config);
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Healthcheck) => healthcheck(&config),
         None => serve(&config).await,
     };
@@ -55,7 +58,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     telemetry::to_stdout(config);
     let mut signals = Signals::install().context("cannot handle signals")?;
     let stop = CancellationToken::new();
-    let served = signals.run(&stop, async {
+    let task = async {
         prepare(config, &stop).await?;
         if stop.is_cancelled() {
             return Ok(());
@@ -65,8 +68,9 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         let watch = watch(db.clone(), stop.clone());
         let serve = server::run(config, db, listener, stop.clone());
         tokio::join!(watch, serve).1.context("the server failed")
-    });
-    match served.await {
+    };
+    // On the heap: all of start-up is in this future.
+    match signals.run(&stop, Box::pin(task)).await {
         (Some(outcome), _) => outcome.map(|()| ExitCode::SUCCESS),
         (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
     }
@@ -131,9 +135,8 @@ async fn watch(db: Db, stop: CancellationToken) {
 }
 
 #[expect(clippy::print_stdout, reason = "the configuration is what the command was asked for")]
-fn print_config(config: &Config) -> anyhow::Result<ExitCode> {
+fn print(config: &Config) {
     print!("{config}");
-    Ok(ExitCode::SUCCESS)
 }
 
 /// One request over a plain socket: an image without a shell has no curl either.

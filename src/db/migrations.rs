@@ -2,14 +2,14 @@
 //!
 //! The files in `migrations/` have the same numbers and the same meaning on every engine and are part
 //! of the binary. sqlx applies them and keeps the ledger, the table `_sqlx_migrations`. Its lock does
-//! not hold on `MariaDB` and is nothing on `SQLite`, so the locks are ours, and so is what follows a
+//! not hold on MariaDB and is nothing on SQLite, so the locks are ours, and so is what follows a
 //! process that was killed half-way:
 //!
 //! | engine | lock | killed half-way |
 //! |---|---|---|
-//! | `PostgreSQL` | a session's advisory lock | the transaction never happened |
-//! | `SQLite` | `BEGIN IMMEDIATE` around the whole run | the transaction never happened |
-//! | `MySQL`, `MariaDB` | `GET_LOCK`, its answer checked | the ledger has a row without success, and the next run repeats its one statement |
+//! | PostgreSQL | a session's advisory lock | the transaction never happened |
+//! | SQLite | `BEGIN IMMEDIATE` around the whole run | the transaction never happened |
+//! | MySQL, MariaDB | `GET_LOCK`, its answer checked | the ledger has a row without success, and the next run repeats its one statement |
 
 use std::time::Duration;
 
@@ -265,9 +265,9 @@ pub async fn down(session: &mut Session, to: Option<i64>, stop: &CancellationTok
                 break;
             }
             let version = entry.version;
-            let step = steps.iter().find(|step| step.up.version == version).ok_or(Error::Newer(version))?;
+            let known = steps.iter().find(|step| step.up.version == version).ok_or(Error::Newer(version))?;
             if entry.success {
-                if let Err(error) = conn.revert(TABLE, &step.down).await {
+                if let Err(error) = conn.revert(TABLE, &known.down).await {
                     conn.forget_failure(version, true).await?;
                     return Err(match error {
                         MigrateError::Execute(cause) => Error::Failed { version, cause: cause.into() },
@@ -276,9 +276,9 @@ pub async fn down(session: &mut Session, to: Option<i64>, stop: &CancellationTok
                 }
             } else {
                 tracing::warn!(version, "the migration was interrupted; its way back is repeated");
-                conn.finish_down(&step.down).await?;
+                conn.finish_down(&known.down).await?;
             }
-            tracing::info!(version, name = static_name(&step.up), "migration reverted");
+            tracing::info!(version, name = static_name(&known.up), "migration reverted");
             done.push(version);
         }
         Ok(done)
@@ -357,8 +357,8 @@ impl Ledger for PgConnection {
     }
 }
 
-/// `MySQL` commits before and after each DDL statement, so a migration is never a transaction. But each
-/// file is one statement, and each statement is atomic (`MySQL` 8.0, `MariaDB` 10.6): after a kill it
+/// MySQL commits before and after each DDL statement, so a migration is never a transaction. But each
+/// file is one statement, and each statement is atomic (MySQL 8.0, MariaDB 10.6): after a kill it
 /// has happened or not, and repeating it tells which.
 impl Ledger for MySqlConnection {
     fn ledger(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, DbError>> {
@@ -474,7 +474,7 @@ async fn wait(stop: &CancellationToken) -> Result<(), Error> {
     }
 }
 
-/// Waits when `SQLite` says that another process writes; any other error stays one.
+/// Waits when SQLite says that another process writes; any other error stays one.
 async fn wait_if_busy(error: sqlx::Error, stop: &CancellationToken) -> Result<(), Error> {
     match error.as_database_error().and_then(|cause| cause.code()?.parse::<i32>().ok()) {
         // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy

@@ -20,7 +20,7 @@ const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// The longest wait for the answer to such a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// A connection so old is replaced, so that a fail-over or a new address is noticed in the end.
-const RETIRE_AFTER: Duration = Duration::from_secs(30 * 60);
+const RETIRE_AFTER: Duration = Duration::from_mins(30);
 
 /// A pool of one engine's connections, opened when they are first needed.
 pub struct Pool<DB: Database> {

@@ -92,6 +92,7 @@ impl Listing {
     }
 
     /// The query of this listing, which its tests explain.
+    #[must_use]
     pub fn select<DB: Database>(&self) -> QueryBuilder<DB>
     where
         i64: for<'t> Encode<'t, DB> + Type<DB>,

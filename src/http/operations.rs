@@ -3,7 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
-use serde::Serialize;
+use serde_json::json;
 
 use super::State;
 use super::problem::Problem;
@@ -20,7 +20,7 @@ pub(super) async fn readyz(state: Data<State>) -> Result<HttpResponse, Problem> 
     if state.is_stopping() {
         return Err(Problem::unavailable(
             "stopping: this process finishes what it has and takes nothing new",
-            "stopping",
+            &"stopping",
         ));
     }
     state.db.ready().await.map_err(|unready| match unready {
@@ -34,17 +34,11 @@ pub(super) async fn readyz(state: Data<State>) -> Result<HttpResponse, Problem> 
 
 /// `GET /version`: what this process runs.
 pub(super) async fn version(state: Data<State>) -> HttpResponse {
-    #[derive(Serialize)]
-    struct Version<'a> {
-        version: &'static str,
-        commit: &'static str,
-        release_id: Option<&'a str>,
-    }
-    HttpResponse::Ok().json(Version {
-        version: env!("CARGO_PKG_VERSION"),
-        commit: env!("ROSTER_COMMIT"),
-        release_id: state.release_id.as_deref(),
-    })
+    HttpResponse::Ok().json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "commit": env!("ROSTER_COMMIT"),
+        "release_id": state.release_id,
+    }))
 }
 
 fn text(body: &'static str) -> HttpResponse {

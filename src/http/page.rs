@@ -64,6 +64,6 @@ pub(super) async fn users(request: HttpRequest, state: Data<State>) -> Result<Ht
         first: listing.after.is_some().then(|| format!("/?{}", parameters.query(parameters.sort, None))),
         next: next.map(|key| format!("/?{}", parameters.query(parameters.sort, Some((listing.column, &key))))),
     };
-    let html = page.render().map_err(Problem::internal)?;
+    let html = page.render().map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html))
 }

@@ -45,11 +45,11 @@ impl Problem {
         Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {longest} bytes"))
     }
 
-    pub(super) fn unavailable(detail: &'static str, cause: impl ToString) -> Self {
+    pub(super) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
-    pub(super) fn internal(cause: impl ToString) -> Self {
+    pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
         let detail = "something went wrong on the server; its log has this answer's instance";
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail) }
     }
@@ -114,9 +114,9 @@ struct ErrorPage<'a> {
 impl From<db::Error> for Problem {
     fn from(error: db::Error) -> Self {
         match error {
-            db::Error::Schema(_) => Self::unavailable("the database's schema is older than this release", error),
-            error if error.is_transient() => Self::unavailable("the database is not available just now", error),
-            error => Self::internal(error),
+            db::Error::Schema(_) => Self::unavailable("the database's schema is older than this release", &error),
+            error if error.is_transient() => Self::unavailable("the database is not available just now", &error),
+            error => Self::internal(&error),
         }
     }
 }

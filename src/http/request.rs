@@ -51,7 +51,7 @@ pub async fn scope(
             Err(InternalError::from_response(error, response).into())
         }
         Err(_) => {
-            let response = entry.refuse(&Problem::internal("a panic, logged where it happened"));
+            let response = entry.refuse(&Problem::internal(&"a panic, logged where it happened"));
             Err(InternalError::from_response("panic", response).into())
         }
     }
@@ -111,7 +111,7 @@ impl Entry {
                     method = self.method.as_str(),
                     route = route.unwrap_or("none"),
                     status = status.as_u16(),
-                    duration_ms = self.started.elapsed().as_micros() as f64 / 1000.0,
+                    duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
                     cause,
                     "request"
                 )

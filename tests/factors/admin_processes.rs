@@ -10,7 +10,9 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{Web, code, migrate, migrate_command, migrate_from, migrated, signal, stderr};
+use crate::support::process::{
+    Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr,
+};
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -48,10 +50,10 @@ fn state(versions: [&str; 2]) -> Vec<(i64, String)> {
     (1..).zip(versions.map(str::to_owned)).collect()
 }
 
-fn eight_migrators_at_once_apply_each_migration_once(database: Database) {
+fn eight_migrators_at_once_apply_each_migration_once(database: &Database) {
     for round in 0..20 {
         if round > 0 {
-            migrated(&database, &["down", "--to", "0"]);
+            migrated(database, &["down", "--to", "0"]);
         }
         let environment = [("DATABASE_URL", database.url.as_str())];
         let migrators: Vec<_> = (0..8)
@@ -64,49 +66,49 @@ fn eight_migrators_at_once_apply_each_migration_once(database: Database) {
         assert!(done.iter().all(|done| done.status.success()), "round {round}: {done:?}");
         let logs: String = done.iter().map(stderr).collect();
         assert_eq!(logs.matches("\"migration applied\"").count(), 2, "round {round}: {logs}");
-        assert_eq!(states(&database), state(["applied", "applied"]));
+        assert_eq!(states(database), state(["applied", "applied"]));
     }
 }
 
-fn up_and_down_go_step_by_step(database: Database) {
-    assert_eq!(migrated(&database, &["up", "--to", "1"]), "migration 1 applied\n");
-    assert_eq!(states(&database), state(["applied", "pending"]));
+fn up_and_down_go_step_by_step(database: &Database) {
+    assert_eq!(migrated(database, &["up", "--to", "1"]), "migration 1 applied\n");
+    assert_eq!(states(database), state(["applied", "pending"]));
     // Without a command it is up.
-    assert_eq!(migrated(&database, &[]), "migration 2 applied\n");
-    assert_eq!(migrated(&database, &["up"]), "nothing to do: no migration applied\n");
-    migrated(&database, &["seed"]);
-    assert_eq!(migrated(&database, &["down"]), "migration 2 reverted\n");
-    assert_eq!(states(&database), state(["applied", "pending"]));
+    assert_eq!(migrated(database, &[]), "migration 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
+    migrated(database, &["seed"]);
+    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    assert_eq!(states(database), state(["applied", "pending"]));
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
-    assert_eq!(migrated(&database, &["up"]), "migration 2 applied\n");
-    assert_eq!(migrated(&database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
-    assert_eq!(migrated(&database, &["down"]), "nothing to do: no migration reverted\n");
-    assert_eq!(migrated(&database, &["up"]), "migrations 1 to 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), "migration 2 applied\n");
+    assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
+    assert_eq!(migrated(database, &["down"]), "nothing to do: no migration reverted\n");
+    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
 
-    let beyond = migrate(&database, &["up", "--to", "3"]);
+    let beyond = migrate(database, &["up", "--to", "3"]);
     assert_eq!(code(&beyond), 2);
     assert!(stderr(&beyond).contains("3 is not in 1..=2"), "{}", stderr(&beyond));
 }
 
-fn status_and_dry_run_change_nothing(database: Database) {
-    assert_eq!(states(&database), state(["pending", "pending"]));
-    let planned = migrated(&database, &["up", "--dry-run"]);
+fn status_and_dry_run_change_nothing(database: &Database) {
+    assert_eq!(states(database), state(["pending", "pending"]));
+    let planned = migrated(database, &["up", "--dry-run"]);
     assert!(planned.contains("-- 1 users\n") && planned.contains("CREATE TABLE friends"), "{planned}");
-    assert!(!migrated(&database, &["up", "--dry-run", "--to", "1"]).contains("CREATE TABLE friends"));
-    assert_eq!(states(&database), state(["pending", "pending"]));
+    assert!(!migrated(database, &["up", "--dry-run", "--to", "1"]).contains("CREATE TABLE friends"));
+    assert_eq!(states(database), state(["pending", "pending"]));
     let tables = match database.engine {
         Engine::Sqlite => "SELECT COUNT(*) FROM sqlite_schema",
         Engine::MySql => "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()",
         Engine::Postgres => "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'public'",
     };
     assert_eq!(database.sql().number(tables), 0);
-    migrated(&database, &["up"]);
-    assert_eq!(migrated(&database, &["up", "--dry-run"]), "");
-    let shown = migrated(&database, &["status"]);
+    migrated(database, &["up"]);
+    assert_eq!(migrated(database, &["up", "--dry-run"]), "");
+    let shown = migrated(database, &["status"]);
     assert!(shown.starts_with("0001  users ") && shown.lines().all(|line| line.ends_with("  applied")), "{shown}");
 }
 
-fn a_killed_migrator_is_healed_by_the_next(database: Database) {
+fn a_killed_migrator_is_healed_by_the_next(database: &Database) {
     for delay in 0..20 {
         let environment = [("DATABASE_URL", database.url.as_str())];
         let mut command = migrate_command(&["up"], &environment);
@@ -114,69 +116,69 @@ fn a_killed_migrator_is_healed_by_the_next(database: Database) {
         thread::sleep(Duration::from_millis(delay));
         let _ = child.kill();
         child.wait().unwrap();
-        migrated(&database, &["up"]);
-        assert_eq!(states(&database), state(["applied", "applied"]), "after {delay} ms");
-        migrated(&database, &["seed"]);
-        migrated(&database, &["down", "--to", "0"]);
+        migrated(database, &["up"]);
+        assert_eq!(states(database), state(["applied", "applied"]), "after {delay} ms");
+        migrated(database, &["seed"]);
+        migrated(database, &["down", "--to", "0"]);
     }
 }
 
-fn a_changed_migration_is_refused(database: Database) {
-    migrated(&database, &["up", "--to", "1"]);
+fn a_changed_migration_is_refused(database: &Database) {
+    migrated(database, &["up", "--to", "1"]);
     database.sql().execute(match database.engine {
         Engine::Postgres => "UPDATE _sqlx_migrations SET checksum = '\\x00'",
         _ => "UPDATE _sqlx_migrations SET checksum = x'00'",
     });
-    let refused = migrate(&database, &["up"]);
+    let refused = migrate(database, &["up"]);
     assert_eq!(code(&refused), 70);
     assert!(stderr(&refused).contains("migration 1 was changed after it had been applied"), "{}", stderr(&refused));
-    assert_eq!(states(&database), state(["modified", "pending"]));
+    assert_eq!(states(database), state(["modified", "pending"]));
 }
 
 /// A table that a migration did not make is neither used nor touched, however often one tries.
-fn somebody_elses_table_is_left_alone(database: Database) {
+fn somebody_elses_table_is_left_alone(database: &Database) {
     database.sql().execute("CREATE TABLE users (name VARCHAR(10))");
     database.sql().execute("INSERT INTO users (name) VALUES ('theirs')");
     for _ in 0..2 {
-        let refused = migrate(&database, &["up"]);
+        let refused = migrate(database, &["up"]);
         assert_eq!(code(&refused), 70);
         assert!(stderr(&refused).contains("migration 1 failed and was undone: "), "{}", stderr(&refused));
         assert!(stderr(&refused).contains("already exists"), "{}", stderr(&refused));
-        assert_eq!(states(&database), state(["pending", "pending"]));
+        assert_eq!(states(database), state(["pending", "pending"]));
     }
     assert_eq!(database.sql().texts("SELECT name FROM users"), ["theirs"]);
 }
 
 /// What a kill at each point leaves behind, on the engine whose migrations are no transactions.
-fn an_interrupted_statement_is_repeated(database: Database) {
+fn an_interrupted_statement_is_repeated(database: &Database) {
     let interrupt = "UPDATE _sqlx_migrations SET success = FALSE WHERE version = 2";
-    migrated(&database, &["up"]);
-    migrated(&database, &["seed"]);
+    migrated(database, &["up"]);
+    migrated(database, &["seed"]);
 
     // Killed after the statement of `up`, or before that of `down`: the table is there, with its rows.
     database.sql().execute(interrupt);
-    assert_eq!(states(&database), state(["applied", "interrupted"]));
-    assert!(migrated(&database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
-    assert_eq!(migrated(&database, &["up"]), "migration 2 applied\n");
+    assert_eq!(states(database), state(["applied", "interrupted"]));
+    assert!(migrated(database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
+    assert_eq!(migrated(database, &["up"]), "migration 2 applied\n");
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 2);
 
     // Killed before the statement of `up`, or after that of `down`.
     database.sql().execute(interrupt);
     database.sql().execute("DROP TABLE friends");
-    assert_eq!(migrated(&database, &["up"]), "migration 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), "migration 2 applied\n");
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
 
     // The same, and the way back is taken.
     database.sql().execute(interrupt);
-    assert_eq!(migrated(&database, &["down"]), "migration 2 reverted\n");
-    migrated(&database, &["up"]);
+    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    migrated(database, &["up"]);
     database.sql().execute(interrupt);
     database.sql().execute("DROP TABLE friends");
-    assert_eq!(migrated(&database, &["down"]), "migration 2 reverted\n");
-    assert_eq!(states(&database), state(["applied", "pending"]));
+    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    assert_eq!(states(database), state(["applied", "pending"]));
 }
 
-fn a_waiting_migrator_stops_at_a_signal(database: Database) {
+fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
     let mut holder = database.sql();
     match database.engine {
         Engine::Sqlite => holder.execute("BEGIN IMMEDIATE"),
@@ -191,42 +193,42 @@ fn a_waiting_migrator_stops_at_a_signal(database: Database) {
     eventually("it stops", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(143));
     drop(holder);
-    assert_eq!(states(&database), state(["pending", "pending"]));
+    assert_eq!(states(database), state(["pending", "pending"]));
 }
 
-fn a_newer_releases_migration_is_not_reverted(database: Database) {
-    migrated(&database, &["up"]);
+fn a_newer_releases_migration_is_not_reverted(database: &Database) {
+    migrated(database, &["up"]);
     database.sql().execute(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', TRUE, '', 0)",
     );
-    let refused = migrate(&database, &["down"]);
+    let refused = migrate(database, &["down"]);
     assert_eq!(code(&refused), 70);
     assert!(stderr(&refused).contains("migration 9 belongs to a newer release"), "{}", stderr(&refused));
-    assert_eq!(states(&database).last().unwrap(), &(9, "newer".to_owned()));
+    assert_eq!(states(database).last().unwrap(), &(9, "newer".to_owned()));
 }
 
-fn seed_is_the_same_every_time(database: Database) {
-    migrated(&database, &["up"]);
-    migrated(&database, &["seed", "50"]);
-    let web = Web::start(&database, &[]);
+fn seed_is_the_same_every_time(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "50"]);
+    let web = Web::start(database, &[]);
     let (first, friends) = (web.get("/users").body, web.get("/users/1/friends").body);
-    assert_eq!(migrated(&database, &["seed", "50"]), "50 sample users in place\n");
-    assert_eq!(migrated(&database, &["seed"]), "2 sample users in place\n");
+    assert_eq!(migrated(database, &["seed", "50"]), "50 sample users in place\n");
+    assert_eq!(migrated(database, &["seed"]), "2 sample users in place\n");
     assert_eq!(web.get("/users").body, first);
     assert_eq!(web.get("/users/1/friends").body, friends);
     assert!(friends.len() > 100, "{friends}");
 
     // A user of one's own who has a sample's address keeps it.
-    migrated(&database, &["down", "--to", "0"]);
-    migrated(&database, &["up"]);
+    migrated(database, &["down", "--to", "0"]);
+    migrated(database, &["up"]);
     database.sql().execute("INSERT INTO users (username, email) VALUES ('mine', 'ADMIN@example.com')");
-    migrated(&database, &["seed", "50"]);
+    migrated(database, &["seed", "50"]);
     assert_eq!(web.get("/users/1").json()["username"], "mine");
     assert_eq!(web.all("/users").len(), 50);
 }
 
-fn seed_stops_at_a_signal_and_continues(database: Database) {
-    migrated(&database, &["up"]);
+fn seed_stops_at_a_signal_and_continues(database: &Database) {
+    migrated(database, &["up"]);
     let mut command = migrate_command(&["seed", "1000000"], &[("DATABASE_URL", &database.url)]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut sql = database.sql();
@@ -236,26 +238,26 @@ fn seed_stops_at_a_signal_and_continues(database: Database) {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let users = sql.number("SELECT COUNT(*) FROM users");
     assert!(users % 5000 == 0 && users < 1_000_000, "whole batches: {users}");
-    migrated(&database, &["seed", &(users + 10).to_string()]);
+    migrated(database, &["seed", &(users + 10).to_string()]);
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), users + 10);
 }
 
-fn export_and_import_are_inverse(database: Database) {
-    migrated(&database, &["up"]);
+fn export_and_import_are_inverse(database: &Database) {
+    migrated(database, &["up"]);
     let odd = "id,username,email\r\n7,\"a \"\"quoted\"\" name, with comma\",a@example.com\r\n9,=1+1,b@example.com\r\n12,日本 é,c@example.com\r\n";
-    let done = migrate_from(&database, &["import", "-", "--format", "csv"], odd);
+    let done = import_csv(database, odd);
     assert_eq!(code(&done), 0, "{}", stderr(&done));
-    assert_eq!(migrated(&database, &["export", "-", "--format", "csv"]), odd);
+    assert_eq!(migrated(database, &["export", "-", "--format", "csv"]), odd);
 
     let folder = tempfile::tempdir().unwrap();
     for name in ["users.csv", "users.ndjson"] {
         let file = folder.path().join(name);
         let file = file.to_str().unwrap();
-        assert_eq!(migrated(&database, &["export", file]), "3 users exported\n");
-        migrated(&database, &["down", "--to", "0"]);
-        migrated(&database, &["up"]);
-        assert_eq!(migrated(&database, &["import", file]), "3 users imported, 0 rows left out\n");
-        assert_eq!(migrated(&database, &["export", "-", "--format", "csv"]), odd);
+        assert_eq!(migrated(database, &["export", file]), "3 users exported\n");
+        migrated(database, &["down", "--to", "0"]);
+        migrated(database, &["up"]);
+        assert_eq!(migrated(database, &["import", file]), "3 users imported, 0 rows left out\n");
+        assert_eq!(migrated(database, &["export", "-", "--format", "csv"]), odd);
     }
     let ndjson = fs::read_to_string(folder.path().join("users.ndjson")).unwrap();
     let second: Value = serde_json::from_str(ndjson.lines().nth(1).unwrap()).unwrap();
@@ -269,10 +271,10 @@ fn ten_thousand_rows() -> String {
     "username,email\n".to_owned() + &(1..=10_000).map(row).collect::<String>()
 }
 
-fn import_is_all_or_nothing(database: Database) {
-    migrated(&database, &["up"]);
+fn import_is_all_or_nothing(database: &Database) {
+    migrated(database, &["up"]);
     let mut sql = database.sql();
-    let refused = migrate_from(&database, &["import", "-", "--format", "csv"], &ten_thousand_rows());
+    let refused = import_csv(database, &ten_thousand_rows());
     assert_eq!(code(&refused), 65);
     let told = stderr(&refused);
     assert!(told.contains("line 7001: email is taken, in the table or by an earlier line\n"), "{told}");
@@ -280,30 +282,26 @@ fn import_is_all_or_nothing(database: Database) {
     assert!(!told.contains('@'), "{told}");
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), 0);
 
-    let done = migrate_from(&database, &["import", "-", "--format", "csv", "--skip-bad"], &ten_thousand_rows());
+    let done = migrate_from(database, &["import", "-", "--format", "csv", "--skip-bad"], &ten_thousand_rows());
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     assert_eq!(String::from_utf8(done.stdout.clone()).unwrap(), "9999 users imported, 1 rows left out\n");
     assert!(stderr(&done).contains("line 7001: "));
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), 9999);
 
     // Everyone is there now, so everyone is refused, each by name of the line.
-    let again = migrate_from(
-        &database,
-        &["import", "-", "--format", "csv"],
-        "username,email\nu1,new@example.com\nnew,u2@example.com\n",
-    );
+    let again = import_csv(database, "username,email\nu1,new@example.com\nnew,u2@example.com\n");
     assert_eq!(code(&again), 65);
     assert!(stderr(&again).contains("line 2: username is taken"), "{}", stderr(&again));
     assert!(stderr(&again).contains("line 3: email is taken"), "{}", stderr(&again));
 }
 
-fn import_names_each_bad_row(database: Database) {
-    migrated(&database, &["up"]);
+fn import_names_each_bad_row(database: &Database) {
+    migrated(database, &["up"]);
     let long = "x".repeat(121);
     let csv = format!(
         "email,username,id\na@x,a,1\nb@x,b,1\nc@x,c\n,d,\ne@x,,\nx,f,\ng@x,\"g\u{7}\",\nh@x,h,zero\ni@x,i,0\n{long}@x,j,\nk@x,k,\n"
     );
-    let done = migrate_from(&database, &["import", "-", "--format", "csv", "--skip-bad"], &csv);
+    let done = migrate_from(database, &["import", "-", "--format", "csv", "--skip-bad"], &csv);
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     let told = stderr(&done);
     let reasons: BTreeMap<u32, &str> = told
@@ -326,7 +324,7 @@ fn import_names_each_bad_row(database: Database) {
     assert_eq!(database.sql().texts("SELECT username FROM users ORDER BY id"), ["a", "k"]);
 
     let ndjson = "{\"username\":\"l\",\"email\":\"l@x\"}\n\n{\"username\":\"m\"}\nnonsense\n{\"username\":\"n\",\"email\":\"n@x\",\"admin\":true}\n";
-    let refused = migrate_from(&database, &["import", "-", "--format", "ndjson"], ndjson);
+    let refused = migrate_from(database, &["import", "-", "--format", "ndjson"], ndjson);
     assert_eq!(code(&refused), 65);
     for line in [3, 4, 5] {
         let reason = format!("line {line}: it is not an object of username, email and perhaps id");
@@ -335,24 +333,24 @@ fn import_names_each_bad_row(database: Database) {
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
 }
 
-fn ids_continue_after_an_import(database: Database) {
-    migrated(&database, &["up"]);
-    let done = migrate_from(&database, &["import", "-", "--format", "csv"], "id,username,email\n41,a,a@x\n");
+fn ids_continue_after_an_import(database: &Database) {
+    migrated(database, &["up"]);
+    let done = import_csv(database, "id,username,email\n41,a,a@x\n");
     assert_eq!(code(&done), 0, "{}", stderr(&done));
-    let done = migrate_from(&database, &["import", "-", "--format", "csv"], "username,email\nb,b@x\n");
+    let done = import_csv(database, "username,email\nb,b@x\n");
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     assert_eq!(database.sql().number("SELECT id FROM users WHERE username = 'b'"), 42);
 }
 
-fn files_that_cannot_be_used_are_named(database: Database) {
-    migrated(&database, &["up"]);
+fn files_that_cannot_be_used_are_named(database: &Database) {
+    migrated(database, &["up"]);
     for (arguments, expected, reason) in [
         (&["import", "/no/such.csv"][..], 66, "cannot open /no/such.csv"),
         (&["import", "-"], 2, "pass --format csv or --format ndjson"),
         (&["export", "users.txt"], 2, "pass --format csv or --format ndjson"),
         (&["export", "/no/such/users.csv"], 74, "cannot create /no/such/users.csv.partial"),
     ] {
-        let refused = migrate(&database, arguments);
+        let refused = migrate(database, arguments);
         assert_eq!(code(&refused), expected, "{arguments:?}: {}", stderr(&refused));
         assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
     }
@@ -361,28 +359,28 @@ fn files_that_cannot_be_used_are_named(database: Database) {
         ("username\na\n", "email is missing"),
         ("username,email,password\na,a@x,p\n", "password is not a column"),
     ] {
-        let refused = migrate_from(&database, &["import", "-", "--format", "csv"], input);
+        let refused = import_csv(database, input);
         assert_eq!(code(&refused), 65, "{}", stderr(&refused));
         assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
     }
 }
 
-fn tasks_ask_for_the_schema_first(database: Database) {
+fn tasks_ask_for_the_schema_first(database: &Database) {
     for arguments in [&["seed"][..], &["export", "-", "--format", "csv"], &["import", "-", "--format", "csv"]] {
-        let refused = migrate(&database, arguments);
+        let refused = migrate(database, arguments);
         assert_eq!(code(&refused), 75, "{arguments:?}");
         assert!(stderr(&refused).contains("run `migrate up` first"), "{}", stderr(&refused));
     }
 }
 
 /// What `cargo run` does in a fresh clone.
-fn web_may_migrate_and_seed_itself(database: Database) {
+fn web_may_migrate_and_seed_itself(database: &Database) {
     let environment = [("AUTO_MIGRATE", "true"), ("AUTO_SEED", "20")];
-    let web = Web::start(&database, &environment);
+    let web = Web::start(database, &environment);
     assert_eq!(web.all("/users").len(), 20);
     database.sql().execute("DELETE FROM users WHERE id > 5");
     // A table that has users is not seeded again.
-    assert_eq!(Web::start(&database, &environment).all("/users").len(), 5);
+    assert_eq!(Web::start(database, &environment).all("/users").len(), 5);
 }
 
 fn help_names_every_command_and_exit_code() {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use socket2::SockRef;
 
 use crate::support::engine::{Database, Engine, Server};
 use crate::support::process::{Web, code, migrate_command, migrated, stderr};
@@ -30,8 +31,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .tests()
 }
 
-fn the_url_alone_attaches_the_database(database: Database) {
-    let web = Web::seeded(&database);
+fn the_url_alone_attaches_the_database(database: &Database) {
+    let web = Web::seeded(database);
     let users = web.get("/users");
     assert_eq!(users.status, 200);
     assert_eq!(users.header("content-type"), Some("application/json"));
@@ -53,8 +54,8 @@ fn the_url_alone_attaches_the_database(database: Database) {
     assert!(!page.body.contains("<b>") && !page.body.contains("<i>"), "{}", page.body);
 }
 
-fn bad_input_is_named(database: Database) {
-    let web = Web::seeded(&database);
+fn bad_input_is_named(database: &Database) {
+    let web = Web::seeded(database);
     let long = format!("/users?q={}", "a".repeat(121));
     let endless = format!("/users?q={}", "a".repeat(10_000));
     for (path, status, detail) in [
@@ -93,33 +94,33 @@ fn bad_input_is_named(database: Database) {
     assert_eq!(web.get("/users").status, 200);
 }
 
-fn a_process_lives_unready_on_an_old_schema(database: Database) {
-    let web = Web::start(&database, &[]);
+fn a_process_lives_unready_on_an_old_schema(database: &Database) {
+    let web = Web::start(database, &[]);
     assert_eq!(web.get("/livez").status, 200);
     for path in ["/readyz", "/users"] {
         let answer = web.get(path);
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {}", answer.body);
     }
     assert!(web.get("/readyz").json()["detail"].as_str().unwrap().starts_with("schema: "));
-    migrated(&database, &["up", "--to", "1"]);
+    migrated(database, &["up", "--to", "1"]);
     assert_eq!(web.get("/readyz").status, 503);
-    migrated(&database, &["up"]);
+    migrated(database, &["up"]);
     assert_eq!(web.get("/readyz").status, 200);
     eventually("it says that it is ready", || web.events().iter().any(|event| event["message"] == "ready"));
 }
 
 /// A release can be rolled back without its database.
-fn a_newer_schema_is_served(database: Database) {
-    let web = Web::seeded(&database);
+fn a_newer_schema_is_served(database: &Database) {
+    let web = Web::seeded(database);
     database.sql().execute(
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)",
     );
     assert_eq!(web.get("/readyz").status, 200);
-    assert_eq!(migrated(&database, &["up"]), "nothing to do: no migration applied\n");
+    assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
 }
 
 /// Stopped under load and started again: clients see 200 and 503 and nothing else.
-fn an_outage_heals_by_itself(database: Database) {
+fn an_outage_heals_by_itself(database: &Database) {
     let mut server = Server::start(database.engine);
     server.admin().execute("CREATE DATABASE app");
     let url = server.url("app");
@@ -165,7 +166,7 @@ fn an_outage_heals_by_itself(database: Database) {
     assert_eq!(late.get("/users").status, 200);
 }
 
-fn a_wrong_login_is_told_without_its_secret(database: Database) {
+fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     let server = Server::start(database.engine);
     let mut admin = server.admin();
     admin.execute("CREATE DATABASE app");
@@ -201,25 +202,24 @@ fn assert_pool_is_whole(web: &Web, database: &Database, size: usize) {
         }
     });
     drop(lock);
-    let causes: Vec<String> =
-        web.events()[before..].iter().filter_map(|event| Some(event["cause"].as_str()?.to_owned())).collect();
-    assert_eq!(
-        causes.iter().filter(|cause| cause.starts_with("the query took longer than")).count(),
-        size,
-        "{causes:?}"
-    );
+    let timed_out = || {
+        let events = web.events();
+        let causes = events[before..].iter().filter_map(|event| event["cause"].as_str());
+        causes.filter(|cause| cause.starts_with("the query took longer than")).count()
+    };
+    eventually("each request reached the database", || timed_out() == size);
     eventually("it serves again", || web.get("/users").status == 200);
 }
 
-fn a_slow_query_ends_in_time(database: Database) {
-    drop(Web::seeded(&database));
+fn a_slow_query_ends_in_time(database: &Database) {
+    drop(Web::seeded(database));
     let limits = [
         ("DATABASE_QUERY_TIMEOUT_MS", "300"),
         ("DATABASE_ACQUIRE_TIMEOUT_MS", "200"),
         ("DATABASE_MAX_CONNECTIONS", "2"),
     ];
-    let web = Web::start(&database, &limits);
-    assert_pool_is_whole(&web, &database, 2);
+    let web = Web::start(database, &limits);
+    assert_pool_is_whole(&web, database, 2);
 
     // One more than the pool holds waits for a connection, and no longer than it may.
     let lock = database.hold_users();
@@ -229,37 +229,42 @@ fn a_slow_query_ends_in_time(database: Database) {
         }
     });
     drop(lock);
-    assert!(web.log().contains("no database connection became free within 200 ms"), "{}", web.log());
-    assert_pool_is_whole(&web, &database, 2);
+    let full = || web.log().contains("no database connection became free within 200 ms");
+    eventually("the pool was full", full);
+    assert_pool_is_whole(&web, database, 2);
 }
 
-fn clients_that_hang_up_leave_the_pool_whole(database: Database) {
-    drop(Web::seeded(&database));
+fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
+    drop(Web::seeded(database));
     let limits = [
         ("DATABASE_QUERY_TIMEOUT_MS", "1000"),
         ("DATABASE_ACQUIRE_TIMEOUT_MS", "500"),
         ("DATABASE_MAX_CONNECTIONS", "4"),
     ];
-    let web = Web::start(&database, &limits);
+    let web = Web::start(database, &limits);
     let lock = database.hold_users();
     for burst in 0..10 {
         let mut clients: Vec<TcpStream> =
             (0..20).map(|_| TcpStream::connect(("127.0.0.1", web.port)).unwrap()).collect();
-        for client in &mut clients {
+        for (n, client) in clients.iter_mut().enumerate() {
             client.write_all(b"GET /users HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            if n % 2 == 0 {
+                // Closed with a reset, as by a client that crashes; the others close politely, and the
+                // server finishes for them, who may still be reading.
+                SockRef::from(&*client).set_linger(Some(Duration::ZERO)).unwrap();
+            }
         }
         thread::sleep(Duration::from_millis(20 + burst));
     }
     drop(lock);
-    let ends = || web.events().iter().filter(|event| event["message"] == "request").count();
-    eventually("every request has its line", || ends() == 200);
-    assert!(web.events().iter().filter(|event| event["status"] == 499).count() > 100, "most of them hung up in time");
-    assert_pool_is_whole(&web, &database, 4);
+    let gone = web.requests(200).iter().filter(|request| request["status"] == 499).count();
+    assert!(gone > 50, "{gone} requests ended with their client");
+    assert_pool_is_whole(&web, database, 4);
     assert_eq!(web.get("/readyz").status, 200);
 }
 
-fn an_idle_connection_that_was_killed_is_noticed(database: Database) {
-    let web = Web::seeded(&database);
+fn an_idle_connection_that_was_killed_is_noticed(database: &Database) {
+    let web = Web::seeded(database);
     assert_eq!(web.get("/users").status, 200);
     let mut sql = database.sql();
     match database.engine {
@@ -278,7 +283,7 @@ fn an_idle_connection_that_was_killed_is_noticed(database: Database) {
     assert_eq!(web.get("/users").status, 200);
 }
 
-fn a_missing_file_is_told_with_its_remedy(database: Database) {
+fn a_missing_file_is_told_with_its_remedy(database: &Database) {
     let url = database.url.replace("?mode=rwc", "");
     let done = migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
     assert_eq!(code(&done), 69);

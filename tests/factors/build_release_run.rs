@@ -14,16 +14,16 @@ pub(crate) fn tests() -> Vec<Trial> {
         .tests()
 }
 
-fn a_process_tells_its_release(database: Database) {
-    let web = Web::start(&database, &[("RELEASE_ID", "0.1.0.7")]);
+fn a_process_tells_its_release(database: &Database) {
+    let web = Web::start(database, &[("RELEASE_ID", "0.1.0.7")]);
     assert_eq!(web.get("/version").json()["release_id"], "0.1.0.7");
     let events = web.events();
     assert!(events.len() > 1);
     assert!(events.iter().all(|event| event["release_id"] == "0.1.0.7"), "{events:?}");
 }
 
-fn a_process_of_no_release_says_so(database: Database) {
-    let web = Web::start(&database, &[]);
+fn a_process_of_no_release_says_so(database: &Database) {
+    let web = Web::start(database, &[]);
     assert!(web.get("/version").json()["release_id"].is_null());
     assert!(web.events().iter().all(|event| event.get("release_id").is_none()));
 }

@@ -24,8 +24,8 @@ fn both_binaries_are_of_one_version() {
     assert_eq!(String::from_utf8(migrate.stdout).unwrap(), format!("migrate {version}\n"));
 }
 
-fn version_names_the_commit(database: Database) {
-    let answer = Web::start(&database, &[]).get("/version").json();
+fn version_names_the_commit(database: &Database) {
+    let answer = Web::start(database, &[]).get("/version").json();
     let commit = answer["commit"].as_str().unwrap();
     assert_eq!(answer["version"], env!("CARGO_PKG_VERSION"));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -25,9 +25,9 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// Explains the product's own queries on a table that is large enough for the optimiser to care.
-fn every_listing_is_one_range_of_one_index(database: Database) {
-    migrated(&database, &["up"]);
-    migrated(&database, &["seed", "20000"]);
+fn every_listing_is_one_range_of_one_index(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "20000"]);
     database.sql().execute(match database.engine {
         Engine::MySql => "ANALYZE TABLE users, friends",
         _ => "ANALYZE",
@@ -58,7 +58,7 @@ fn every_listing_is_one_range_of_one_index(database: Database) {
                         database.engine,
                         index,
                         bounded,
-                        &explain(&database, &listing),
+                        &explain(database, &listing),
                         &format!("{listing:?}"),
                     );
                     explained += 1;
@@ -78,7 +78,7 @@ fn every_listing_is_one_range_of_one_index(database: Database) {
             database.engine,
             index,
             true,
-            &explain_friends(&database, after),
+            &explain_friends(database, after),
             &format!("friends after {after:?}"),
         );
     }
@@ -156,10 +156,10 @@ fn named(index: &str) -> String {
     if index == "PRIMARY KEY" { "INTEGER PRIMARY KEY".to_owned() } else { format!("INDEX {index}") }
 }
 
-fn pages_are_complete_and_in_order(database: Database) {
-    migrated(&database, &["up"]);
-    migrated(&database, &["seed", "500"]);
-    let web = Web::start(&database, &[]);
+fn pages_are_complete_and_in_order(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "500"]);
+    let web = Web::start(database, &[]);
     let everyone = web.all("/users?limit=1000");
     assert_eq!(everyone.len(), 500);
     for (column, key) in [("id", "id"), ("username", "username"), ("email", "email")] {
@@ -186,8 +186,8 @@ fn pages_are_complete_and_in_order(database: Database) {
     assert_eq!(friends, web.all("/users/1/friends"));
 }
 
-fn processes_serve_side_by_side(database: Database) {
-    let webs = [Web::seeded(&database), Web::start(&database, &[]), Web::start(&database, &[])];
+fn processes_serve_side_by_side(database: &Database) {
+    let webs = [Web::seeded(database), Web::start(database, &[]), Web::start(database, &[])];
     std::thread::scope(|scope| {
         for web in &webs {
             for _ in 0..4 {
@@ -201,8 +201,8 @@ fn processes_serve_side_by_side(database: Database) {
     });
 }
 
-fn the_workers_are_the_environments(database: Database) {
-    let web = Web::start(&database, &[("WEB_CONCURRENCY", "3")]);
+fn the_workers_are_the_environments(database: &Database) {
+    let web = Web::start(database, &[("WEB_CONCURRENCY", "3")]);
     let tasks = format!("/proc/{}/task", web.pid());
     let Ok(tasks) = fs::read_dir(tasks) else { return };
     let names = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());

@@ -128,6 +128,7 @@ fn a_url_is_checked_before_anything_starts() {
         ("sqlite:", "names no file"),
         ("sqlite:a.db?mode=fast", "mode"),
         ("mysql://db", "names no database"),
+        ("mysql:app", "write it as mysql://user:password@host/database"),
         ("postgres://db:port/app", "not a URL: invalid port number"),
         ("postgres://db/app?sslmode=maybe", "maybe"),
     ] {

@@ -22,10 +22,10 @@ pub(crate) fn tests() -> Vec<Trial> {
         .tests()
 }
 
-fn a_signal_stops_it_with_success(database: Database) {
-    migrated(&database, &["up"]);
+fn a_signal_stops_it_with_success(database: &Database) {
+    migrated(database, &["up"]);
     for signal in ["TERM", "INT"] {
-        let mut web = Web::start(&database, &[]);
+        let mut web = Web::start(database, &[]);
         assert_eq!(web.get("/users").status, 200);
         web.signal(signal);
         assert_eq!(web.exit_code(), 0, "{signal}");
@@ -44,9 +44,9 @@ fn wait_for_waiting(sql: &mut Sql, engine: Engine) {
     eventually("the query waits", || sql.number(waiting) == 1);
 }
 
-fn a_request_in_flight_is_finished(database: Database) {
-    drop(Web::seeded(&database));
-    let mut web = Web::start(&database, &[("DATABASE_QUERY_TIMEOUT_MS", "20000")]);
+fn a_request_in_flight_is_finished(database: &Database) {
+    drop(Web::seeded(database));
+    let mut web = Web::start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "20000")]);
     let mut lock = database.hold_users();
     let answer = thread::scope(|scope| {
         let request = scope.spawn(|| web.get("/users"));
@@ -61,10 +61,10 @@ fn a_request_in_flight_is_finished(database: Database) {
     assert_eq!(web.exit_code(), 0);
 }
 
-fn a_second_signal_ends_it_at_once(database: Database) {
-    drop(Web::seeded(&database));
+fn a_second_signal_ends_it_at_once(database: &Database) {
+    drop(Web::seeded(database));
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        let mut web = Web::start(&database, &[("DATABASE_QUERY_TIMEOUT_MS", "20000")]);
+        let mut web = Web::start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "20000")]);
         let mut lock = database.hold_users();
         let port = web.port;
         // The request dies with the server, so nobody waits for its answer.
@@ -79,15 +79,15 @@ fn a_second_signal_ends_it_at_once(database: Database) {
     }
 }
 
-fn a_hangup_is_ignored(database: Database) {
-    let mut web = Web::start(&database, &[]);
+fn a_hangup_is_ignored(database: &Database) {
+    let mut web = Web::start(database, &[]);
     web.signal("HUP");
     thread::sleep(Duration::from_millis(200));
     assert_eq!(web.get("/livez").status, 200);
     assert!(web.is_running());
 }
 
-fn it_stops_while_the_database_is_down(database: Database) {
+fn it_stops_while_the_database_is_down(database: &Database) {
     let url = match database.engine {
         Engine::MySql => "mysql://u:p@127.0.0.1:1/app",
         _ => "postgres://u:p@127.0.0.1:1/app",
@@ -98,8 +98,8 @@ fn it_stops_while_the_database_is_down(database: Database) {
     assert_eq!(web.exit_code(), 0);
 }
 
-fn sudden_death_loses_nothing(database: Database) {
-    let web = Web::seeded(&database);
+fn sudden_death_loses_nothing(database: &Database) {
+    let web = Web::seeded(database);
     thread::scope(|scope| {
         for _ in 0..4 {
             // Whatever a request comes to when the server dies; it is not what is tested.
@@ -108,6 +108,6 @@ fn sudden_death_loses_nothing(database: Database) {
         thread::sleep(Duration::from_millis(100));
         web.signal("KILL");
     });
-    let next = Web::start(&database, &[]);
+    let next = Web::start(database, &[]);
     assert_eq!(next.get("/users").json().as_array().unwrap().len(), 2);
 }

@@ -3,7 +3,7 @@
 //!
 //! A test runs once for each engine that is installed here, on a database of its own; one whose engine
 //! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mysql,postgres` makes a missing engine an error.
-#![expect(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
 

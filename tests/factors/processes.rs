@@ -15,17 +15,17 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// A cursor from one process continues in another: no session is behind it.
-fn any_process_answers_any_page(database: Database) {
-    let one = Web::seeded(&database);
-    let other = Web::start(&database, &[]);
+fn any_process_answers_any_page(database: &Database) {
+    let one = Web::seeded(database);
+    let other = Web::start(database, &[]);
     let first = one.get("/users?limit=1");
     let second = other.get(&first.next().unwrap());
     assert_eq!(second.json()[0]["username"], "guest");
     assert_eq!(second.next(), None);
 }
 
-fn a_change_is_seen_by_every_process_at_once(database: Database) {
-    let webs = [Web::seeded(&database), Web::start(&database, &[])];
+fn a_change_is_seen_by_every_process_at_once(database: &Database) {
+    let webs = [Web::seeded(database), Web::start(database, &[])];
     for web in &webs {
         assert_eq!(web.get("/users").json().as_array().unwrap().len(), 2);
     }
@@ -35,8 +35,8 @@ fn a_change_is_seen_by_every_process_at_once(database: Database) {
     }
 }
 
-fn nothing_is_written_beside_the_database(database: Database) {
-    let web = Web::seeded(&database);
+fn nothing_is_written_beside_the_database(database: &Database) {
+    let web = Web::seeded(database);
     for path in ["/", "/users", "/users/1", "/readyz", "/nothing"] {
         web.get(path);
     }

@@ -230,8 +230,8 @@ impl Server {
             Engine::Sqlite => {}
             Engine::MySql => {
                 guard.args(["--no-defaults", "--skip-networking", "--user=root", "--max-connections=300"]);
-                // What a test writes need not survive the machine.
-                guard.args(["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M"]);
+                // What a test writes must survive the server, and need not survive the machine.
+                guard.args(["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"]);
                 guard.arg(format!("--datadir={}", data.display()));
                 guard.arg(format!("--socket={}", self.folder.join("sock").display()));
             }

@@ -31,10 +31,10 @@ impl Factor {
     }
 
     /// A test that runs on each of these engines, on a database of its own.
-    pub(crate) fn on(mut self, engines: &[Engine], name: &str, test: fn(Database)) -> Self {
+    pub(crate) fn on(mut self, engines: &[Engine], name: &str, test: fn(&Database)) -> Self {
         for &engine in engines {
             let trial = Trial::test(format!("{}::{name}::{}", self.name, engine.name()), move || {
-                test(engine.database());
+                test(&engine.database());
                 Ok(())
             });
             self.trials.push(trial.with_ignored_flag(!engine.is_installed()));
@@ -43,7 +43,7 @@ impl Factor {
     }
 
     /// A test that runs on every engine, on a database of its own.
-    pub(crate) fn each(self, name: &str, test: fn(Database)) -> Self {
+    pub(crate) fn each(self, name: &str, test: fn(&Database)) -> Self {
         self.on(&Engine::ALL, name, test)
     }
 

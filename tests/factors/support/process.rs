@@ -54,6 +54,11 @@ pub(crate) fn migrate_from(database: &Database, arguments: &[&str], input: &str)
     done
 }
 
+/// `migrate import` fed with CSV.
+pub(crate) fn import_csv(database: &Database, csv: &str) -> Output {
+    migrate_from(database, &["import", "-", "--format", "csv"], csv)
+}
+
 pub(crate) fn code(done: &Output) -> i32 {
     done.status.code().expect("it was not killed")
 }
@@ -122,7 +127,9 @@ impl Web {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (output, collected) = (BufReader::new(child.stdout.take().unwrap()), lines.clone());
         std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).for_each(|line| collected.lock().unwrap().push(line))
+            for line in output.lines().map_while(Result::ok) {
+                collected.lock().unwrap().push(line);
+            }
         });
         let timeout = Some(Duration::from_secs(30));
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
@@ -180,6 +187,16 @@ impl Web {
     pub(crate) fn events(&self) -> Vec<Value> {
         let lines = self.lines.lock().unwrap();
         lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    }
+
+    /// The lines of the requests that it logged, once there are so many: a line is written before its
+    /// answer is, but may be read after it.
+    pub(crate) fn requests(&self, count: usize) -> Vec<Value> {
+        let requests = || self.events().into_iter().filter(|event| event["message"] == "request").collect::<Vec<_>>();
+        eventually("every request has its line", || requests().len() >= count);
+        let requests = requests();
+        assert_eq!(requests.len(), count, "{requests:?}");
+        requests
     }
 
     pub(crate) fn pid(&self) -> u32 {
