@@ -1,11 +1,14 @@
 //! Tells the crate the git commit that it is built from, for `/version`.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
     // An image is built without the repository, and is told the commit instead.
     println!("cargo::rerun-if-env-changed=GIT_COMMIT");
-    println!("cargo::rerun-if-changed=.git/logs/HEAD");
+    // cargo takes a file that is missing for one that has changed.
+    let head = if Path::new(".git/logs/HEAD").exists() { ".git/logs/HEAD" } else { "build.rs" };
+    println!("cargo::rerun-if-changed={head}");
     let commit = std::env::var("GIT_COMMIT").ok().filter(|commit| !commit.is_empty()).or_else(|| {
         let git = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
         let commit = String::from_utf8(git.stdout).ok()?;

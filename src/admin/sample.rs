@@ -72,32 +72,39 @@ const LAST: [&str; 50] = [
     "turing", "weber", "wirth",
 ];
 
+/// How many namesakes follow one another: a batch fills few places of each index, whose pages are
+/// then written once and not a thousand times.
+const NAMESAKES: usize = 400;
+
 /// The nth sample user. The first two are those of the tutorial that this service comes from.
 fn user(n: usize) -> NewUser {
+    const NAMES: usize = FIRST.len() * LAST.len();
+    let name = |n: usize| {
+        let (first, last) = (n % FIRST.len(), (n / FIRST.len() + n) % LAST.len());
+        format!("{}.{}", FIRST[first], LAST[last])
+    };
     let username = match n {
         0 => "admin".to_owned(),
         1 => "guest".to_owned(),
+        // Each first name meets each last name before a number tells namesakes apart.
+        n if n - 2 < NAMES => name(n - 2),
         n => {
-            let n = n - 2;
-            // Each first name meets each last name before a number tells namesakes apart.
-            let (first, last) = (n % FIRST.len(), (n / FIRST.len() + n) % LAST.len());
-            let (first, last) = (FIRST[first], LAST[last]);
-            match n / (FIRST.len() * LAST.len()) {
-                0 => format!("{first}.{last}"),
-                namesake => format!("{first}.{last}{}", namesake + 1),
-            }
+            let n = n - 2 - NAMES;
+            let (round, n) = (n / (NAMES * NAMESAKES), n % (NAMES * NAMESAKES));
+            format!("{}{}", name(n / NAMESAKES), 2 + round * NAMESAKES + n % NAMESAKES)
         }
     };
     NewUser { id: None, email: format!("{username}@example.com"), username }
 }
 
-/// The earlier user that the nth befriends: any of them, so that the first have the most friends.
+/// The user that the nth befriends: one of the thousand before, so that the first have the most friends.
 fn friend(n: usize) -> usize {
     // One step of SplitMix64: the same numbers on every machine.
     let mut z = (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    usize::try_from((z ^ (z >> 31)) % n.max(1) as u64).unwrap_or(0)
+    z ^= z >> 31;
+    n - 1 - usize::try_from(z % n.clamp(1, 1000) as u64).unwrap_or(0)
 }
 
 /// Sees to it that the first `count` sample users are there, and their friendships. A second run
@@ -119,9 +126,13 @@ pub async fn seed(
         let names: Vec<&str> = batch.iter().map(|user| user.username.as_str()).collect();
 
         session.execute("BEGIN").await?;
-        // An e-mail address may be another user's, whose name is not the sample's: no row, no id.
-        users::insert(session, &batch, Existing::Keep).await?;
-        let found: HashMap<String, i64> = users::ids(session, &names).await?.into_iter().collect();
+        let mut found: HashMap<String, i64> = users::ids(session, &names).await?.into_iter().collect();
+        let missing: Vec<NewUser> = batch.iter().filter(|user| !found.contains_key(&user.username)).cloned().collect();
+        if !missing.is_empty() {
+            // An e-mail address may be another user's, whose name is not the sample's: no row, no id.
+            users::insert(session, &missing, Existing::Keep).await?;
+            found.extend(users::ids(session, &names).await?);
+        }
         ids.extend(names.iter().map(|name| found.get(*name).copied().unwrap_or(0)));
         let pairs: Vec<(i64, i64)> = (start.max(1)..ids.len())
             .map(|n| (ids[n], ids[friend(n)]))
@@ -142,7 +153,7 @@ mod tests {
 
     #[test]
     fn sample_users_are_distinct_and_valid() {
-        let users: Vec<_> = (0..10_000).map(user).collect();
+        let users: Vec<_> = (0..10_000).chain(1_000_000..1_010_000).map(user).collect();
         let names: HashSet<_> = users.iter().map(|user| user.username.as_str()).collect();
         assert_eq!(names.len(), users.len());
         assert!(users.iter().all(|user| user.check().is_ok()));
@@ -150,6 +161,6 @@ mod tests {
 
     #[test]
     fn a_friend_comes_earlier() {
-        assert!((1..10_000).all(|n| friend(n) < n));
+        assert!((1..10_000).all(|n| friend(n) < n && n - friend(n) <= 1000));
     }
 }

@@ -225,3 +225,52 @@ impl Health {
         fault != 0 && self.now().saturating_sub(fault) < u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Sub as _;
+
+    use deadpool::managed::Manager as _;
+    use sqlx::Sqlite;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    fn connector() -> Connector<Sqlite> {
+        // A database of this one connection, which is never used for more than a ping.
+        let options = SqliteConnectOptions::new().filename(":memory:");
+        Connector { options, health: Health::new("memory") }
+    }
+
+    fn last_used(ago: Duration) -> Metrics {
+        Metrics { recycled: Some(Instant::now().sub(ago)), ..Metrics::default() }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_retired_when_it_is_old() {
+        let connector = connector();
+        let mut connection = connector.create().await.expect("it opens");
+        let young = Metrics::default();
+        assert!(connector.recycle(&mut connection, &young).await.is_ok());
+        let old = Metrics { created: Instant::now().sub(RETIRE_AFTER + Duration::from_secs(1)), ..young };
+        assert!(connector.recycle(&mut connection, &old).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_pinged_when_it_was_idle() {
+        let connector = connector();
+        let mut connection = connector.create().await.expect("it opens");
+        assert!(connector.recycle(&mut connection, &last_used(DOUBT_AFTER * 2)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_fault_condemns_the_connections_used_before_it_alone() {
+        let connector = connector();
+        let mut connection = connector.create().await.expect("it opens");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        connector.health.fault(&Error::Timeout(PING_TIMEOUT));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(connector.recycle(&mut connection, &last_used(Duration::from_millis(500))).await.is_err());
+        assert!(connector.recycle(&mut connection, &last_used(Duration::ZERO)).await.is_ok());
+    }
+}

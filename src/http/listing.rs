@@ -56,7 +56,8 @@ impl Parameters {
         let mut seen = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
-                let reason = format!("there is no such parameter; this resource takes {}", allowed.join(", "));
+                let takes = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+                let reason = format!("there is no such parameter; this resource takes {takes}");
                 return Err(Problem::bad_parameter(&name, reason));
             };
             if seen.contains(name) {

@@ -154,3 +154,38 @@ fn is_id(id: &str) -> bool {
 fn new_id() -> String {
     format!("{:032x}", fastrand::u128(..))
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body};
+    use actix_web::{App, web};
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_problem_and_the_next_request_is_served() {
+        async fn handler(request: actix_web::HttpRequest) -> &'static str {
+            assert!(request.query_string().is_empty(), "a canary in a panic");
+            "well"
+        }
+        actix_web::rt::System::new().block_on(async {
+            let app = App::new().route("/", web::get().to(handler)).wrap(from_fn(scope));
+            let app = init_service(app).await;
+            let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();
+            // The test service hands over as an error what a server would send.
+            let error = actix_web::dev::Service::call(&app, panicking).await.expect_err("a panic");
+            let response = error.error_response();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(response.headers().get("x-request-id"), Some(&HeaderValue::from_static("one")));
+            assert!(response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS));
+            let body = response.into_body().try_into_bytes().expect("it is complete");
+            let problem: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
+            assert_eq!((&problem["status"], &problem["instance"]), (&500.into(), &"one".into()));
+            assert!(!problem.to_string().contains("canary"));
+
+            let next = call_service(&app, TestRequest::get().uri("/").to_request()).await;
+            assert_eq!(read_body(next).await, "well");
+        });
+    }
+}

@@ -26,7 +26,8 @@ pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<Htt
 }
 
 /// `GET /users/{id}`
-pub(super) async fn get(id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(request: HttpRequest, id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    Parameters::parse(request.query_string(), &[])?;
     let found = users::get(&state.db, parse_id(&id)?, |user| serde_json::to_vec(&user)).await?;
     let body = found.ok_or_else(unknown_user)?.map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok().content_type("application/json").body(body))

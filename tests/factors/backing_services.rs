@@ -71,6 +71,7 @@ fn bad_input_is_named(database: &Database) {
         ("/users?q=%ff", 400, "q: it is not text in UTF-8"),
         ("/users?page=2", 400, "page: there is no such parameter; this resource takes limit, after, sort, q"),
         ("/users/1/friends?sort=email", 400, "sort: there is no such parameter; this resource takes limit, after"),
+        ("/users/1?limit=1", 400, "limit: there is no such parameter; this resource takes none"),
         ("/users/99999999999999999999", 400, "id: it must be a whole number, 9223372036854775807 at most"),
         ("/users/abc", 400, "id: it must be a whole number"),
         ("/users/3", 404, "there is no user with this id"),
