@@ -141,7 +141,7 @@ async fn insert(
         let users: Vec<NewUser> = range.iter().map(|(_, user)| user.clone()).collect();
         session.execute("SAVEPOINT batch").await?;
         match users::insert(session, &users, Existing::Refuse).await {
-            Ok(_) => session.execute("RELEASE SAVEPOINT batch").await?,
+            Ok(()) => session.execute("RELEASE SAVEPOINT batch").await?,
             Err(DbError::Constraint(constraint)) => {
                 session.execute("ROLLBACK TO SAVEPOINT batch").await?;
                 session.execute("RELEASE SAVEPOINT batch").await?;

@@ -1,13 +1,12 @@
 //! The table of friendships: who names whom as a friend.
 
-use futures_util::TryStreamExt as _;
-use sqlx::{Database, Encode, FromRow as _, QueryBuilder, Type};
+use sqlx::{Database, Encode, QueryBuilder, Type};
 
-use super::users::User;
+use super::users::{User, page};
 use super::{Db, Dialect, Error, Session, on_engine};
 
 /// Hands over one page of a user's friends in ascending id, from behind the id `after`, and tells
-/// the id that the next page starts behind, if there is one; or nothing, if there is no such user.
+/// the id that the next page starts behind, if there is one. Whoever is no user has no friends.
 ///
 /// # Errors
 /// Those of the database; then what was handed over is not a page.
@@ -17,26 +16,10 @@ pub async fn list(
     after: Option<i64>,
     limit: u32,
     mut each: impl FnMut(User<'_>),
-) -> Result<Option<Option<i64>>, Error> {
+) -> Result<Option<i64>, Error> {
     on_engine!(Db, db, pool => pool.run(async |conn| {
-        let mut query = QueryBuilder::new("SELECT id FROM users WHERE id = ");
-        if query.push_bind(user).build().fetch_optional(&mut *conn).await?.is_none() {
-            return Ok(None);
-        }
         let mut query = select(user, after, limit);
-        let mut rows = query.build().fetch(conn);
-        let mut left = limit;
-        let mut last = None;
-        while let Some(row) = rows.try_next().await? {
-            if left == 0 {
-                return Ok(Some(last));
-            }
-            let user = User::from_row(&row)?;
-            left -= 1;
-            last = Some(user.id);
-            each(user);
-        }
-        Ok(Some(None))
+        page(query.build().fetch(conn), limit, |friend| friend.id, &mut each).await
     }).await)
 }
 

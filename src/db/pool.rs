@@ -228,8 +228,6 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Sub as _;
-
     use deadpool::managed::Manager as _;
     use sqlx::Sqlite;
     use sqlx::sqlite::SqliteConnectOptions;
@@ -242,8 +240,12 @@ mod tests {
         Connector { options, health: Health::new("memory") }
     }
 
+    fn past(ago: Duration) -> Instant {
+        Instant::now().checked_sub(ago).expect("an instant may precede the machine's start")
+    }
+
     fn last_used(ago: Duration) -> Metrics {
-        Metrics { recycled: Some(Instant::now().sub(ago)), ..Metrics::default() }
+        Metrics { recycled: Some(past(ago)), ..Metrics::default() }
     }
 
     #[tokio::test]
@@ -252,7 +254,7 @@ mod tests {
         let mut connection = connector.create().await.expect("it opens");
         let young = Metrics::default();
         assert!(connector.recycle(&mut connection, &young).await.is_ok());
-        let old = Metrics { created: Instant::now().sub(RETIRE_AFTER + Duration::from_secs(1)), ..young };
+        let old = Metrics { created: past(RETIRE_AFTER + Duration::from_secs(1)), ..young };
         assert!(connector.recycle(&mut connection, &old).await.is_err());
     }
 

@@ -1,6 +1,7 @@
 //! The table of users: its row type and all of its SQL.
 
 use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
 
@@ -145,22 +146,36 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 pub async fn list(db: &Db, listing: &Listing, mut each: impl FnMut(User<'_>)) -> Result<Option<Key>, Error> {
     on_engine!(Db, db, pool => pool.run(async |conn| {
         let mut query = listing.select();
-        let mut rows = query.build().fetch(conn);
-        let mut left = listing.limit;
-        let mut last = None;
-        while let Some(row) = rows.try_next().await? {
-            if left == 0 {
-                return Ok(last);
-            }
-            let user = User::from_row(&row)?;
-            left -= 1;
-            if left == 0 {
-                last = Some(listing.key(user));
-            }
+        page(query.build().fetch(conn), listing.limit, |user| listing.key(user), &mut each).await
+    }).await)
+}
+
+/// Hands over the rows of a page, of which there is one more when the page is not the last; then tells
+/// the key that the next page starts behind. The answer is read to its end, so that the connection is
+/// ready for the next query.
+pub(super) async fn page<R: Row, K>(
+    mut rows: BoxStream<'_, Result<R, sqlx::Error>>,
+    limit: u32,
+    key: impl Fn(User<'_>) -> K,
+    each: &mut impl FnMut(User<'_>),
+) -> Result<Option<K>, sqlx::Error>
+where
+    for<'r> User<'r>: FromRow<'r, R>,
+{
+    let (mut count, mut last, mut next) = (0, None, None);
+    while let Some(row) = rows.try_next().await? {
+        let user = User::from_row(&row)?;
+        count += 1;
+        if count == limit {
+            last = Some(key(user));
+        }
+        if count > limit {
+            next = last.take();
+        } else {
             each(user);
         }
-        Ok(None)
-    }).await)
+    }
+    Ok(next)
 }
 
 /// Hands over one user, and tells whether there is one.
@@ -197,7 +212,8 @@ pub async fn export<E: From<Error>>(
 /// # Errors
 /// Those of the database.
 pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
-    let first: Option<i64> = on_engine!(Session, session, conn => sqlx::query_scalar("SELECT id FROM users LIMIT 1").fetch_optional(conn).await)?;
+    const SQL: &str = "SELECT id FROM users LIMIT 1";
+    let first: Option<i64> = on_engine!(Session, session, conn => sqlx::query_scalar(SQL).fetch_optional(conn).await)?;
     Ok(first.is_none())
 }
 
@@ -254,11 +270,10 @@ pub enum Existing {
 }
 
 /// Inserts users by one statement: all of them or none. Either each of them brings an id or none does.
-/// Tells how many were inserted, as far as the engine tells.
 ///
 /// # Errors
-/// [`Error::Constraint`] when one of them breaks a constraint; the columns' are named `…username…` and `…email…`.
-pub async fn insert(session: &mut Session, users: &[NewUser], existing: Existing) -> Result<u64, Error> {
+/// [`Error::Constraint`] when one of them breaks a constraint.
+pub async fn insert(session: &mut Session, users: &[NewUser], existing: Existing) -> Result<(), Error> {
     /// Written over the dialect, for its clause at the end.
     fn statement<DB: Dialect>(users: &[NewUser], existing: Existing) -> QueryBuilder<DB>
     where
@@ -283,12 +298,10 @@ pub async fn insert(session: &mut Session, users: &[NewUser], existing: Existing
         query
     }
     if users.is_empty() {
-        return Ok(0);
+        return Ok(());
     }
-    let inserted = on_engine!(Session, session, conn => {
-        statement(users, existing).build().execute(conn).await.map(|done| done.rows_affected())
-    });
-    inserted.map_err(Error::from)
+    on_engine!(Session, session, conn => statement(users, existing).build().execute(conn).await.map(drop))
+        .map_err(Error::from)
 }
 
 /// Lets the ids that the database chooses continue after those that were inserted with an id.

@@ -47,9 +47,12 @@ pub(super) async fn friends(
     };
     let limit = parameters.limit.unwrap_or(LIMIT);
     let mut body = Array::with_capacity(limit);
-    let next = friends::list(&state.db, id, after, limit, |user| body.push(user)).await?.ok_or_else(unknown_user)?;
+    let next = friends::list(&state.db, id, after, limit, |user| body.push(user)).await?;
+    if body.is_empty() {
+        users::get(&state.db, id, |_| ()).await?.ok_or_else(unknown_user)?;
+    }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
-    Ok(page(request.path(), next, body))
+    Ok(page(&format!("/users/{id}/friends"), next, body))
 }
 
 /// A JSON array of users, written straight from the rows.
@@ -62,8 +65,12 @@ impl Array {
         Self(bytes)
     }
 
+    fn is_empty(&self) -> bool {
+        self.0.len() == 1
+    }
+
     fn push(&mut self, user: User<'_>) {
-        if self.0.len() > 1 {
+        if !self.is_empty() {
             self.0.push(b',');
         }
         serde_json::to_writer(&mut self.0, &user).expect("numbers and text always fit into memory as JSON");
