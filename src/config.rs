@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU64};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -26,7 +26,7 @@ pub struct Config {
     pub database_url: DatabaseUrl,
     /// The size of this process's connection pool; 10 by default.
     #[serde(default = "size::<10>")]
-    pub database_max_connections: NonZeroUsize,
+    pub database_max_connections: NonZeroU16,
     /// The longest wait for a connection, in milliseconds, before a request is answered 503; 1000 by default.
     #[serde(default = "milliseconds::<1000>")]
     pub database_acquire_timeout_ms: NonZeroU64,
@@ -42,7 +42,7 @@ pub struct Config {
     pub host: IpAddr,
     /// The number of HTTP worker threads; by default the processors this process may use.
     #[serde(default = "processors")]
-    pub web_concurrency: NonZeroUsize,
+    pub web_concurrency: NonZeroU16,
     /// The longest that SIGTERM waits for requests in flight, in milliseconds; 20000 by default.
     #[serde(default = "milliseconds::<20000>")]
     pub shutdown_timeout_ms: NonZeroU64,
@@ -64,8 +64,8 @@ pub struct Config {
     pub release_id: Option<String>,
 }
 
-const fn size<const N: usize>() -> NonZeroUsize {
-    const { NonZeroUsize::new(N).expect("a default is above zero") }
+const fn size<const N: u16>() -> NonZeroU16 {
+    const { NonZeroU16::new(N).expect("a default is above zero") }
 }
 
 const fn milliseconds<const N: u64>() -> NonZeroU64 {
@@ -80,8 +80,9 @@ const fn default_host() -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
 }
 
-fn processors() -> NonZeroUsize {
-    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+fn processors() -> NonZeroU16 {
+    let processors = std::thread::available_parallelism().ok();
+    processors.and_then(|processors| processors.try_into().ok()).unwrap_or(NonZeroU16::MIN)
 }
 
 fn default_filter() -> String {
@@ -132,12 +133,16 @@ impl Config {
             .collect();
         let mut problems = Vec::new();
 
+        let mut url_from = URL;
         if let Some(path) = vars.remove(URL_FILE) {
             if vars.contains_key(URL) {
                 problems.push(format!("{URL_FILE}: {URL} is set as well; keep one of the two"));
             } else {
                 match std::fs::read_to_string(&path) {
-                    Ok(url) => drop(vars.insert(URL.to_owned(), url.trim().to_owned())),
+                    Ok(url) => {
+                        url_from = URL_FILE;
+                        vars.insert(URL.to_owned(), url.trim().to_owned());
+                    }
                     Err(error) => problems.push(format!("{URL_FILE}: cannot read {path}: {error}")),
                 }
             }
@@ -152,10 +157,10 @@ impl Config {
         // the one that is required.
         let stand_in = (URL.to_owned(), "sqlite:stand-in".to_owned());
         for (name, value) in &vars {
-            let stand_in = (name != URL).then(|| stand_in.clone());
+            let (stand_in, from) = if name == URL { (None, url_from) } else { (Some(stand_in.clone()), name.as_str()) };
             let alone = stand_in.into_iter().chain([(name.clone(), value.clone())]);
             if let Err(error) = envy::from_iter::<_, Self>(alone) {
-                problems.push(format!("{name}: {}", explain(&error)));
+                problems.push(format!("{from}: {}", explain(&error)));
             }
         }
         if problems.is_empty() {

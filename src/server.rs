@@ -24,7 +24,7 @@ pub async fn run(config: &Config, db: Db, listener: TcpListener, shutdown: Cance
         let state = app_state.clone();
         App::new().configure(move |routes| http::routes(routes, state)).wrap(from_fn(request::scope))
     })
-    .workers(config.web_concurrency.get())
+    .workers(config.web_concurrency.get().into())
     // actix counts in seconds; a part of one is a whole one.
     .shutdown_timeout(config.shutdown_timeout_ms.get().div_ceil(1000))
     .disable_signals()

@@ -119,7 +119,7 @@ pub async fn seed(
     stop: &CancellationToken,
     mut progress: impl FnMut(usize),
 ) -> Result<usize, Error> {
-    let mut ids: Vec<i64> = Vec::with_capacity(count);
+    let mut ids: Vec<i64> = Vec::new();
     while ids.len() < count && !stop.is_cancelled() {
         let start = ids.len();
         let batch: Vec<NewUser> = (start..count.min(start + BATCH)).map(user).collect();

@@ -12,10 +12,13 @@ use roster::config::Config;
 use roster::db::{Db, Session, migrations, users};
 use roster::shutdown::{Signal, Signals};
 use roster::{server, telemetry};
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 /// The exit code for a configuration that cannot be used (sysexits.h: EX_CONFIG).
 const BAD_CONFIGURATION: u8 = 78;
+/// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
+const BACKLOG: u32 = 1024;
 /// The longest that a health check waits for the server.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -96,7 +99,14 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
 /// The listening socket, before anything says that it serves.
 fn bind(config: &Config) -> anyhow::Result<TcpListener> {
     let address = SocketAddr::new(config.host, config.port);
-    let listener = TcpListener::bind(address).map_err(|error| {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Without it, the connections of a former process would keep the port for a minute.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    let listener = listen().map_err(|error| {
         let advice = match error.kind() {
             ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
             ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",

@@ -40,7 +40,7 @@ impl<DB: Database> Pool<DB> {
     pub(super) fn new(options: Options<DB>, config: &Config) -> Self {
         let connector = Connector { options, health: Health::new(config.database_url.address()) };
         let connections = managed::Pool::builder(connector)
-            .max_size(config.database_max_connections.get())
+            .max_size(config.database_max_connections.get().into())
             // The connection that was used last is the least likely to need a ping.
             .queue_mode(QueueMode::Lifo)
             .build()

@@ -92,7 +92,7 @@ fn every_problem_is_told_at_once() {
         ("PORT", "99999"),
         ("HOST", "everywhere"),
         ("WEB_CONCURRENCY", "0"),
-        ("DATABASE_MAX_CONNECTIONS", "-1"),
+        ("DATABASE_MAX_CONNECTIONS", "99999"),
         ("DATABASE_QUERY_TIMEOUT_MS", "2s"),
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "roster=loud"),
@@ -146,6 +146,10 @@ fn the_url_may_be_in_a_file() {
     fs::write(&file, "mysql://u:secret@db/app\n").unwrap();
     let file = file.to_str().unwrap();
     assert_eq!(read(&[("DATABASE_URL_FILE", file)]).unwrap().database_url.address(), "db:3306");
+
+    fs::write(file, "\n").unwrap();
+    let empty = read(&[("DATABASE_URL_FILE", file)]).unwrap_err();
+    assert!(empty.contains("DATABASE_URL_FILE: unknown scheme"), "{empty}");
 
     let both = read(&[("DATABASE_URL_FILE", file), ("DATABASE_URL", "sqlite:a.db")]).unwrap_err();
     assert!(both.contains("DATABASE_URL_FILE: DATABASE_URL is set as well"), "{both}");
