@@ -1,16 +1,56 @@
 //! The server: the routes on a listener, until it is asked to stop.
 
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::db::Db;
 use crate::http::{self, State, request};
+
+/// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
+const BACKLOG: u32 = 1024;
+/// How often a server that is not ready looks again.
+const READY_POLL: Duration = Duration::from_secs(1);
+
+/// A port that cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {cause}: {advice}")]
+pub struct BindError {
+    address: SocketAddr,
+    cause: io::Error,
+    advice: &'static str,
+}
+
+/// Binds the configured address.
+///
+/// # Errors
+/// What stands in the way, and which variable to set.
+pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
+    let address = SocketAddr::new(config.host, config.port);
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Without it, the connections of a former process would keep the port for a minute.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    listen().map_err(|cause| {
+        let advice = match cause.kind() {
+            ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
+            ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
+            ErrorKind::AddrNotAvailable => "HOST is no address of this machine",
+            _ => "set HOST and PORT",
+        };
+        BindError { address, cause, advice }
+    })
+}
 
 /// Serves until `shutdown` is cancelled; then falls unready, closes the listener, finishes what is in
 /// flight within its time, and closes the pool.
@@ -18,6 +58,7 @@ use crate::http::{self, State, request};
 /// # Errors
 /// When the listener cannot be served.
 pub async fn run(config: &Config, db: Db, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
+    let address = listener.local_addr()?;
     let state = Data::new(State::new(db.clone(), config.release_id.clone()));
     let app_state = state.clone();
     let server = HttpServer::new(move || {
@@ -30,20 +71,36 @@ pub async fn run(config: &Config, db: Db, listener: TcpListener, shutdown: Cance
     .disable_signals()
     .listen(listener)?
     .run();
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
 
     let handle = server.handle();
-    let stopper = async {
+    let running = async {
+        let outcome = server.await;
+        // A server that ended by an error of its own has nobody left to stop it.
+        shutdown.cancel();
+        outcome
+    };
+    let stopping = async {
+        shutdown.run_until_cancelled(tell_when_ready(&db)).await;
         shutdown.cancelled().await;
         state.stop();
         handle.stop(true).await;
     };
-    // The server ends when the stopper stops it, or by an error of its own.
-    let running = async {
-        let outcome = server.await;
-        shutdown.cancel();
-        outcome
-    };
-    let (outcome, ()) = tokio::join!(running, stopper);
+    let (outcome, ()) = tokio::join!(running, stopping);
     db.close().await;
     outcome
+}
+
+/// Logs when the database can be served from, or why not yet.
+async fn tell_when_ready(db: &Db) {
+    let mut told = None;
+    while let Err(unready) = db.ready().await {
+        let reason = unready.to_string();
+        if told.as_ref() != Some(&reason) {
+            tracing::warn!(reason, "not ready");
+            told = Some(reason);
+        }
+        tokio::time::sleep(READY_POLL).await;
+    }
+    tracing::info!("ready");
 }

@@ -1,7 +1,7 @@
 //! `web`: serves HTTP, asks a running server how it is, or checks the configuration.
 
-use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,13 +12,10 @@ use roster::config::Config;
 use roster::db::{Db, Session, migrations, users};
 use roster::shutdown::{Signal, Signals};
 use roster::{server, telemetry};
-use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 /// The exit code for a configuration that cannot be used (sysexits.h: EX_CONFIG).
 const BAD_CONFIGURATION: u8 = 78;
-/// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
-const BACKLOG: u32 = 1024;
 /// The longest that a health check waits for the server.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -66,14 +63,10 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         if stop.is_cancelled() {
             return Ok(());
         }
-        let listener = bind(config)?;
-        let db = Db::open(config);
-        let watch = watch(db.clone(), stop.clone());
-        let serve = server::run(config, db, listener, stop.clone());
-        tokio::join!(watch, serve).1.context("the server failed")
+        let listener = server::bind(config)?;
+        server::run(config, Db::open(config), listener, stop.clone()).await.context("the server failed")
     };
-    // On the heap: all of start-up is in this future.
-    match signals.run(&stop, Box::pin(task)).await {
+    match signals.run(&stop, task).await {
         (Some(outcome), _) => outcome.map(|()| ExitCode::SUCCESS),
         (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
     }
@@ -94,54 +87,6 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     }
     session.close().await;
     Ok(())
-}
-
-/// The listening socket, before anything says that it serves.
-fn bind(config: &Config) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::new(config.host, config.port);
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Without it, the connections of a former process would keep the port for a minute.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
-    };
-    let listener = listen().map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
-            ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
-            ErrorKind::AddrNotAvailable => "HOST is no address of this machine",
-            _ => "set HOST and PORT",
-        };
-        anyhow::anyhow!("cannot listen on {address}: {error}: {advice}")
-    })?;
-    let address = listener.local_addr()?;
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
-    Ok(listener)
-}
-
-/// Logs when the database can be served from, or why not yet.
-async fn watch(db: Db, stop: CancellationToken) {
-    let mut told = None;
-    let watch = async {
-        loop {
-            match db.ready().await {
-                Ok(()) => break tracing::info!("ready"),
-                Err(unready) => {
-                    let reason = unready.to_string();
-                    if told.as_ref() != Some(&reason) {
-                        tracing::warn!(reason, "not ready");
-                        told = Some(reason);
-                    }
-                }
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::select! {
-        () = watch => {}
-        () = stop.cancelled() => {}
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "the configuration is what the command was asked for")]

@@ -113,11 +113,14 @@ struct ErrorPage<'a> {
 
 impl From<db::Error> for Problem {
     fn from(error: db::Error) -> Self {
-        match error {
-            db::Error::Schema(_) => Self::unavailable("the database's schema is older than this release", &error),
-            error if error.is_transient() => Self::unavailable("the database is not available just now", &error),
-            error => Self::internal(&error),
-        }
+        let detail = match error {
+            db::Error::Acquire(_) => "every database connection is in use",
+            db::Error::Timeout(_) => "the database took too long",
+            db::Error::Connect { .. } | db::Error::Lost(_) => "the database is not available just now",
+            db::Error::Schema(_) => "the database's schema is older than this release",
+            db::Error::Constraint(_) | db::Error::Query(_) => return Self::internal(&error),
+        };
+        Self::unavailable(detail, &error)
     }
 }
 

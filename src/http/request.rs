@@ -30,7 +30,7 @@ pub async fn scope(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let mut entry = Entry::of(&request);
     if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > URI_MAX {
-        let response = entry.refuse(&Problem::uri_too_long(URI_MAX));
+        let response = entry.refuse(None, &Problem::uri_too_long(URI_MAX));
         return Ok(request.into_response(response));
     }
     // At the level of an error, so that no filter takes the id from the lines of the request.
@@ -41,17 +41,17 @@ pub async fn scope(
             let (request, response) = response.into_parts();
             let route = request.match_pattern();
             let response = match response.error().map(Problem::of) {
-                Some(problem) => entry.refuse_at(route.as_deref(), &problem),
-                None => entry.answer(route.as_deref(), response.map_into_boxed_body()),
+                Some(problem) => entry.refuse(route.as_deref(), &problem),
+                None => entry.answer(route.as_deref(), response.map_into_boxed_body(), None),
             };
             Ok(ServiceResponse::new(request, response))
         }
         Ok(Err(error)) => {
-            let response = entry.refuse(&Problem::of(&error));
+            let response = entry.refuse(None, &Problem::of(&error));
             Err(InternalError::from_response(error, response).into())
         }
         Err(_) => {
-            let response = entry.refuse(&Problem::internal(&"a panic, logged where it happened"));
+            let response = entry.refuse(None, &Problem::internal(&"a panic, logged where it happened"));
             Err(InternalError::from_response("panic", response).into())
         }
     }
@@ -75,20 +75,12 @@ impl Entry {
         Self { id, method: request.method().clone(), as_page, started: Instant::now(), answered: false }
     }
 
-    fn answer(&mut self, route: Option<&str>, response: HttpResponse) -> HttpResponse {
-        self.finish(route, response, None)
-    }
-
-    fn refuse(&mut self, problem: &Problem) -> HttpResponse {
-        self.refuse_at(None, problem)
-    }
-
-    fn refuse_at(&mut self, route: Option<&str>, problem: &Problem) -> HttpResponse {
+    fn refuse(&mut self, route: Option<&str>, problem: &Problem) -> HttpResponse {
         let response = problem.render(&self.id, self.as_page);
-        self.finish(route, response, problem.cause())
+        self.answer(route, response, problem.cause())
     }
 
-    fn finish(&mut self, route: Option<&str>, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
+    fn answer(&mut self, route: Option<&str>, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
         self.log(route, response.status(), cause);
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&self.id) {

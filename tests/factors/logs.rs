@@ -69,7 +69,7 @@ fn text_is_for_people(database: &Database) {
 
 fn the_filter_is_the_environments(database: &Database) {
     migrated(database, &["up"]);
-    let mut web = Web::start(database, &[("RUST_LOG", "warn,web=info")]);
+    let mut web = Web::start(database, &[("RUST_LOG", "warn,roster::server=info")]);
     web.get("/users");
     web.get("/nothing");
     // A line that must be there, after those that must not.
