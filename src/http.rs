@@ -4,7 +4,9 @@ mod listing;
 mod operations;
 mod page;
 mod problem;
+mod representation;
 pub mod request;
+mod stream;
 mod users;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +48,8 @@ pub fn routes(config: &mut ServiceConfig, state: Data<State>) {
         .app_data(state)
         .service(get("/", page::users))
         .service(get("/users", users::list))
+        .service(get("/users.ndjson", users::ndjson))
+        .service(get("/users.csv", users::csv))
         .service(get("/users/{id}", users::get))
         .service(get("/users/{id}/friends", users::friends))
         .service(get("/livez", operations::livez))

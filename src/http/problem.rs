@@ -41,6 +41,10 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource answers GET and HEAD")
     }
 
+    pub(super) fn not_acceptable(offered: impl fmt::Display) -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is to be had as {offered}"))
+    }
+
     pub(super) fn uri_too_long(longest: usize) -> Self {
         Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {longest} bytes"))
     }

@@ -4,9 +4,10 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::State;
 use super::listing::Parameters;
 use super::problem::Problem;
+use super::representation::{self, Format, negotiate};
+use super::{State, stream};
 use crate::db::users::{Column, Key, User};
 use crate::db::{friends, users};
 
@@ -15,22 +16,40 @@ const LIMIT: u32 = 100;
 /// A typical user in JSON, in bytes: what to reserve for each.
 const USER_SIZE: usize = 80;
 
-/// `GET /users`: a bare array, as clients of the original service expect it.
+/// `GET /users`: a bare array, as clients of the original service expect it, or a stream for those who ask for one.
 pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
-    let listing = parameters.listing(LIMIT)?;
-    let mut body = Array::with_capacity(listing.limit);
-    let next = users::list(&state.db, &listing, |user| body.push(user)).await?;
-    let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
-    Ok(page("/users", next, body))
+    let format = negotiate(&request, &[Format::Json, Format::Ndjson, Format::Csv])?;
+    let mut response = if format == Format::Json {
+        let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
+        let listing = parameters.listing(LIMIT)?;
+        let mut body = Array::with_capacity(listing.limit);
+        let next = users::list(&state.db, &listing, |user| body.push(user)).await?;
+        let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
+        page(&request, "/users", next, body)
+    } else {
+        stream::respond(&request, state, format).await?
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// `GET /users.ndjson`
+pub(super) async fn ndjson(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    stream::respond(&request, state, Format::Ndjson).await
+}
+
+/// `GET /users.csv`
+pub(super) async fn csv(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    stream::respond(&request, state, Format::Csv).await
 }
 
 /// `GET /users/{id}`
 pub(super) async fn get(request: HttpRequest, id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
+    negotiate(&request, &[Format::Json])?;
     Parameters::parse(request.query_string(), &[])?;
     let found = users::get(&state.db, parse_id(&id)?, |user| serde_json::to_vec(&user)).await?;
     let body = found.ok_or_else(unknown_user)?.map_err(|error| Problem::internal(&error))?;
-    Ok(HttpResponse::Ok().content_type("application/json").body(body))
+    Ok(representation::json(&request, body, None))
 }
 
 /// `GET /users/{id}/friends`: always by id, because any other order would be no range of an index.
@@ -39,6 +58,7 @@ pub(super) async fn friends(
     id: Path<String>,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
+    negotiate(&request, &[Format::Json])?;
     let id = parse_id(&id)?;
     let parameters = Parameters::parse(request.query_string(), &["limit", "after"])?;
     let after = match parameters.after(Column::Id)? {
@@ -52,7 +72,7 @@ pub(super) async fn friends(
         users::get(&state.db, id, |_| ()).await?.ok_or_else(unknown_user)?;
     }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
-    Ok(page(&format!("/users/{id}/friends"), next, body))
+    Ok(page(&request, &format!("/users/{id}/friends"), next, body))
 }
 
 /// A JSON array of users, written straight from the rows.
@@ -77,15 +97,11 @@ impl Array {
     }
 }
 
-fn page(path: &str, next: Option<String>, mut body: Array) -> HttpResponse {
+fn page(request: &HttpRequest, path: &str, next: Option<String>, mut body: Array) -> HttpResponse {
     body.0.push(b']');
-    let mut response = HttpResponse::Ok();
-    response.content_type("application/json");
     // RFC 8288; relative, because only the client knows by which name it reached us.
-    if let Some(link) = next.and_then(|query| HeaderValue::try_from(format!("<{path}?{query}>; rel=\"next\"")).ok()) {
-        response.insert_header((header::LINK, link));
-    }
-    response.body(body.0)
+    let link = next.and_then(|query| HeaderValue::try_from(format!("<{path}?{query}>; rel=\"next\"")).ok());
+    representation::json(request, body.0, link)
 }
 
 fn parse_id(id: &str) -> Result<i64, Problem> {

@@ -1,6 +1,6 @@
 //! IV. Backing services: attached resources, reached by their URL alone, and free to go and come back.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use socket2::SockRef;
 
 use crate::support::engine::{Database, Engine, Server};
-use crate::support::process::{Web, code, migrate_command, migrated, stderr};
+use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, stderr, wide_users};
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -26,6 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(servers, "a_slow_query_ends_in_time", a_slow_query_ends_in_time)
         .on(servers, "clients_that_hang_up_leave_the_pool_whole", clients_that_hang_up_leave_the_pool_whole)
         .on(servers, "an_idle_connection_that_was_killed_is_noticed", an_idle_connection_that_was_killed_is_noticed)
+        .each("a_stream_that_breaks_is_seen_to_break", a_stream_that_breaks_is_seen_to_break)
         .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
         .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
         .tests()
@@ -282,6 +283,26 @@ fn an_idle_connection_that_was_killed_is_noticed(database: &Database) {
     // Longer than the second for which a connection is trusted.
     thread::sleep(Duration::from_millis(1100));
     assert_eq!(web.get("/users").status, 200);
+}
+
+/// Cut off in the middle, a stream lacks the chunk that would end it, and the log says why.
+fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[]);
+    let mut reader = web.slow_reader("/users.ndjson");
+    database.sql().execute("ALTER TABLE users RENAME TO gone");
+    let mut rest = Vec::new();
+    // Whether the end is an error is the system's choice.
+    let _ = reader.read_to_end(&mut rest);
+    let rest = String::from_utf8_lossy(&rest);
+    assert!(!rest.ends_with("0\r\n\r\n"), "it looks complete");
+    assert!(rest.matches("{\"id\":").count() < WIDE_USERS);
+    eventually("the cause is logged", || web.log().contains("the stream broke off"));
+    let event = web.events().into_iter().find(|event| event["message"] == "the stream broke off").unwrap();
+    assert!(event["request_id"].is_string(), "{event}");
+    // Before the first byte, the same is an answer.
+    assert_eq!(web.get("/users.ndjson").status, 503);
 }
 
 fn a_missing_file_is_told_with_its_remedy(database: &Database) {

@@ -2,6 +2,7 @@
 //! size of the table.
 
 use std::fs;
+use std::io::Read as _;
 
 use libtest_mimic::Trial;
 use roster::db::friends;
@@ -12,13 +13,14 @@ use sqlx::{
 };
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{Web, migrated};
+use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Factor::new("concurrency")
         .each("every_listing_is_one_range_of_one_index", every_listing_is_one_range_of_one_index)
         .each("pages_are_complete_and_in_order", pages_are_complete_and_in_order)
+        .each("a_slow_reader_holds_no_connection", a_slow_reader_holds_no_connection)
         .each("processes_serve_side_by_side", processes_serve_side_by_side)
         .on(&[Engine::Sqlite], "the_workers_are_the_environments", the_workers_are_the_environments)
         .tests()
@@ -184,6 +186,21 @@ fn pages_are_complete_and_in_order(database: &Database) {
     let ids: Vec<_> = friends.iter().map(|friend| friend["id"].as_i64().unwrap()).collect();
     assert!(ids.len() > 2 && ids.is_sorted(), "{ids:?}");
     assert_eq!(friends, web.all("/users/1/friends"));
+}
+
+/// A client that asks for everything and reads nothing leaves the only connection to the others.
+fn a_slow_reader_holds_no_connection(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[("DATABASE_MAX_CONNECTIONS", "1")]);
+    let mut reader = web.slow_reader("/users.ndjson");
+    for _ in 0..20 {
+        assert_eq!(web.get("/users?limit=1").status, 200);
+    }
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "it is complete");
+    assert_eq!(rest.matches("{\"id\":").count(), WIDE_USERS);
 }
 
 fn processes_serve_side_by_side(database: &Database) {

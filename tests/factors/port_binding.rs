@@ -13,6 +13,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&[Engine::Sqlite], "the_port_is_the_environments", the_port_is_the_environments)
         .on(&[Engine::Sqlite], "a_port_in_use_is_told_with_its_remedy", a_port_in_use_is_told_with_its_remedy)
         .on(&[Engine::Sqlite], "a_foreign_address_is_told_with_its_remedy", a_foreign_address_is_told_with_its_remedy)
+        .each("a_copy_is_confirmed_and_not_sent_again", a_copy_is_confirmed_and_not_sent_again)
+        .on(&[Engine::Sqlite], "the_format_is_the_clients_choice", the_format_is_the_clients_choice)
         .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server)
         .tests()
 }
@@ -41,6 +43,55 @@ fn a_foreign_address_is_told_with_its_remedy(database: &Database) {
     let done = web(&[], &[("DATABASE_URL", &database.url), ("HOST", "192.0.2.1"), ("PORT", "0")]);
     assert_eq!(code(&done), 1);
     assert!(stderr(&done).contains("HOST is no address of this machine"), "{}", stderr(&done));
+}
+
+fn a_copy_is_confirmed_and_not_sent_again(database: &Database) {
+    let web = Web::seeded(database);
+    for path in ["/users", "/users?limit=1", "/users/1", "/users/1/friends"] {
+        let first = web.get(path);
+        let tag = first.header("etag").unwrap();
+        assert!(tag.starts_with('"'), "a strong tag: {tag}");
+        assert_eq!(first.header("cache-control"), Some("private, no-cache"));
+        // Any process gives the same tag, so a balancer may send the client anywhere.
+        assert_eq!(Web::start(database, &[]).get(path).header("etag"), Some(tag));
+        let weak = format!("W/{tag}");
+        let among = format!("\"other\", {tag}");
+        for known in [tag, &weak, &among, "*"] {
+            for method in ["GET", "HEAD"] {
+                let again = web.send(method, path, &[("if-none-match", known)]);
+                assert_eq!((again.status, again.body.as_str()), (304, ""), "{path} {known}");
+                for name in ["etag", "cache-control", "link", "vary"] {
+                    assert_eq!(again.header(name), first.header(name), "{path} {name}");
+                }
+            }
+        }
+        assert_eq!(web.get_with(path, &[("if-none-match", "\"other\"")]).status, 200);
+    }
+    let tag = web.get("/users/2").header("etag").unwrap().to_owned();
+    database.sql().execute("UPDATE users SET email = 'new@example.com' WHERE id = 2");
+    let changed = web.get_with("/users/2", &[("if-none-match", &tag)]);
+    assert_eq!(changed.status, 200);
+    assert_ne!(changed.header("etag"), Some(tag.as_str()));
+}
+
+fn the_format_is_the_clients_choice(database: &Database) {
+    let web = Web::seeded(database);
+    for (accept, status, kind) in [
+        ("application/json", 200, "application/json"),
+        ("text/html,application/xhtml+xml,*/*;q=0.8", 200, "application/json"),
+        ("application/x-ndjson", 200, "application/x-ndjson"),
+        ("text/csv;q=0.9, application/json;q=0.1", 200, "text/csv; charset=utf-8; header=present"),
+        ("image/png", 406, "application/problem+json"),
+    ] {
+        let answer = web.get_with("/users", &[("accept", accept)]);
+        assert_eq!((answer.status, answer.header("content-type")), (status, Some(kind)), "{accept}");
+        assert!(status != 200 || answer.header("vary") == Some("accept"));
+    }
+    for path in ["/users/1", "/users/1/friends"] {
+        assert_eq!(web.get_with(path, &[("accept", "text/csv")]).status, 406, "{path}");
+    }
+    let refused = web.get_with("/users", &[("accept", "image/png")]).json();
+    assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
 }
 
 fn healthcheck_asks_the_running_server(database: &Database) {

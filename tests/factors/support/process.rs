@@ -1,11 +1,13 @@
 //! The real binaries as processes, and a client for `web`.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
+use socket2::SockRef;
 
 use super::engine::Database;
 use super::eventually;
@@ -57,6 +59,15 @@ pub(crate) fn migrate_from(database: &Database, arguments: &[&str], input: &str)
 /// `migrate import` fed with CSV.
 pub(crate) fn import_csv(database: &Database, csv: &str) -> Output {
     migrate_from(database, &["import", "-", "--format", "csv"], csv)
+}
+
+/// How many users [`wide_users`] holds: more bytes than all the buffers between a server and its client.
+pub(crate) const WIDE_USERS: usize = 40_000;
+
+/// Users with names and addresses as long as they may be, as CSV.
+pub(crate) fn wide_users() -> String {
+    let rows = (0..WIDE_USERS).map(|n| format!("{n:080},{n:0106}@b.example.com"));
+    std::iter::once("username,email".to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
 pub(crate) fn code(done: &Output) -> i32 {
@@ -163,6 +174,17 @@ impl Web {
             headers: response.headers().clone(),
             body: response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap(),
         }
+    }
+
+    /// A connection that has asked for this path and has read no more than the beginning of the answer.
+    pub(crate) fn slow_reader(&self, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        SockRef::from(&stream).set_recv_buffer_size(64 * 1024).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut beginning = [0; 15];
+        stream.read_exact(&mut beginning).unwrap();
+        assert_eq!(&beginning, b"HTTP/1.1 200 OK");
+        stream
     }
 
     /// Every row of a listing, page by page.

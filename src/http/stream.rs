@@ -1,0 +1,159 @@
+//! Every matching user as a stream, in constant memory whatever the count.
+//!
+//! The stream is read page by page, each by a request of its own to the pool: however slowly a client
+//! reads, it holds no connection while it does, and each query has its time limit. It sees every user
+//! who is there from its beginning to its end, and may or may not see one who comes or goes meanwhile.
+
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use tracing::Instrument as _;
+
+use super::State;
+use super::listing::Parameters;
+use super::problem::Problem;
+use super::representation::Format;
+use crate::db;
+use crate::db::users::{self, Listing, User};
+
+/// Users a query: enough that its cost is that of its rows, few enough for a buffer of some 200 KB.
+const PAGE: u32 = 2000;
+/// A typical user in either format, in bytes: what to reserve for each.
+const USER_SIZE: usize = 90;
+
+/// `GET /users.ndjson` and `GET /users.csv`, or `GET /users` with a header that wants one of them.
+pub(super) async fn respond(
+    request: &HttpRequest,
+    state: Data<State>,
+    format: Format,
+) -> Result<HttpResponse, Problem> {
+    let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
+    let export = Export { state, format, listing: parameters.listing(PAGE)?, left: parameters.limit, is_first: true };
+    let mut response = HttpResponse::Ok();
+    response.content_type(match format {
+        Format::Csv => "text/csv; charset=utf-8; header=present",
+        format => format.media_type(),
+    });
+    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+    if request.method() == Method::HEAD {
+        return Ok(response.streaming(stream::empty::<Result<Bytes, db::Error>>()));
+    }
+    // The first page is read before the status is sent, so that an error here is still an answer.
+    let (page, rest) = export.page().await?;
+    Ok(response.streaming(stream::once(async { Ok(page) }).chain(pages(rest))))
+}
+
+/// The pages behind the first. An error ends the stream without its last chunk, which tells the client
+/// that it is not complete (RFC 9112, section 8).
+fn pages(rest: Option<Export>) -> impl Stream<Item = Result<Bytes, db::Error>> {
+    let span = tracing::Span::current();
+    stream::try_unfold(rest, move |export| {
+        let next = async {
+            let Some(export) = export else { return Ok(None) };
+            let page = export.page().await;
+            if let Err(error) = &page {
+                tracing::warn!(error = %error, "the stream broke off");
+            }
+            page.map(Some)
+        };
+        next.instrument(span.clone())
+    })
+}
+
+/// A stream on its way.
+struct Export {
+    state: Data<State>,
+    format: Format,
+    listing: Listing,
+    /// How many users are still wanted, when not all are.
+    left: Option<u32>,
+    is_first: bool,
+}
+
+impl Export {
+    /// The next page, and the export of what is behind it, if there is anything.
+    async fn page(mut self) -> Result<(Bytes, Option<Self>), db::Error> {
+        self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
+        let mut rows = Rows::new(self.format, self.listing.limit);
+        if self.is_first {
+            rows.header();
+        }
+        let next = users::list(&self.state.db, &self.listing, |user| rows.push(user)).await?;
+        let left = self.left.map(|left| left - self.listing.limit);
+        let rest = next.filter(|_| left != Some(0)).map(|key| {
+            let listing = Listing { after: Some(key), ..self.listing };
+            Self { listing, left, is_first: false, ..self }
+        });
+        Ok((rows.0.into(), rest))
+    }
+}
+
+/// Users in one of the formats, written straight from the rows.
+struct Rows(Vec<u8>, Format);
+
+impl Rows {
+    fn new(format: Format, users: u32) -> Self {
+        Self(Vec::with_capacity(USER_SIZE * users as usize), format)
+    }
+
+    fn header(&mut self) {
+        if self.1 == Format::Csv {
+            self.0.extend_from_slice(b"id,username,email\r\n");
+        }
+    }
+
+    fn push(&mut self, user: User<'_>) {
+        match self.1 {
+            Format::Csv => {
+                self.0.extend_from_slice(user.id.to_string().as_bytes());
+                for text in [user.username, user.email] {
+                    self.0.push(b',');
+                    cell(&mut self.0, text);
+                }
+                self.0.extend_from_slice(b"\r\n");
+            }
+            Format::Json | Format::Ndjson => {
+                serde_json::to_writer(&mut self.0, &user).expect("numbers and text always fit into memory as JSON");
+                self.0.push(b'\n');
+            }
+        }
+    }
+}
+
+/// A cell of RFC 4180, whose content no spreadsheet takes for a formula: OWASP, "CSV Injection".
+fn cell(out: &mut Vec<u8>, text: &str) {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if !is_formula && !text.contains([',', '"', '\r', '\n']) {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+    if is_formula {
+        out.push(b'\'');
+    }
+    out.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cell;
+
+    #[test]
+    fn a_cell_is_quoted_where_it_must_be_and_never_a_formula() {
+        for (text, expected) in [
+            ("ada", "ada"),
+            ("a,b", "\"a,b\""),
+            ("a \"b\"", "\"a \"\"b\"\"\""),
+            ("a\nb", "\"a\nb\""),
+            ("=1+1", "\"'=1+1\""),
+            ("@sum", "\"'@sum\""),
+            ("a-b", "a-b"),
+        ] {
+            let mut out = Vec::new();
+            cell(&mut out, text);
+            assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
+        }
+    }
+}
