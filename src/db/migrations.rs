@@ -46,6 +46,8 @@ const POSTGRES: [(i64, &str, &str, &str); 2] = embedded!("postgres": 1 "users", 
 
 /// A migration and its way back.
 struct Step {
+    version: i64,
+    name: &'static str,
     up: Migration,
     down: Migration,
 }
@@ -62,6 +64,8 @@ fn steps(session: &Session) -> Vec<Step> {
     files
         .into_iter()
         .map(|(version, name, up, down)| Step {
+            version,
+            name,
             up: migration(version, name, MigrationType::ReversibleUp, up),
             down: migration(version, name, MigrationType::ReversibleDown, down),
         })
@@ -156,10 +160,10 @@ pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
     let mut lines: Vec<Status> = ledger
         .iter()
         .map(|entry| {
-            let step = steps.iter().find(|step| step.up.version == entry.version);
+            let step = steps.iter().find(|step| step.version == entry.version);
             Status {
                 version: entry.version,
-                name: step.map(|step| static_name(&step.up)),
+                name: step.map(|step| step.name),
                 state: match step {
                     _ if !entry.success => State::Interrupted,
                     None => State::Newer,
@@ -171,10 +175,10 @@ pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
         })
         .collect();
     for step in steps {
-        if !lines.iter().any(|line| line.version == step.up.version) {
+        if !lines.iter().any(|line| line.version == step.version) {
             lines.push(Status {
-                version: step.up.version,
-                name: Some(static_name(&step.up)),
+                version: step.version,
+                name: Some(step.name),
                 state: State::Pending,
                 applied_at: None,
             });
@@ -182,13 +186,6 @@ pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
     }
     lines.sort_by_key(|line| line.version);
     Ok(lines)
-}
-
-fn static_name(migration: &Migration) -> &'static str {
-    match migration.description {
-        std::borrow::Cow::Borrowed(name) => name,
-        std::borrow::Cow::Owned(_) => "",
-    }
 }
 
 /// The migrations that [`up`] would apply, each with its SQL, without a lock or a change.
@@ -201,9 +198,9 @@ pub async fn pending(session: &mut Session, to: Option<i64>) -> Result<Vec<(i64,
     check(&ledger, &steps)?;
     Ok(steps
         .into_iter()
-        .filter(|step| to.is_none_or(|to| step.up.version <= to))
-        .filter(|step| !ledger.iter().any(|entry| entry.version == step.up.version && entry.success))
-        .map(|step| (step.up.version, static_name(&step.up), step.up.sql.as_str().to_owned()))
+        .filter(|step| to.is_none_or(|to| step.version <= to))
+        .filter(|step| !ledger.iter().any(|entry| entry.version == step.version && entry.success))
+        .map(|step| (step.version, step.name, step.up.sql.as_str().to_owned()))
         .collect())
 }
 
@@ -212,7 +209,8 @@ pub async fn pending(session: &mut Session, to: Option<i64>) -> Result<Vec<(i64,
 /// it ends before the next migration.
 ///
 /// # Errors
-/// [`Error::Failed`] names the migration; those before it stay applied.
+/// [`Error::Failed`] names the migration; those before it stay applied, except on SQLite, where the
+/// whole run is one transaction.
 pub async fn up(session: &mut Session, to: Option<i64>, stop: &CancellationToken) -> Result<Vec<i64>, Error> {
     let steps = steps(session);
     if let Session::Sqlite(conn) = session {
@@ -223,8 +221,8 @@ pub async fn up(session: &mut Session, to: Option<i64>, stop: &CancellationToken
         let ledger = conn.ledger().await?;
         check(&ledger, &steps)?;
         let mut done = Vec::new();
-        for step in steps.iter().filter(|step| to.is_none_or(|to| step.up.version <= to)) {
-            let version = step.up.version;
+        for step in steps.iter().filter(|step| to.is_none_or(|to| step.version <= to)) {
+            let version = step.version;
             match ledger.iter().find(|entry| entry.version == version) {
                 Some(entry) if entry.success => continue,
                 _ if stop.is_cancelled() => break,
@@ -239,7 +237,7 @@ pub async fn up(session: &mut Session, to: Option<i64>, stop: &CancellationToken
                     }
                 }
             }
-            tracing::info!(version, name = static_name(&step.up), "migration applied");
+            tracing::info!(version, name = step.name, "migration applied");
             done.push(version);
         }
         Ok(done)
@@ -265,7 +263,7 @@ pub async fn down(session: &mut Session, to: Option<i64>, stop: &CancellationTok
                 break;
             }
             let version = entry.version;
-            let known = steps.iter().find(|step| step.up.version == version).ok_or(Error::Newer(version))?;
+            let known = steps.iter().find(|step| step.version == version).ok_or(Error::Newer(version))?;
             if entry.success {
                 if let Err(error) = conn.revert(TABLE, &known.down).await {
                     conn.forget_failure(version, true).await?;
@@ -278,7 +276,7 @@ pub async fn down(session: &mut Session, to: Option<i64>, stop: &CancellationTok
                 tracing::warn!(version, "the migration was interrupted; its way back is repeated");
                 conn.finish_down(&known.down).await?;
             }
-            tracing::info!(version, name = static_name(&known.up), "migration reverted");
+            tracing::info!(version, name = known.name, "migration reverted");
             done.push(version);
         }
         Ok(done)
@@ -289,7 +287,7 @@ pub async fn down(session: &mut Session, to: Option<i64>, stop: &CancellationTok
 /// Refuses a history that this binary cannot continue.
 fn check(ledger: &[Entry], steps: &[Step]) -> Result<(), Error> {
     for entry in ledger {
-        match steps.iter().find(|step| step.up.version == entry.version) {
+        match steps.iter().find(|step| step.version == entry.version) {
             Some(step) if entry.success && *step.up.checksum != *entry.checksum => {
                 return Err(Error::Modified(entry.version));
             }
