@@ -11,6 +11,9 @@ use super::{Db, Dialect, Error, Session, on_engine};
 pub const USERNAME_MAX: usize = 80;
 /// The longest e-mail address, in characters.
 pub const EMAIL_MAX: usize = 120;
+/// The highest id that a user may bring along: the last whole number that every reader of JSON gets
+/// right (RFC 8259, section 6). It leaves room for the ids that the database counts up behind it.
+pub const ID_MAX: i64 = (1 << 53) - 1;
 
 /// A user as the row holds it, borrowed until the next row is read.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -221,7 +224,7 @@ pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
-    /// Left to the database when absent.
+    /// From 1 to [`ID_MAX`]; left to the database when absent.
     #[serde(default)]
     pub id: Option<i64>,
     /// At most [`USERNAME_MAX`] characters.
@@ -253,10 +256,11 @@ impl NewUser {
             Some((local, domain)) if !local.is_empty() && !domain.is_empty() => {}
             _ => return Err("email is not of the form name@domain".to_owned()),
         }
-        if self.id.is_some_and(|id| id < 1) {
-            return Err("id is below 1".to_owned());
+        match self.id {
+            Some(..1) => Err("id is below 1".to_owned()),
+            Some(id) if id > ID_MAX => Err(format!("id is above {ID_MAX}")),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

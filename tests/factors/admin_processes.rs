@@ -32,6 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("import_is_all_or_nothing", import_is_all_or_nothing)
         .each("import_names_each_bad_row", import_names_each_bad_row)
         .each("ids_continue_after_an_import", ids_continue_after_an_import)
+        .each("a_refused_import_uses_up_no_ids", a_refused_import_uses_up_no_ids)
         .on(&[Engine::Sqlite], "files_that_cannot_be_used_are_named", files_that_cannot_be_used_are_named)
         .on(&[Engine::Sqlite], "tasks_ask_for_the_schema_first", tasks_ask_for_the_schema_first)
         .on(&[Engine::Sqlite], "web_may_migrate_and_seed_itself", web_may_migrate_and_seed_itself)
@@ -340,6 +341,17 @@ fn ids_continue_after_an_import(database: &Database) {
     let done = import_csv(database, "username,email\nb,b@x\n");
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     assert_eq!(database.sql().number("SELECT id FROM users WHERE username = 'b'"), 42);
+}
+
+/// An engine's counter of ids outlives a transaction that is rolled back, so the highest id there is
+/// must never reach it.
+fn a_refused_import_uses_up_no_ids(database: &Database) {
+    migrated(database, &["up"]);
+    let highest = format!("id,username,email\n{},a,a@x\n,b,b@x\n1,c,\n", i64::MAX);
+    let refused = import_csv(database, &highest);
+    assert_eq!(code(&refused), 65, "{}", stderr(&refused));
+    let done = import_csv(database, "username,email\nd,d@x\n");
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
 }
 
 fn files_that_cannot_be_used_are_named(database: &Database) {
