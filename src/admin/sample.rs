@@ -131,7 +131,8 @@ pub async fn seed(
         if !missing.is_empty() {
             // An e-mail address may be another user's, whose name is not the sample's: no row, no id.
             users::insert(session, &missing, Existing::Keep).await?;
-            found.extend(users::ids(session, &names).await?);
+            let missing: Vec<&str> = missing.iter().map(|user| user.username.as_str()).collect();
+            found.extend(users::ids(session, &missing).await?);
         }
         ids.extend(names.iter().map(|name| found.get(*name).copied().unwrap_or(0)));
         let pairs: Vec<(i64, i64)> = (start.max(1)..ids.len())

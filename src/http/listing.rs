@@ -9,6 +9,9 @@ use crate::db::users::{Column, EMAIL_MAX, Key, Listing};
 /// The most rows of a page.
 const LIMIT_MAX: u32 = 1000;
 
+/// The parameters of a listing of users.
+pub(super) const ALL: &[&str] = &["limit", "after", "sort", "q"];
+
 /// The query string of a listing, checked.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {

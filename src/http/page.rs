@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
 use super::State;
-use super::listing::{Parameters, Sort};
+use super::listing::{ALL, Parameters, Sort};
 use super::problem::Problem;
 use crate::db::users::{self, Column};
 
@@ -37,7 +37,7 @@ struct Row {
 
 /// `GET /`
 pub(super) async fn users(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
+    let parameters = Parameters::parse(request.query_string(), ALL)?;
     let listing = parameters.listing(LIMIT)?;
     let mut rows = Vec::new();
     let next = users::list(&state.db, &listing, |user| {

@@ -1,13 +1,15 @@
 //! Which representation of a resource a client wants, and whether it has it already (RFC 9110,
 //! sections 12 and 13).
 
-use actix_web::http::header::{
-    self, Accept, CacheControl, CacheDirective, ETag, EntityTag, Header as _, HeaderValue, IfNoneMatch, Quality,
-};
+use actix_web::http::header::{self, Accept, ETag, EntityTag, Header as _, HeaderValue, IfNoneMatch, Quality};
 use actix_web::{HttpRequest, HttpResponse};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::problem::Problem;
+use crate::db::users::User;
+
+/// A typical user in any format, in bytes: what to reserve for each.
+pub(super) const USER_SIZE: usize = 90;
 
 /// What users can be represented as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,20 +63,27 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
     }
 }
 
+/// Writes a user straight from its row.
+pub(super) fn write_json(out: &mut Vec<u8>, user: User<'_>) {
+    serde_json::to_writer(out, &user).expect("numbers and text always fit into memory as JSON");
+}
+
 /// An answer in JSON, or 304 when the client's copy is the same.
 pub(super) fn json(request: &HttpRequest, body: Vec<u8>, link: Option<HeaderValue>) -> HttpResponse {
     // The same bytes have the same tag in every process and every release.
     let tag = EntityTag::new_strong(format!("{:032x}", xxh3_128(&body)));
-    let known = match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Any) => request.headers().contains_key(header::IF_NONE_MATCH),
-        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
-        Err(_) => false,
-    };
+    // Absent, the header would be parsed as `*`.
+    let known = request.headers().contains_key(header::IF_NONE_MATCH)
+        && match IfNoneMatch::parse(request) {
+            Ok(IfNoneMatch::Any) => true,
+            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
+            Err(_) => false,
+        };
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response.insert_header(ETag(tag));
     // A user may change at any moment, and is nobody's business but the client's: a private copy is
     // worth keeping, and must be asked about each time.
-    response.insert_header(CacheControl(vec![CacheDirective::Private, CacheDirective::NoCache]));
+    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
     if let Some(link) = link {
         response.insert_header((header::LINK, link));
     }

@@ -12,16 +12,14 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use tracing::Instrument as _;
 
 use super::State;
-use super::listing::Parameters;
+use super::listing::{ALL, Parameters};
 use super::problem::Problem;
-use super::representation::Format;
+use super::representation::{Format, USER_SIZE, write_json};
 use crate::db;
 use crate::db::users::{self, Listing, User};
 
 /// Users a query: enough that its cost is that of its rows, few enough for a buffer of some 200 KB.
 const PAGE: u32 = 2000;
-/// A typical user in either format, in bytes: what to reserve for each.
-const USER_SIZE: usize = 90;
 
 /// `GET /users.ndjson` and `GET /users.csv`, or `GET /users` with a header that wants one of them.
 pub(super) async fn respond(
@@ -29,19 +27,20 @@ pub(super) async fn respond(
     state: Data<State>,
     format: Format,
 ) -> Result<HttpResponse, Problem> {
-    let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
-    let export = Export { state, format, listing: parameters.listing(PAGE)?, left: parameters.limit, is_first: true };
+    let parameters = Parameters::parse(request.query_string(), ALL)?;
+    let export = Export { state, format, listing: parameters.listing(PAGE)?, left: parameters.limit };
+    let (content_type, header) = match format {
+        Format::Csv => ("text/csv; charset=utf-8; header=present", "id,username,email\r\n"),
+        format => (format.media_type(), ""),
+    };
     let mut response = HttpResponse::Ok();
-    response.content_type(match format {
-        Format::Csv => "text/csv; charset=utf-8; header=present",
-        format => format.media_type(),
-    });
+    response.content_type(content_type);
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     if request.method() == Method::HEAD {
         return Ok(response.streaming(stream::empty::<Result<Bytes, db::Error>>()));
     }
     // The first page is read before the status is sent, so that an error here is still an answer.
-    let (page, rest) = export.page().await?;
+    let (page, rest) = export.page(header).await?;
     Ok(response.streaming(stream::once(async { Ok(page) }).chain(pages(rest))))
 }
 
@@ -52,7 +51,7 @@ fn pages(rest: Option<Export>) -> impl Stream<Item = Result<Bytes, db::Error>> {
     stream::try_unfold(rest, move |export| {
         let next = async {
             let Some(export) = export else { return Ok(None) };
-            let page = export.page().await;
+            let page = export.page("").await;
             if let Err(error) = &page {
                 tracing::warn!(error = %error, "the stream broke off");
             }
@@ -69,57 +68,38 @@ struct Export {
     listing: Listing,
     /// How many users are still wanted, when not all are.
     left: Option<u32>,
-    is_first: bool,
 }
 
 impl Export {
-    /// The next page, and the export of what is behind it, if there is anything.
-    async fn page(mut self) -> Result<(Bytes, Option<Self>), db::Error> {
+    /// The next page, behind what it begins with, and the export of what follows it, if anything does.
+    async fn page(mut self, begin: &str) -> Result<(Bytes, Option<Self>), db::Error> {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
-        let mut rows = Rows::new(self.format, self.listing.limit);
-        if self.is_first {
-            rows.header();
-        }
-        let next = users::list(&self.state.db, &self.listing, |user| rows.push(user)).await?;
+        let mut rows = Vec::with_capacity(begin.len() + USER_SIZE * self.listing.limit as usize);
+        rows.extend_from_slice(begin.as_bytes());
+        let next = users::list(&self.state.db, &self.listing, |user| match self.format {
+            Format::Csv => write_csv(&mut rows, user),
+            Format::Json | Format::Ndjson => {
+                write_json(&mut rows, user);
+                rows.push(b'\n');
+            }
+        })
+        .await?;
         let left = self.left.map(|left| left - self.listing.limit);
         let rest = next.filter(|_| left != Some(0)).map(|key| {
             let listing = Listing { after: Some(key), ..self.listing };
-            Self { listing, left, is_first: false, ..self }
+            Self { listing, left, ..self }
         });
-        Ok((rows.0.into(), rest))
+        Ok((rows.into(), rest))
     }
 }
 
-/// Users in one of the formats, written straight from the rows.
-struct Rows(Vec<u8>, Format);
-
-impl Rows {
-    fn new(format: Format, users: u32) -> Self {
-        Self(Vec::with_capacity(USER_SIZE * users as usize), format)
+fn write_csv(out: &mut Vec<u8>, user: User<'_>) {
+    out.extend_from_slice(user.id.to_string().as_bytes());
+    for text in [user.username, user.email] {
+        out.push(b',');
+        cell(out, text);
     }
-
-    fn header(&mut self) {
-        if self.1 == Format::Csv {
-            self.0.extend_from_slice(b"id,username,email\r\n");
-        }
-    }
-
-    fn push(&mut self, user: User<'_>) {
-        match self.1 {
-            Format::Csv => {
-                self.0.extend_from_slice(user.id.to_string().as_bytes());
-                for text in [user.username, user.email] {
-                    self.0.push(b',');
-                    cell(&mut self.0, text);
-                }
-                self.0.extend_from_slice(b"\r\n");
-            }
-            Format::Json | Format::Ndjson => {
-                serde_json::to_writer(&mut self.0, &user).expect("numbers and text always fit into memory as JSON");
-                self.0.push(b'\n');
-            }
-        }
-    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// A cell of RFC 4180, whose content no spreadsheet takes for a formula: OWASP, "CSV Injection".

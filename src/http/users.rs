@@ -4,23 +4,21 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::listing::Parameters;
+use super::listing::{ALL, Parameters};
 use super::problem::Problem;
-use super::representation::{self, Format, negotiate};
+use super::representation::{self, Format, USER_SIZE, negotiate, write_json};
 use super::{State, stream};
 use crate::db::users::{Column, Key, User};
 use crate::db::{friends, users};
 
 /// The rows of a page whose request names no limit.
 const LIMIT: u32 = 100;
-/// A typical user in JSON, in bytes: what to reserve for each.
-const USER_SIZE: usize = 80;
 
 /// `GET /users`: a bare array, as clients of the original service expect it, or a stream for those who ask for one.
 pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     let format = negotiate(&request, &[Format::Json, Format::Ndjson, Format::Csv])?;
     let mut response = if format == Format::Json {
-        let parameters = Parameters::parse(request.query_string(), &["limit", "after", "sort", "q"])?;
+        let parameters = Parameters::parse(request.query_string(), ALL)?;
         let listing = parameters.listing(LIMIT)?;
         let mut body = Array::with_capacity(listing.limit);
         let next = users::list(&state.db, &listing, |user| body.push(user)).await?;
@@ -47,8 +45,9 @@ pub(super) async fn csv(request: HttpRequest, state: Data<State>) -> Result<Http
 pub(super) async fn get(request: HttpRequest, id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     Parameters::parse(request.query_string(), &[])?;
-    let found = users::get(&state.db, parse_id(&id)?, |user| serde_json::to_vec(&user)).await?;
-    let body = found.ok_or_else(unknown_user)?.map_err(|error| Problem::internal(&error))?;
+    let mut body = Vec::with_capacity(USER_SIZE);
+    let found = users::get(&state.db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
+    found.ok_or_else(unknown_user)?;
     Ok(representation::json(&request, body, None))
 }
 
@@ -93,7 +92,7 @@ impl Array {
         if !self.is_empty() {
             self.0.push(b',');
         }
-        serde_json::to_writer(&mut self.0, &user).expect("numbers and text always fit into memory as JSON");
+        write_json(&mut self.0, user);
     }
 }
 
