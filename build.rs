@@ -1,9 +1,23 @@
-//! Tells the crate the git commit that it is built from, for `/version`.
+//! Tells the crate the git commit that it is built from, for `/version`, and the hash of its stylesheet.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
+    commit();
+    style();
+}
+
+/// The address of the stylesheet changes with its content.
+fn style() {
+    const STYLE: &str = "templates/style.css";
+    println!("cargo::rerun-if-changed={STYLE}");
+    let style = std::fs::read(STYLE).expect("the stylesheet is beside the templates");
+    println!("cargo::rustc-env=STYLE_HASH={:016x}", xxhash_rust::xxh3::xxh3_64(&style));
+}
+
+/// The git commit.
+fn commit() {
     // An image is built without the repository, and is told the commit instead.
     println!("cargo::rerun-if-env-changed=GIT_COMMIT");
     // cargo takes a file that is missing for one that has changed.

@@ -43,6 +43,14 @@ pub struct Config {
     /// The number of HTTP worker threads; by default the processors this process may use.
     #[serde(default = "processors")]
     pub web_concurrency: NonZeroU16,
+    /// The most requests at work at once; the next one is answered 503, health checks and metrics excepted;
+    /// 1024 by default.
+    #[serde(default = "size::<1024>")]
+    pub max_in_flight: NonZeroU16,
+    /// The longest time for a whole request, its body included, in milliseconds; for a stream, the
+    /// longest that its client may take no more of it; 10000 by default.
+    #[serde(default = "milliseconds::<10_000>")]
+    pub request_timeout_ms: NonZeroU64,
     /// The longest that SIGTERM waits for requests in flight, in milliseconds; 20000 by default.
     #[serde(default = "milliseconds::<20000>")]
     pub shutdown_timeout_ms: NonZeroU64,
@@ -62,6 +70,10 @@ pub struct Config {
     /// The release that this process runs, shown in logs and by `/version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_id: Option<String>,
+    /// Where to send traces, by OTLP over HTTP, such as `http://collector:4318`; unset, none are recorded.
+    /// The exporter reads the other `OTEL_` variables of its standard by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "collector")]
+    pub otel_exporter_otlp_endpoint: Option<String>,
 }
 
 const fn size<const N: u16>() -> NonZeroU16 {
@@ -94,6 +106,19 @@ fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     let directives = String::deserialize(deserializer)?;
     EnvFilter::builder().parse(&directives).map_err(serde::de::Error::custom)?;
     Ok(directives)
+}
+
+/// A URL by which OTLP can be sent. It is shown by `web check`, so it holds no password.
+fn collector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let reason = match Url::parse(&text) {
+        Ok(url) if url.password().is_some() || !url.username().is_empty() => {
+            "it holds a user or a password, which belong into OTEL_EXPORTER_OTLP_HEADERS"
+        }
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Ok(Some(text)),
+        _ => "write it as http://host:4318 or https://host:4318",
+    };
+    Err(serde::de::Error::custom(reason))
 }
 
 /// The layout of a log line.

@@ -18,6 +18,7 @@ use sqlx::{MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Sqlite,
 
 use crate::config::{Config, DatabaseUrl, DriverOptions};
 pub use error::Error;
+pub use pool::Connections;
 use pool::Pool;
 
 /// Evaluates an expression for whichever engine an enum holds: `on_engine!(Db, db, pool => …)`.
@@ -123,6 +124,12 @@ impl Db {
             Ok(found) => Err(Unready::Schema { found }),
             Err(error) => Err(Unready::Database(error)),
         }
+    }
+
+    /// How the pool is used just now.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        on_engine!(Db, self, pool => pool.connections())
     }
 
     /// Closes every idle connection with the goodbye of its protocol, and lets no new one be opened.

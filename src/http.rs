@@ -1,35 +1,66 @@
 //! The HTTP surface: every route in one table, one file for each family of endpoints.
 
+pub mod connection;
+mod documentation;
 mod listing;
+mod metrics;
 mod operations;
 mod page;
 mod problem;
 mod representation;
 pub mod request;
 mod stream;
+mod trace;
 mod users;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{Handler, HttpResponse, Resource, Responder};
 
+use crate::config::Config;
 use crate::db::Db;
+use metrics::Metrics;
 use problem::Problem;
 
 /// What the handlers share.
 pub struct State {
     db: Db,
+    limits: Limits,
     release_id: Option<String>,
+    exports_traces: bool,
+    metrics: Metrics,
+    in_flight: AtomicUsize,
     stopping: AtomicBool,
+}
+
+/// What the requests of one process may cost.
+struct Limits {
+    /// Requests at work at once.
+    max_in_flight: usize,
+    /// The longest time for a whole request, and for a client to send or take the next part of one.
+    request_timeout: Duration,
 }
 
 impl State {
     /// The state of a process that serves this database.
     #[must_use]
-    pub const fn new(db: Db, release_id: Option<String>) -> Self {
-        Self { db, release_id, stopping: AtomicBool::new(false) }
+    pub fn new(config: &Config, db: Db) -> Self {
+        let limits = Limits {
+            max_in_flight: config.max_in_flight.get().into(),
+            request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
+        };
+        Self {
+            db,
+            limits,
+            release_id: config.release_id.clone(),
+            exports_traces: config.otel_exporter_otlp_endpoint.is_some(),
+            metrics: Metrics::new(config.release_id.as_deref()),
+            in_flight: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        }
     }
 
     /// Makes the process unready for good, so that balancers send no more.
@@ -54,7 +85,11 @@ pub fn routes(config: &mut ServiceConfig, state: Data<State>) {
         .service(get("/users/{id}/friends", users::friends))
         .service(get("/livez", operations::livez))
         .service(get("/readyz", operations::readyz))
+        .service(get("/metrics", operations::metrics))
         .service(get("/version", operations::version))
+        .service(get("/openapi.json", documentation::openapi))
+        .service(get("/docs", documentation::page))
+        .service(get("/style-{hash}.css", page::style))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found("there is nothing here")) }));
 }
 

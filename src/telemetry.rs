@@ -1,50 +1,146 @@
-//! Logs as a stream of events, one a line (factor XI): never a file, never a buffer.
+//! Logs as a stream of events, one a line (factor XI): never a file, never a buffer. Traces go to a
+//! collector, when the environment names one.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _};
 
+use opentelemetry::KeyValue;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::Serializer as _;
 use serde::ser::SerializeMap;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::Record;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{Config, LogFormat};
 
-/// Sends this process's events to its standard output; for a server, whose output they are.
-pub fn to_stdout(config: &Config) {
-    start(config, io::stdout, io::stdout().is_terminal());
+/// What must be done at the end of a process for its telemetry to be complete.
+#[must_use = "traces that were not flushed are lost"]
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+impl Telemetry {
+    /// Sends the traces that are still here; for five seconds at most.
+    pub fn flush(self) {
+        if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+            tracing::warn!(error = %error, "the last traces were not sent");
+        }
+    }
+}
+
+/// Sends this process's events to its standard output, and its traces to the collector that the
+/// configuration names; for a server, whose output they are.
+///
+/// # Errors
+/// When no exporter can be made of the `OTEL_` variables.
+pub fn to_stdout(config: &Config) -> Result<Telemetry, opentelemetry_otlp::ExporterBuildError> {
+    let exporter =
+        config.otel_exporter_otlp_endpoint.as_deref().map(|endpoint| traces_to(endpoint, config)).transpose()?;
+    start(config, io::stdout, io::stdout().is_terminal(), exporter.as_ref());
+    Ok(Telemetry(exporter))
 }
 
 /// Sends this process's events to its standard error; for an admin task, whose output is its result.
 pub fn to_stderr(config: &Config) {
-    start(config, io::stderr, io::stderr().is_terminal());
+    start(config, io::stderr, io::stderr().is_terminal(), None);
 }
 
-fn start<W>(config: &Config, writer: W, terminal: bool)
+fn start<W>(config: &Config, writer: W, terminal: bool, exporter: Option<&SdkTracerProvider>)
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.rust_log))
-        .with_ansi(terminal && config.log_format == LogFormat::Text)
-        .with_writer(writer);
-    match config.log_format {
-        LogFormat::Text => builder.init(),
+    // What actix-http says of a client's bad bytes is said by our own line of them, and is no error; that
+    // actix-server starts, by ours too.
+    let filter = EnvFilter::new(format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log));
+    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
+        LogFormat::Text => lines.with_ansi(terminal).with_filter(filter).boxed(),
         LogFormat::Json => {
             let line = JsonLine { release_id: config.release_id.clone() };
-            builder.fmt_fields(JsonFields::new()).event_format(line).init();
+            lines.fmt_fields(JsonMembers).event_format(line).with_filter(filter).boxed()
         }
-    }
+    };
+    let spans = exporter.map(|provider| {
+        let own = Targets::new().with_target(env!("CARGO_PKG_NAME"), LevelFilter::DEBUG);
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer(env!("CARGO_PKG_NAME")));
+        layer.with_location(false).with_threads(false).with_filter(own)
+    });
+    tracing_subscriber::registry().with(lines).with(spans).init();
     // The default hook writes over several lines, to the error stream.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
     }));
+}
+
+/// An exporter of spans in a thread of its own, in batches, by OTLP over HTTP.
+fn traces_to(endpoint: &str, config: &Config) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(Client(ureq::Agent::config_builder().http_status_as_error(false).build().into()))
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .build()?;
+    let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    if let Some(release_id) = &config.release_id {
+        resource = resource.with_attribute(KeyValue::new("service.instance.release", release_id.clone()));
+    }
+    // The name of OTEL_SERVICE_NAME stands, if there is one.
+    let named = Resource::builder().build();
+    let name = named.get(&"service.name".into()).map(|name| name.to_string());
+    if name.is_none_or(|name| name.starts_with("unknown_service")) {
+        resource = resource.with_service_name(env!("CARGO_PKG_NAME"));
+    }
+    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource.build()).build())
+}
+
+/// The exporter's HTTP client. It may block: the thread that it runs in does nothing else.
+#[derive(Debug)]
+struct Client(ureq::Agent);
+
+#[async_trait::async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (parts, body) = request.into_parts();
+        let (parts, mut answer) = self.0.run(Request::from_parts(parts, body.as_ref()))?.into_parts();
+        Ok(Response::from_parts(parts, answer.read_to_vec()?.into()))
+    }
+}
+
+/// The fields of a span as members of a JSON object, each behind a comma, so that a line takes them over as they are.
+struct JsonMembers;
+
+impl<'writer> FormatFields<'writer> for JsonMembers {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut object = Vec::with_capacity(128);
+        let mut serializer = serde_json::Serializer::new(&mut object);
+        let mut members = Members { map: serializer.serialize_map(None).map_err(|_| fmt::Error)?, outcome: Ok(()) };
+        fields.record(&mut members);
+        members.outcome.and_then(|()| members.map.end()).map_err(|_| fmt::Error)?;
+        match object.as_slice() {
+            [b'{', members @ .., b'}'] if !members.is_empty() => {
+                writer.write_char(',')?;
+                writer.write_str(str::from_utf8(members).map_err(|_| fmt::Error)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
+        self.format_fields(current.as_writer(), fields)
+    }
 }
 
 /// One flat JSON object a line: time, level, target, release, the event's fields, then those of the
@@ -54,31 +150,26 @@ struct JsonLine {
     release_id: Option<String>,
 }
 
-impl<S> FormatEvent<S, JsonFields> for JsonLine
+impl<S> FormatEvent<S, JsonMembers> for JsonLine
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    JsonFields: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, JsonFields>,
+        context: &FmtContext<'_, S, JsonMembers>,
         mut out: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut line = Vec::with_capacity(512);
         self.write(&mut line, event).map_err(|_| fmt::Error)?;
+        line.pop();
+        out.write_str(str::from_utf8(&line).map_err(|_| fmt::Error)?)?;
         for span in context.event_scope().into_iter().flatten() {
-            let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<JsonFields>>().map_or("", |fields| fields.as_str());
-            // The fields are a JSON object as well: its members go before our closing brace.
-            if let Some(members) = fields.strip_prefix('{').filter(|members| *members != "}") {
-                line.pop();
-                line.push(b',');
-                line.extend_from_slice(members.as_bytes());
+            if let Some(members) = span.extensions().get::<FormattedFields<JsonMembers>>() {
+                out.write_str(members.as_str())?;
             }
         }
-        line.push(b'\n');
-        out.write_str(std::str::from_utf8(&line).map_err(|_| fmt::Error)?)
+        out.write_str("}\n")
     }
 }
 
@@ -110,7 +201,8 @@ struct Members<M: SerializeMap> {
 
 impl<M: SerializeMap> Members<M> {
     fn member(&mut self, field: &Field, value: impl serde::Serialize) {
-        if self.outcome.is_ok() {
+        // Those are for the exporter.
+        if self.outcome.is_ok() && !field.name().starts_with("otel.") {
             self.outcome = self.map.serialize_entry(field.name(), &value);
         }
     }

@@ -55,7 +55,7 @@ async fn main() -> ExitCode {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    telemetry::to_stdout(config);
+    let telemetry = telemetry::to_stdout(config).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let mut signals = Signals::install().context("cannot handle signals")?;
     let stop = CancellationToken::new();
     let task = async {
@@ -67,7 +67,10 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         server::run(config, Db::open(config), listener, stop.clone()).await.context("the server failed")
     };
     match signals.run(&stop, task).await {
-        (Some(outcome), _) => outcome.map(|()| ExitCode::SUCCESS),
+        (Some(outcome), _) => {
+            telemetry.flush();
+            outcome.map(|()| ExitCode::SUCCESS)
+        }
         (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
 use sqlx::{ConnectOptions as _, Connection, Database};
 use tokio::time::timeout;
+use tracing::Instrument as _;
 
 use super::Error;
 use crate::config::Config;
@@ -62,7 +63,9 @@ impl<DB: Database> Pool<DB> {
     ) -> Result<T, Error> {
         let mut lease = self.acquire().await?;
         let connection = lease.0.as_mut().expect("a lease holds its connection until it ends");
-        let outcome = match timeout(self.query_timeout, work(connection)).await {
+        // For traces: no filter of the log shows it by default.
+        let span = tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME);
+        let outcome = match timeout(self.query_timeout, work(connection).instrument(span)).await {
             Ok(outcome) => outcome.map_err(Error::from),
             Err(_) => Err(Error::Timeout(self.query_timeout)),
         };
@@ -73,6 +76,12 @@ impl<DB: Database> Pool<DB> {
             Err(_) => {}
         }
         outcome
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        let status = self.connections.status();
+        let idle = status.available.min(status.size);
+        Connections { idle, used: status.size - idle, max: status.max_size, waiting: status.waiting }
     }
 
     async fn acquire(&self) -> Result<Lease<DB>, Error> {
@@ -91,6 +100,19 @@ impl<DB: Database> Pool<DB> {
             let _ = timeout(PING_TIMEOUT, connection.close()).await;
         }
     }
+}
+
+/// How many connections a pool has, and how many requests wait for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    /// Open and waiting for work.
+    pub idle: usize,
+    /// At work, or being opened.
+    pub used: usize,
+    /// The most that may be open.
+    pub max: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
 }
 
 /// A connection on loan. Dropped, it is closed; only [`Lease::give_back`] returns it.

@@ -4,6 +4,7 @@ use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
+use utoipa::ToSchema;
 
 use super::{Db, Dialect, Error, Session, on_engine};
 
@@ -16,13 +17,17 @@ pub const EMAIL_MAX: usize = 120;
 pub const ID_MAX: i64 = (1 << 53) - 1;
 
 /// A user as the row holds it, borrowed until the next row is read.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(description = "A user.")]
 pub struct User<'r> {
     /// The primary key.
+    #[schema(example = 1)]
     pub id: i64,
     /// Unique, whatever the case of its ASCII letters.
+    #[schema(max_length = 80, example = "admin")]
     pub username: &'r str,
     /// Unique, whatever the case of its ASCII letters.
+    #[schema(max_length = 120, example = "admin@example.com")]
     pub email: &'r str,
 }
 

@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use utoipa::{IntoParams, ToSchema};
+
 use super::problem::Problem;
 use crate::db::users::{Column, EMAIL_MAX, Key, Listing};
 
@@ -13,11 +15,21 @@ const LIMIT_MAX: u32 = 1000;
 pub(super) const ALL: &[&str] = &["limit", "after", "sort", "q"];
 
 /// The query string of a listing, checked.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Parameters {
+    /// The most users that are wanted: 100 by default for a page, and all for a stream.
+    #[param(minimum = 1, maximum = 1000)]
     pub(super) limit: Option<u32>,
+    /// Where to go on: a cursor from the `Link` of the page before, with the same `sort` and `q`.
+    #[param(pattern = "^[A-Za-z0-9_-]+$")]
     after: Option<String>,
+    /// The column that orders the listing, with `-` before it to descend; `id` by default. With `q` the order is
+    /// that of the column that it matches, and this may only reverse it.
+    #[param(value_type = Option<SortName>, inline)]
     pub(super) sort: Option<Sort>,
+    /// What the username begins with, or the e-mail address when there is an `@` in it, in any case.
+    #[param(max_length = 120)]
     pub(super) q: Option<String>,
 }
 
@@ -26,6 +38,24 @@ pub(super) struct Parameters {
 pub(super) struct Sort {
     pub(super) column: Column,
     pub(super) descending: bool,
+}
+
+/// The names of orders, for the description of the API.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes a parameter, and is none")]
+enum SortName {
+    #[schema(rename = "id")]
+    Id,
+    #[schema(rename = "-id")]
+    IdDescending,
+    #[schema(rename = "username")]
+    Username,
+    #[schema(rename = "-username")]
+    UsernameDescending,
+    #[schema(rename = "email")]
+    Email,
+    #[schema(rename = "-email")]
+    EmailDescending,
 }
 
 impl Sort {
@@ -71,9 +101,9 @@ impl Parameters {
             if value.contains(['\u{fffd}', '\0']) {
                 return Err(Problem::bad_parameter(name, "it is not text in UTF-8"));
             }
-            // An empty field of a form is one that was not filled in.
             match *name {
-                _ if value.is_empty() => {}
+                // A field of a form that was not filled in.
+                "q" if value.is_empty() => {}
                 "limit" => parameters.limit = Some(parse_limit(&value)?),
                 "after" => parameters.after = Some(value.into_owned()),
                 "sort" => parameters.sort = Some(parse_sort(&value)?),
@@ -106,11 +136,19 @@ impl Parameters {
     }
 
     /// The key that the cursor stands for.
-    pub(super) fn after(&self, column: Column) -> Result<Option<Key>, Problem> {
+    fn after(&self, column: Column) -> Result<Option<Key>, Problem> {
         let Some(cursor) = &self.after else { return Ok(None) };
         let key = decode(cursor, column)
             .ok_or_else(|| Problem::bad_parameter("after", "it is not a cursor that a Link of this listing named"))?;
         Ok(Some(key))
+    }
+
+    /// The id that the cursor of a listing by id stands for.
+    pub(super) fn after_id(&self) -> Result<Option<i64>, Problem> {
+        Ok(match self.after(Column::Id)? {
+            Some(Key::Id(id)) => Some(id),
+            _ => None,
+        })
     }
 
     /// These parameters with another cursor and order, as the query of a URL.
@@ -134,7 +172,7 @@ impl Parameters {
 
 fn parse_limit(value: &str) -> Result<u32, Problem> {
     match value.parse() {
-        Ok(limit @ 1..=LIMIT_MAX) => Ok(limit),
+        Ok(limit @ 1..=LIMIT_MAX) if !value.starts_with('+') => Ok(limit),
         _ => Err(Problem::bad_parameter("limit", format_args!("it must be a whole number from 1 to {LIMIT_MAX}"))),
     }
 }

@@ -1,21 +1,39 @@
 //! What operators and their machines ask: is it alive, is it ready, what is it.
 
+use std::sync::atomic::Ordering;
+
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::State;
+use super::documentation::Failures;
+use super::metrics::TEXT_FORMAT;
 use super::problem::Problem;
 use crate::db::Unready;
 
-/// `GET /livez`: that it answers is the answer. It never asks the database, whose outage no restart of
-/// this process would end.
+/// Whether this process lives: that it answers is the answer.
+///
+/// It never asks the database, whose outage no restart of this process would end.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    responses((status = 200, description = "It lives.", body = String, content_type = "text/plain"), Failures)
+)]
 pub(super) async fn livez() -> HttpResponse {
     text("alive\n")
 }
 
-/// `GET /readyz`: whether a balancer may send requests here.
+/// Whether a balancer may send requests here.
+///
+/// A 503 names what is missing.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses((status = 200, description = "It may.", body = String, content_type = "text/plain"), Failures)
+)]
 pub(super) async fn readyz(state: Data<State>) -> Result<HttpResponse, Problem> {
     if state.is_stopping() {
         return Err(Problem::unavailable(
@@ -32,13 +50,43 @@ pub(super) async fn readyz(state: Data<State>) -> Result<HttpResponse, Problem> 
     Ok(text("ready\n"))
 }
 
-/// `GET /version`: what this process runs.
+/// Counts, times and gauges for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses(
+        (status = 200, description = "Its text format.", body = String, content_type = "text/plain"),
+        Failures,
+    )
+)]
+pub(super) async fn metrics(state: Data<State>) -> Result<HttpResponse, Problem> {
+    let in_flight = state.in_flight.load(Ordering::Relaxed);
+    let text = state.metrics.render(in_flight, state.db.connections()).map_err(|error| Problem::internal(&error))?;
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .content_type(TEXT_FORMAT)
+        .body(text))
+}
+
+/// What a process runs.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Version<'a> {
+    /// The package's version.
+    version: &'a str,
+    /// The git commit that it was built from.
+    commit: &'a str,
+    /// The release, if its deploy names one.
+    release_id: Option<&'a str>,
+}
+
+/// What this process runs.
+#[utoipa::path(get, path = "/version", responses((status = 200, description = "What it runs.", body = Version), Failures))]
 pub(super) async fn version(state: Data<State>) -> HttpResponse {
-    HttpResponse::Ok().json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "commit": env!("ROSTER_COMMIT"),
-        "release_id": state.release_id,
-    }))
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store"))).json(Version {
+        version: env!("CARGO_PKG_VERSION"),
+        commit: env!("ROSTER_COMMIT"),
+        release_id: state.release_id.as_deref(),
+    })
 }
 
 fn text(body: &'static str) -> HttpResponse {

@@ -1,5 +1,6 @@
-//! The page for people, rendered from a template that is compiled in; it needs no script.
+//! The pages for people, rendered from templates that are compiled in; they need no script.
 
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -7,17 +8,35 @@ use askama::Template;
 use super::State;
 use super::listing::{ALL, Parameters, Sort};
 use super::problem::Problem;
-use crate::db::users::{self, Column};
+use super::representation::{self, Format};
+use crate::db::friends;
+use crate::db::users::{self, Column, Key, User};
 
 /// The rows of a page whose request names no limit.
 const LIMIT: u32 = 50;
 
+/// The stylesheet of every page.
+const STYLE: &str = include_str!("../../templates/style.css");
+/// Its address, which changes with its content, so that a browser may keep it for good.
+pub(super) const STYLE_PATH: &str = concat!("/style-", env!("STYLE_HASH"), ".css");
+
 #[derive(Template)]
 #[template(path = "users.html")]
-struct Page {
+struct UsersPage {
+    style: &'static str,
     q: String,
     headings: [Heading; 3],
     rows: Vec<Row>,
+    first: Option<String>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "friends.html")]
+struct FriendsPage {
+    style: &'static str,
+    user: Row,
+    friends: Vec<Row>,
     first: Option<String>,
     next: Option<String>,
 }
@@ -35,15 +54,18 @@ struct Row {
     email: String,
 }
 
+impl Row {
+    fn of(user: User<'_>) -> Self {
+        Self { id: user.id, username: user.username.to_owned(), email: user.email.to_owned() }
+    }
+}
+
 /// `GET /`
 pub(super) async fn users(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(request.query_string(), ALL)?;
     let listing = parameters.listing(LIMIT)?;
     let mut rows = Vec::new();
-    let next = users::list(&state.db, &listing, |user| {
-        rows.push(Row { id: user.id, username: user.username.to_owned(), email: user.email.to_owned() });
-    })
-    .await?;
+    let next = users::list(&state.db, &listing, |user| rows.push(Row::of(user))).await?;
 
     let heading = |name, column| {
         let current = listing.column == column;
@@ -57,13 +79,55 @@ pub(super) async fn users(request: HttpRequest, state: Data<State>) -> Result<Ht
         };
         Heading { name, link, order }
     };
-    let page = Page {
+    let page = UsersPage {
+        style: STYLE_PATH,
         q: parameters.q.clone().unwrap_or_default(),
         headings: [heading("Id", Column::Id), heading("Username", Column::Username), heading("E-mail", Column::Email)],
         rows,
         first: listing.after.is_some().then(|| format!("/?{}", parameters.query(parameters.sort, None))),
         next: next.map(|key| format!("/?{}", parameters.query(parameters.sort, Some((listing.column, &key))))),
     };
+    respond(&request, &page)
+}
+
+/// One user with their friends, by ascending id.
+pub(super) async fn friends(
+    request: &HttpRequest,
+    state: &State,
+    id: i64,
+    parameters: &Parameters,
+) -> Result<HttpResponse, Problem> {
+    let after = parameters.after_id()?;
+    let user = users::get(&state.db, id, Row::of).await?.ok_or_else(Problem::unknown_user)?;
+    let mut rows = Vec::new();
+    let limit = parameters.limit.unwrap_or(LIMIT);
+    let next = friends::list(&state.db, id, after, limit, |friend| rows.push(Row::of(friend))).await?;
+    let link = |after: Option<i64>| {
+        let after = after.map(Key::Id);
+        format!("/users/{id}/friends?{}", parameters.query(None, after.as_ref().map(|key| (Column::Id, key))))
+    };
+    let page = FriendsPage {
+        style: STYLE_PATH,
+        user,
+        friends: rows,
+        first: after.is_some().then(|| link(None)),
+        next: next.map(|id| link(Some(id))),
+    };
+    respond(request, &page)
+}
+
+/// Renders a page.
+pub(super) fn respond(request: &HttpRequest, page: &impl Template) -> Result<HttpResponse, Problem> {
     let html = page.render().map_err(|error| Problem::internal(&error))?;
-    Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(html))
+    Ok(representation::complete(request, Format::Html, html.into_bytes(), None))
+}
+
+/// `GET /style-{hash}.css`. While releases change, a page of the one may ask a process of the other: it gets
+/// what there is, and is not to keep it.
+pub(super) async fn style(request: HttpRequest) -> HttpResponse {
+    let kept = if request.path() == STYLE_PATH { "public, max-age=31536000, immutable" } else { "no-store" };
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static(kept)))
+        .content_type("text/css; charset=utf-8")
+        .body(STYLE)
 }

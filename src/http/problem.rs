@@ -2,13 +2,17 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use askama::Template;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::page::STYLE_PATH;
+use super::request::{BODY_MAX, URI_MAX};
 use crate::db;
 
 /// An answer that is not what the client asked for. What it tells the client and what it tells the
@@ -37,6 +41,10 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    pub(super) fn unknown_user() -> Self {
+        Self::not_found("there is no user with this id")
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource answers GET and HEAD")
     }
@@ -45,8 +53,35 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is to be had as {offered}"))
     }
 
-    pub(super) fn uri_too_long(longest: usize) -> Self {
-        Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {longest} bytes"))
+    pub(super) fn uri_too_long() -> Self {
+        Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {URI_MAX} bytes"))
+    }
+
+    pub(super) fn head_too_large() -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are longer than 128 KiB")
+    }
+
+    pub(super) fn body_too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {BODY_MAX} bytes"))
+    }
+
+    pub(super) fn malformed() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "this is no request of HTTP/1.1 (RFC 9112)")
+    }
+
+    pub(super) fn request_timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")
+    }
+
+    /// The process has as many requests at work as it may.
+    pub(super) fn full(limit: usize) -> Self {
+        Self::unavailable("the server is busy", &format_args!("MAX_IN_FLIGHT: {limit} requests are at work"))
+    }
+
+    /// The handler did not answer in time.
+    pub(super) fn too_slow(limit: Duration) -> Self {
+        let cause = format!("REQUEST_TIMEOUT_MS: no answer within {} ms", limit.as_millis());
+        Self::unavailable("the request took too long", &cause)
     }
 
     pub(super) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
@@ -74,6 +109,11 @@ impl Problem {
         self.cause.as_deref()
     }
 
+    /// Whether the connection cannot be used again, because the rest of the request is still on its way.
+    pub(super) fn ends_connection(&self) -> bool {
+        matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
+    }
+
     /// The answer: HTML for a person, and otherwise the problem's JSON.
     pub(super) fn render(&self, instance: &str, as_page: bool) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
@@ -86,7 +126,8 @@ impl Problem {
         response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
         let title = self.status.canonical_reason().unwrap_or("Error");
         if as_page {
-            let page = ErrorPage { status: self.status.as_u16(), title, detail: &self.detail, instance };
+            let page =
+                ErrorPage { style: STYLE_PATH, status: self.status.as_u16(), title, detail: &self.detail, instance };
             if let Ok(html) = page.render() {
                 return response.content_type("text/html; charset=utf-8").body(html);
             }
@@ -97,18 +138,25 @@ impl Problem {
 }
 
 /// The members of RFC 9457, section 3.1. The instance is the id of the request, under which the log has it.
-#[derive(Serialize)]
-struct Body<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem, description = "A problem of RFC 9457.")]
+pub(super) struct Body<'a> {
+    /// Always `about:blank`: the status says which problem it is.
     r#type: &'a str,
+    /// The status in words.
     title: &'a str,
+    /// The status.
     status: u16,
+    /// What to do about it.
     detail: &'a str,
+    /// The id of the request, under which the log has it.
     instance: &'a str,
 }
 
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
+    style: &'static str,
     status: u16,
     title: &'a str,
     detail: &'a str,

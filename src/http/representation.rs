@@ -17,6 +17,7 @@ pub(super) enum Format {
     Json,
     Ndjson,
     Csv,
+    Html,
 }
 
 impl Format {
@@ -25,6 +26,16 @@ impl Format {
             Self::Json => "application/json",
             Self::Ndjson => "application/x-ndjson",
             Self::Csv => "text/csv",
+            Self::Html => "text/html",
+        }
+    }
+
+    /// The media type with its parameters, as a header names it.
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Html => "text/html; charset=utf-8",
+            format => format.media_type(),
         }
     }
 
@@ -68,8 +79,13 @@ pub(super) fn write_json(out: &mut Vec<u8>, user: User<'_>) {
     serde_json::to_writer(out, &user).expect("numbers and text always fit into memory as JSON");
 }
 
-/// An answer in JSON, or 304 when the client's copy is the same.
-pub(super) fn json(request: &HttpRequest, body: Vec<u8>, link: Option<HeaderValue>) -> HttpResponse {
+/// An answer that is complete, or 304 when the client's copy is the same.
+pub(super) fn complete(
+    request: &HttpRequest,
+    format: Format,
+    body: Vec<u8>,
+    link: Option<HeaderValue>,
+) -> HttpResponse {
     // The same bytes have the same tag in every process and every release.
     let tag = EntityTag::new_strong(format!("{:032x}", xxh3_128(&body)));
     // Absent, the header would be parsed as `*`.
@@ -90,7 +106,7 @@ pub(super) fn json(request: &HttpRequest, body: Vec<u8>, link: Option<HeaderValu
     if known {
         return response.finish();
     }
-    response.content_type(Format::Json.media_type()).body(body)
+    response.content_type(format.content_type()).body(body)
 }
 
 #[cfg(test)]

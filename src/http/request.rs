@@ -1,90 +1,246 @@
-//! What surrounds every request: its id, its line in the log, and the shape of its errors.
+//! What surrounds every request: its id and trace, its limits, its line in the log, and the shape of its errors.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse};
-use futures_util::FutureExt as _;
+use actix_web::web::{Bytes, BytesMut, Data};
+use actix_web::{Error, HttpMessage as _, HttpResponse};
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
+use super::State;
+use super::connection::Connection;
 use super::problem::Problem;
+use super::trace::{TRACEPARENT, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest URI, in bytes; RFC 9110, section 4.1, asks for 8000 at least.
-const URI_MAX: usize = 8 * 1024;
+pub(super) const URI_MAX: usize = 8 * 1024;
+/// The longest body, in bytes. No resource takes one, so this is what it costs to be polite to a client that sends one.
+pub(super) const BODY_MAX: usize = 64 * 1024;
+/// Who asks these must have an answer above all when the process is full.
+const ALWAYS_SERVED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Wraps the service of every request.
 ///
 /// # Errors
-/// A panic of the service, as an error that is already a full response: the request that a middleware
-/// needs for any other answer went down with it.
+/// A panic of the service or its time-out, as an error that is already a full response: the request that
+/// a middleware needs for any other answer went down with it.
 pub async fn scope(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let mut entry = Entry::of(&request);
-    if request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > URI_MAX {
-        let response = entry.refuse(None, &Problem::uri_too_long(URI_MAX));
-        return Ok(request.into_response(response));
-    }
-    // At the level of an error, so that no filter takes the id from the lines of the request.
-    let span = tracing::error_span!("request", request_id = entry.id.as_str());
-    let served = AssertUnwindSafe(next.call(request).instrument(span)).catch_unwind().await;
-    match served {
-        Ok(Ok(response)) => {
+    let work = match entry.admit(&mut request).await {
+        Ok(work) => work,
+        Err(problem) => {
+            let response = entry.refuse(&problem);
+            return Ok(request.into_response(response));
+        }
+    };
+    let served = AssertUnwindSafe(next.call(request).instrument(entry.trace.span.clone())).catch_unwind();
+    match timeout_at(entry.deadline().into(), served).await {
+        Ok(Ok(Ok(response))) => {
             let (request, response) = response.into_parts();
-            let route = request.match_pattern();
             let response = match response.error().map(Problem::of) {
-                Some(problem) => entry.refuse(route.as_deref(), &problem),
-                None => entry.answer(route.as_deref(), response.map_into_boxed_body(), None),
+                Some(problem) => entry.refuse(&problem),
+                None => entry.answer(response.map_into_boxed_body(), None),
+            };
+            let response = match response.body().size() {
+                BodySize::Stream => response.map_body(|_, body| BoxBody::new(Streaming { body, _work: work })),
+                _ => response,
             };
             Ok(ServiceResponse::new(request, response))
         }
-        Ok(Err(error)) => {
-            let response = entry.refuse(None, &Problem::of(&error));
-            Err(InternalError::from_response(error, response).into())
-        }
-        Err(_) => {
-            let response = entry.refuse(None, &Problem::internal(&"a panic, logged where it happened"));
-            Err(InternalError::from_response("panic", response).into())
+        Ok(Ok(Err(error))) => Err(entry.fail(&Problem::of(&error))),
+        Ok(Err(_)) => Err(entry.fail(&Problem::internal(&"a panic, logged where it happened"))),
+        Err(_) => Err(entry.fail(&Problem::too_slow(entry.state.limits.request_timeout))),
+    }
+}
+
+/// Takes the body of a request in, so that no handler waits for a client and the next request of the
+/// connection begins where it should.
+async fn receive(request: &mut ServiceRequest, deadline: Instant) -> Result<(), Problem> {
+    let mut payload = match request.take_payload() {
+        Payload::None => return Ok(()),
+        payload => payload,
+    };
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > BODY_MAX as u64) {
+        return Err(Problem::body_too_large());
+    }
+    let mut body = BytesMut::new();
+    loop {
+        match timeout_at(deadline.into(), payload.next()).await {
+            Ok(Some(Ok(chunk))) if body.len() + chunk.len() <= BODY_MAX => body.extend_from_slice(&chunk),
+            Ok(Some(Ok(_))) => return Err(Problem::body_too_large()),
+            Ok(Some(Err(_))) => return Err(Problem::malformed()),
+            Ok(None) => break,
+            Err(_) => return Err(Problem::request_timeout()),
         }
     }
+    request.set_payload(Payload::from(body.freeze()));
+    Ok(())
+}
+
+/// A request at work, which ends when its answer has been handed over to the connection.
+struct Work {
+    state: Data<State>,
+    connection: Option<Rc<Connection>>,
+    is_counted: bool,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        if self.is_counted {
+            self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(connection) = &self.connection {
+            connection.end();
+        }
+    }
+}
+
+/// The body of a stream, which is work as long as it lasts.
+struct Streaming {
+    body: BoxBody,
+    _work: Work,
+}
+
+impl MessageBody for Streaming {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(cx)
+    }
+}
+
+/// The answer to bytes that never became a request, whole, as it goes over the wire; it has its line in
+/// the log as any other.
+pub(super) fn refuse(state: &Data<State>, problem: &Problem) -> Vec<u8> {
+    let mut entry = Entry::new(state.clone(), &HeaderMap::new(), "none", None);
+    let mut response = entry.refuse(problem);
+    let date = header::HttpDate::from(std::time::SystemTime::now()).to_string();
+    if let Ok(date) = HeaderValue::try_from(date) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    let mut bytes = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    let body = response.into_body().try_into_bytes().unwrap_or_default();
+    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    bytes.extend_from_slice(&body);
+    bytes
 }
 
 /// One request on its way to its line in the log. Dropped without an answer, its client has gone.
 struct Entry {
+    state: Data<State>,
+    /// There is none in a test without a server.
+    connection: Option<Rc<Connection>>,
     id: String,
-    method: Method,
+    trace: Trace,
+    method: String,
+    /// A template and never the path, which may hold anything.
+    route: Option<String>,
     as_page: bool,
     started: Instant,
-    answered: bool,
+    is_answered: bool,
 }
 
 impl Entry {
     fn of(request: &ServiceRequest) -> Self {
-        let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let state = request.app_data::<Data<State>>().expect("the route table has the state").clone();
+        // A path that is too long is not worth matching.
+        let route = if is_too_long(request) { None } else { request.match_pattern() };
+        let connection = request.conn_data::<Rc<Connection>>().cloned();
+        let mut entry = Self::new(state, request.headers(), request.method().as_str(), route);
+        entry.connection = connection;
+        entry
+    }
+
+    fn new(state: Data<State>, headers: &HeaderMap, method: &str, route: Option<String>) -> Self {
+        let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let id = header(REQUEST_ID).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
-        let as_page =
-            request.path() == "/" && header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
-        Self { id, method: request.method().clone(), as_page, started: Instant::now(), answered: false }
+        let trace = Trace::enter(headers, &id, state.exports_traces);
+        let is_page = matches!(route.as_deref(), None | Some("/" | "/users/{id}/friends"));
+        let as_page = is_page && header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
+        Self {
+            state,
+            connection: None,
+            id,
+            trace,
+            method: method.to_owned(),
+            route,
+            as_page,
+            started: Instant::now(),
+            is_answered: false,
+        }
     }
 
-    fn refuse(&mut self, route: Option<&str>, problem: &Problem) -> HttpResponse {
-        let response = problem.render(&self.id, self.as_page);
-        self.answer(route, response, problem.cause())
+    fn deadline(&self) -> Instant {
+        self.started + self.state.limits.request_timeout
     }
 
-    fn answer(&mut self, route: Option<&str>, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
-        self.log(route, response.status(), cause);
+    /// Lets a request in, when there is room for it and it can be served.
+    async fn admit(&self, request: &mut ServiceRequest) -> Result<Work, Problem> {
+        let is_counted = !self.route.as_deref().is_some_and(|route| ALWAYS_SERVED.contains(&route));
+        let work = Work { state: self.state.clone(), connection: self.connection.clone(), is_counted };
+        if let Some(connection) = &self.connection {
+            connection.begin();
+        }
+        let limit = self.state.limits.max_in_flight;
+        if is_counted && self.state.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
+            return Err(Problem::full(limit));
+        }
+        if is_too_long(request) {
+            return Err(Problem::uri_too_long());
+        }
+        receive(request, self.deadline()).await?;
+        Ok(work)
+    }
+
+    fn refuse(&mut self, problem: &Problem) -> HttpResponse {
+        let mut response = problem.render(&self.id, self.as_page);
+        if problem.ends_connection() {
+            // What is left of the request would be taken for the next one.
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            if let Some(connection) = &self.connection {
+                connection.close();
+            }
+        }
+        self.answer(response, problem.cause())
+    }
+
+    fn fail(&mut self, problem: &Problem) -> Error {
+        let response = self.refuse(problem);
+        InternalError::from_response("a request that cannot be answered otherwise", response).into()
+    }
+
+    fn answer(&mut self, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
+        self.log(response.status(), cause);
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
+        }
+        if let Some(trace) = self.trace.header() {
+            headers.insert(TRACEPARENT, trace);
         }
         for (name, value) in SECURITY {
             headers.insert(name, HeaderValue::from_static(value));
@@ -92,48 +248,59 @@ impl Entry {
         response
     }
 
-    /// One line a request. Its route is a template and never the path, which may hold anything.
-    fn log(&mut self, route: Option<&str>, status: StatusCode, cause: Option<&str>) {
+    /// One line a request, and its count and time.
+    fn log(&mut self, status: StatusCode, cause: Option<&str>) {
+        let duration = self.started.elapsed();
+        let route = self.route.as_deref();
         /// The level of an event is part of its call site.
         macro_rules! event {
             ($level:ident) => {
                 tracing::event!(
                     tracing::Level::$level,
                     request_id = self.id.as_str(),
+                    trace_id = self.trace.id.as_str(),
                     method = self.method.as_str(),
                     route = route.unwrap_or("none"),
                     status = status.as_u16(),
-                    duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                    duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
                     cause,
                     "request"
                 )
             };
         }
-        self.answered = true;
+        self.is_answered = true;
         match status {
             StatusCode::SERVICE_UNAVAILABLE => event!(WARN),
             status if status.is_server_error() => event!(ERROR),
             _ => event!(INFO),
         }
+        self.state.metrics.record(&self.method, route.unwrap_or("none"), status, duration);
+        self.trace.end(&self.method, route, status.as_u16());
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.is_answered {
             // nginx's number for it; there is no status, because there is no answer.
             let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            self.log(None, status, Some("the client hung up"));
+            self.log(status, Some("the client hung up"));
         }
     }
 }
 
+fn is_too_long(request: &ServiceRequest) -> bool {
+    request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > URI_MAX
+}
+
 /// What OWASP's secure-headers project recommends for answers that load nothing from elsewhere.
-const SECURITY: [(HeaderName, &str); 3] = [
+const SECURITY: [(HeaderName, &str); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
+    (header::CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
 ];

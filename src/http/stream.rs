@@ -29,12 +29,9 @@ pub(super) async fn respond(
 ) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(request.query_string(), ALL)?;
     let export = Export { state, format, listing: parameters.listing(PAGE)?, left: parameters.limit };
-    let (content_type, header) = match format {
-        Format::Csv => ("text/csv; charset=utf-8; header=present", "id,username,email\r\n"),
-        format => (format.media_type(), ""),
-    };
+    let header = if format == Format::Csv { "id,username,email\r\n" } else { "" };
     let mut response = HttpResponse::Ok();
-    response.content_type(content_type);
+    response.content_type(format.content_type());
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     if request.method() == Method::HEAD {
         return Ok(response.streaming(stream::empty::<Result<Bytes, db::Error>>()));
@@ -78,7 +75,7 @@ impl Export {
         rows.extend_from_slice(begin.as_bytes());
         let next = users::list(&self.state.db, &self.listing, |user| match self.format {
             Format::Csv => write_csv(&mut rows, user),
-            Format::Json | Format::Ndjson => {
+            _ => {
                 write_json(&mut rows, user);
                 rows.push(b'\n');
             }

@@ -4,17 +4,44 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::documentation::Failures;
 use super::listing::{ALL, Parameters};
-use super::problem::Problem;
+use super::problem::{Body, Problem};
 use super::representation::{self, Format, USER_SIZE, negotiate, write_json};
-use super::{State, stream};
+use super::{State, page, stream};
 use crate::db::users::{Column, Key, User};
 use crate::db::{friends, users};
 
 /// The rows of a page whose request names no limit.
 const LIMIT: u32 = 100;
 
-/// `GET /users`: a bare array, as clients of the original service expect it, or a stream for those who ask for one.
+/// A page of users as an array, or every matching user as a stream.
+///
+/// The next page is in the header `Link`. With `Accept: application/x-ndjson` or `text/csv`, all users are sent, a
+/// line each, unless there is a limit; a stream that breaks off lacks its last chunk.
+#[utoipa::path(
+    get,
+    path = "/users",
+    params(Parameters),
+    responses(
+        (
+            status = 200,
+            description = "Users, in ascending id unless sort says otherwise.",
+            content(
+                (Vec<User> = "application/json"),
+                (String = "application/x-ndjson"),
+                (String = "text/csv"),
+            ),
+            headers(
+                ("etag" = String, description = "Of a page: for If-None-Match."),
+                ("link" = String, description = "Of a page that another follows: where that is (RFC 8288)."),
+            ),
+        ),
+        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 406, description = "None of these types is acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
 pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     let format = negotiate(&request, &[Format::Json, Format::Ndjson, Format::Csv])?;
     let mut response = if format == Format::Json {
@@ -23,7 +50,7 @@ pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<Htt
         let mut body = Array::with_capacity(listing.limit);
         let next = users::list(&state.db, &listing, |user| body.push(user)).await?;
         let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
-        page(&request, "/users", next, body)
+        array(&request, "/users", next, body)
     } else {
         stream::respond(&request, state, format).await?
     };
@@ -31,47 +58,118 @@ pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<Htt
     Ok(response)
 }
 
-/// `GET /users.ndjson`
+/// Every matching user as a stream, a JSON object a line.
+#[utoipa::path(
+    get,
+    path = "/users.ndjson",
+    params(Parameters),
+    responses(
+        (status = 200, description = "Users.", body = String, content_type = "application/x-ndjson"),
+        Failures,
+    )
+)]
 pub(super) async fn ndjson(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     stream::respond(&request, state, Format::Ndjson).await
 }
 
-/// `GET /users.csv`
+/// Every matching user as a stream of CSV.
+///
+/// The first row has the names of the columns. A cell that a spreadsheet would take for a formula begins with an apostrophe.
+#[utoipa::path(
+    get,
+    path = "/users.csv",
+    params(Parameters),
+    responses((status = 200, description = "Users.", body = String, content_type = "text/csv"), Failures)
+)]
 pub(super) async fn csv(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
     stream::respond(&request, state, Format::Csv).await
 }
 
-/// `GET /users/{id}`
+/// One user.
+#[utoipa::path(
+    get,
+    path = "/users/{id}",
+    params(("id" = i64, Path, description = "The user's id.")),
+    responses(
+        (
+            status = 200,
+            description = "The user.",
+            body = User,
+            headers(("etag" = String, description = "For If-None-Match.")),
+        ),
+        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
 pub(super) async fn get(request: HttpRequest, id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     Parameters::parse(request.query_string(), &[])?;
     let mut body = Vec::with_capacity(USER_SIZE);
     let found = users::get(&state.db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
-    found.ok_or_else(unknown_user)?;
-    Ok(representation::json(&request, body, None))
+    found.ok_or_else(Problem::unknown_user)?;
+    Ok(representation::complete(&request, Format::Json, body, None))
 }
 
-/// `GET /users/{id}/friends`: always by id, because any other order would be no range of an index.
+/// A user's friends, in ascending id.
+///
+/// The next page is in the header `Link`. For `Accept: text/html`, it is a page for people.
+#[utoipa::path(
+    get,
+    path = "/users/{id}/friends",
+    params(
+        ("id" = i64, Path, description = "The user's id."),
+        ("limit" = Option<u32>, Query, description = "The most friends that are wanted; 100 by default.", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "Where to go on: a cursor from the `Link` of the page before.", pattern = "^[A-Za-z0-9_-]+$"),
+    ),
+    responses(
+        (
+            status = 200,
+            description = "Friends.",
+            content((Vec<User> = "application/json"), (String = "text/html")),
+            headers(
+                ("etag" = String, description = "For If-None-Match."),
+                ("link" = String, description = "Where the next page is, if there is one (RFC 8288)."),
+            ),
+        ),
+        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
 pub(super) async fn friends(
     request: HttpRequest,
     id: Path<String>,
     state: Data<State>,
 ) -> Result<HttpResponse, Problem> {
-    negotiate(&request, &[Format::Json])?;
+    let format = negotiate(&request, &[Format::Json, Format::Html])?;
     let id = parse_id(&id)?;
     let parameters = Parameters::parse(request.query_string(), &["limit", "after"])?;
-    let after = match parameters.after(Column::Id)? {
-        Some(Key::Id(id)) => Some(id),
-        _ => None,
+    let mut response = match format {
+        Format::Html => page::friends(&request, &state, id, &parameters).await?,
+        _ => friends_as_json(&request, &state, id, &parameters).await?,
     };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+async fn friends_as_json(
+    request: &HttpRequest,
+    state: &State,
+    id: i64,
+    parameters: &Parameters,
+) -> Result<HttpResponse, Problem> {
+    let after = parameters.after_id()?;
     let limit = parameters.limit.unwrap_or(LIMIT);
     let mut body = Array::with_capacity(limit);
     let next = friends::list(&state.db, id, after, limit, |user| body.push(user)).await?;
     if body.is_empty() {
-        users::get(&state.db, id, |_| ()).await?.ok_or_else(unknown_user)?;
+        users::get(&state.db, id, |_| ()).await?.ok_or_else(Problem::unknown_user)?;
     }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
-    Ok(page(&request, &format!("/users/{id}/friends"), next, body))
+    Ok(array(request, &format!("/users/{id}/friends"), next, body))
 }
 
 /// A JSON array of users, written straight from the rows.
@@ -96,18 +194,14 @@ impl Array {
     }
 }
 
-fn page(request: &HttpRequest, path: &str, next: Option<String>, mut body: Array) -> HttpResponse {
+fn array(request: &HttpRequest, path: &str, next: Option<String>, mut body: Array) -> HttpResponse {
     body.0.push(b']');
     // RFC 8288; relative, because only the client knows by which name it reached us.
     let link = next.and_then(|query| HeaderValue::try_from(format!("<{path}?{query}>; rel=\"next\"")).ok());
-    representation::json(request, body.0, link)
+    representation::complete(request, Format::Json, body.0, link)
 }
 
 fn parse_id(id: &str) -> Result<i64, Problem> {
     id.parse()
         .map_err(|_| Problem::bad_parameter("id", format_args!("it must be a whole number, {} at most", i64::MAX)))
-}
-
-fn unknown_user() -> Problem {
-    Problem::not_found("there is no user with this id")
 }

@@ -1,0 +1,205 @@
+//! The description of the API: generated from the handlers, served as OpenAPI 3.1 and as a page.
+
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+use serde_json::{Map, Value};
+use utoipa::{IntoResponses, OpenApi};
+
+use super::page::{self, STYLE_PATH};
+use super::problem::{self, Problem};
+use super::representation::{self, Format};
+use super::{operations, users};
+use crate::db::users::User;
+
+/// A list of users from a database. Every error is a problem of RFC 9457, whose `instance` is the request's id, as in
+/// the header `x-request-id` of every answer and in the log. HEAD is answered wherever GET is.
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        users::list,
+        users::ndjson,
+        users::csv,
+        users::get,
+        users::friends,
+        operations::livez,
+        operations::readyz,
+        operations::metrics,
+        operations::version,
+    ),
+    components(schemas(User, problem::Body))
+)]
+struct Api;
+
+/// What may go wrong with any request.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers, and is none")]
+pub(super) enum Failures {
+    /// A parameter is unknown, malformed or given twice, or the bytes are no request; `detail` names it.
+    #[response(status = 400, content_type = "application/problem+json")]
+    BadRequest(#[to_schema] problem::Body<'static>),
+    /// The request did not arrive in time.
+    #[response(status = 408, content_type = "application/problem+json")]
+    Timeout(#[to_schema] problem::Body<'static>),
+    /// The body is too long.
+    #[response(status = 413, content_type = "application/problem+json")]
+    BodyTooLarge(#[to_schema] problem::Body<'static>),
+    /// The URI is longer than 8 KiB.
+    #[response(status = 414, content_type = "application/problem+json")]
+    UriTooLong(#[to_schema] problem::Body<'static>),
+    /// The headers are longer than 128 KiB.
+    #[response(status = 431, content_type = "application/problem+json")]
+    HeadTooLarge(#[to_schema] problem::Body<'static>),
+    /// Something went wrong on the server.
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(#[to_schema] problem::Body<'static>),
+    /// The database is away, or the pool or the process is full.
+    #[response(
+        status = 503,
+        content_type = "application/problem+json",
+        headers(("retry-after" = u32, description = "Seconds after which to try again."))
+    )]
+    Unavailable(#[to_schema] problem::Body<'static>),
+}
+
+/// `GET /openapi.json`
+pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let mut text = Api::openapi().to_pretty_json().map_err(|error| Problem::internal(&error))?;
+    text.push('\n');
+    Ok(representation::complete(&request, Format::Json, text.into_bytes(), None))
+}
+
+/// `GET /docs`
+pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let api = serde_json::to_value(Api::openapi()).map_err(|error| Problem::internal(&error))?;
+    page::respond(&request, &DocsPage::of(&api))
+}
+
+#[derive(Template)]
+#[template(path = "docs.html")]
+struct DocsPage {
+    style: &'static str,
+    title: String,
+    version: String,
+    description: String,
+    operations: Vec<Operation>,
+    schemas: Vec<Schema>,
+}
+
+struct Operation {
+    anchor: String,
+    method: String,
+    path: String,
+    summary: String,
+    description: String,
+    parameters: Vec<Member>,
+    responses: Vec<Response>,
+}
+
+struct Response {
+    status: String,
+    description: String,
+    types: String,
+    headers: String,
+}
+
+struct Schema {
+    name: String,
+    description: String,
+    members: Vec<Member>,
+}
+
+/// A parameter of an operation, or a member of a schema.
+struct Member {
+    name: String,
+    location: String,
+    kind: String,
+    description: String,
+}
+
+impl DocsPage {
+    fn of(api: &Value) -> Self {
+        let operations = members(&api["paths"]).flat_map(|(path, methods)| {
+            members(methods).map(|(method, operation)| Operation {
+                anchor: text(&operation["operationId"]),
+                method: method.to_uppercase(),
+                path: path.clone(),
+                summary: text(&operation["summary"]),
+                description: text(&operation["description"]),
+                parameters: items(&operation["parameters"]).map(Member::parameter).collect(),
+                responses: members(&operation["responses"]).map(Response::of).collect(),
+            })
+        });
+        let schemas = members(&api["components"]["schemas"]).map(|(name, schema)| Schema {
+            name: name.clone(),
+            description: text(&schema["description"]),
+            members: members(&schema["properties"]).map(Member::property).collect(),
+        });
+        Self {
+            style: STYLE_PATH,
+            title: text(&api["info"]["title"]),
+            version: text(&api["info"]["version"]),
+            description: text(&api["info"]["description"]),
+            operations: operations.collect(),
+            schemas: schemas.collect(),
+        }
+    }
+}
+
+impl Response {
+    fn of((status, response): (&String, &Value)) -> Self {
+        Self {
+            status: status.clone(),
+            description: text(&response["description"]),
+            types: names(&response["content"]),
+            headers: names(&response["headers"]),
+        }
+    }
+}
+
+impl Member {
+    fn parameter(parameter: &Value) -> Self {
+        Self {
+            name: text(&parameter["name"]),
+            location: text(&parameter["in"]),
+            kind: kind(&parameter["schema"]),
+            description: text(&parameter["description"]),
+        }
+    }
+
+    fn property((name, schema): (&String, &Value)) -> Self {
+        let description = text(&schema["description"]);
+        Self { name: name.clone(), location: String::new(), kind: kind(schema), description }
+    }
+}
+
+/// The members of an object; none of anything else.
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flat_map(Map::iter)
+}
+
+fn items(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn names(value: &Value) -> String {
+    members(value).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A piece of text as a person reads it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| text.replace('`', "")).replace("null", "")
+}
+
+/// A schema in words, such as `integer, minimum 1, maximum 1000`.
+fn kind(schema: &Value) -> String {
+    let types = match &schema["type"] {
+        Value::Array(types) => types.iter().map(text).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" or "),
+        one => text(one),
+    };
+    let limits = [("minimum", "minimum"), ("maximum", "maximum"), ("maxLength", "characters at most:")];
+    let limits = limits.into_iter().filter(|(key, _)| !schema[*key].is_null());
+    let limits = limits.map(|(key, words)| format!("{words} {}", schema[key]));
+    let values = items(&schema["enum"]).map(text).collect::<Vec<_>>().join(", ");
+    let values = (!values.is_empty()).then(|| format!("one of {values}"));
+    std::iter::once(types).chain(limits).chain(values).collect::<Vec<_>>().join(", ")
+}

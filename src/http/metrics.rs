@@ -1,0 +1,101 @@
+//! What Prometheus asks: counts and times of requests by route, and the state of the pool.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::db::Connections;
+
+/// The media type of the text format, in which `/metrics` answers.
+pub(super) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
+
+/// Bounds in seconds. A page takes a millisecond or less, so that is where most of them are; the last is the
+/// default of `REQUEST_TIMEOUT_MS`.
+const BUCKETS: [f64; 14] =
+    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// The metrics of one process.
+pub(super) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    in_flight: IntGauge,
+    connections: IntGaugeVec,
+    connections_max: IntGauge,
+    waiting: IntGauge,
+}
+
+impl Metrics {
+    /// The metrics of a process of this release.
+    pub(super) fn new(release_id: Option<&str>) -> Self {
+        Self::register(release_id).expect("the names are valid, and each is registered once")
+    }
+
+    fn register(release_id: Option<&str>) -> prometheus::Result<Self> {
+        let build = IntGaugeVec::new(
+            Opts::new("roster_build_info", "What this process runs; always 1."),
+            &["version", "commit", "release_id"],
+        )?;
+        let labels = [env!("CARGO_PKG_VERSION"), env!("ROSTER_COMMIT"), release_id.unwrap_or_default()];
+        build.with_label_values(&labels).set(1);
+        let metrics = Self {
+            registry: Registry::new(),
+            requests: IntCounterVec::new(
+                Opts::new("http_requests_total", "Requests answered."),
+                &["method", "route", "status"],
+            )?,
+            durations: HistogramVec::new(
+                HistogramOpts::new("http_request_duration_seconds", "Time from a request's head to its answer's.")
+                    .buckets(BUCKETS.to_vec()),
+                &["method", "route"],
+            )?,
+            in_flight: IntGauge::new("http_requests_in_flight", "Requests at work, streams included.")?,
+            connections: IntGaugeVec::new(
+                Opts::new("db_pool_connections", "Open connections to the database."),
+                &["state"],
+            )?,
+            connections_max: IntGauge::new("db_pool_connections_max", "The most connections that may be open.")?,
+            waiting: IntGauge::new("db_pool_waiting_requests", "Requests that wait for a connection.")?,
+        };
+        let collectors: [Box<dyn Collector>; 7] = [
+            Box::new(build),
+            Box::new(metrics.requests.clone()),
+            Box::new(metrics.durations.clone()),
+            Box::new(metrics.in_flight.clone()),
+            Box::new(metrics.connections.clone()),
+            Box::new(metrics.connections_max.clone()),
+            Box::new(metrics.waiting.clone()),
+        ];
+        for collector in collectors {
+            metrics.registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    /// Counts a request. Its labels are of a small number, whatever clients send: a route is a template.
+    pub(super) fn record(&self, method: &str, route: &str, status: StatusCode, duration: Duration) {
+        let method = match method {
+            known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "none") => known,
+            _ => "other",
+        };
+        self.requests.with_label_values(&[method, route, status.as_str()]).inc();
+        self.durations.with_label_values(&[method, route]).observe(duration.as_secs_f64());
+    }
+
+    /// The metrics as text, with what is measured only when it is asked for.
+    pub(super) fn render(&self, in_flight: usize, connections: Connections) -> prometheus::Result<Vec<u8>> {
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.in_flight.set(gauge(in_flight));
+        self.connections.with_label_values(&["idle"]).set(gauge(connections.idle));
+        self.connections.with_label_values(&["used"]).set(gauge(connections.used));
+        self.connections_max.set(gauge(connections.max));
+        self.waiting.set(gauge(connections.waiting));
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
