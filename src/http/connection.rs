@@ -31,7 +31,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 pub const LINGER: Duration = Duration::from_secs(1);
 
 /// What the stream of a connection and the requests on it know of each other.
-pub(super) struct Connection(Cell<Phase>);
+pub(super) struct Connection {
+    phase: Cell<Phase>,
+    /// The last bytes that came in.
+    tail: Cell<[u8; 4]>,
+}
+
+/// What ends a head.
+const END: [u8; 4] = *b"\r\n\r\n";
 
 #[derive(Clone, Copy)]
 enum Phase {
@@ -50,28 +57,47 @@ enum Phase {
 }
 
 impl Connection {
-    /// A request has come in whole.
+    /// Of a client that has not sent anything.
+    fn new() -> Self {
+        Self { phase: Cell::new(Phase::Idle(Instant::now())), tail: Cell::new(END) }
+    }
+
+    /// The head of a request is complete.
     pub(super) fn begin(&self) {
-        self.0.set(Phase::Serving);
+        self.phase.set(Phase::Serving);
+    }
+
+    /// So is its body.
+    pub(super) fn has_body(&self) {
+        self.tail.set(END);
     }
 
     /// Its answer has been handed over.
     pub(super) fn end(&self) {
-        self.0.set(Phase::Idle(Instant::now()));
+        let now = Instant::now();
+        // A part of the next head may have come with this one.
+        let is_between = self.tail.get() == END;
+        self.phase.set(if is_between { Phase::Idle(now) } else { Phase::Head { since: now, has_line: true } });
     }
 
     /// An answer has been handed over that ends the connection.
     pub(super) fn close(&self) {
-        self.0.set(Phase::Ending(Instant::now()));
+        self.phase.set(Phase::Ending(Instant::now()));
     }
 
     fn received(&self, bytes: &[u8]) {
-        let (since, had_line) = match self.0.get() {
+        let mut tail = self.tail.get();
+        for byte in &bytes[bytes.len().saturating_sub(tail.len())..] {
+            tail.rotate_left(1);
+            tail[3] = *byte;
+        }
+        self.tail.set(tail);
+        let (since, had_line) = match self.phase.get() {
             Phase::Idle(_) => (Instant::now(), false),
             Phase::Head { since, has_line } => (since, has_line),
             Phase::Serving | Phase::Ending(_) => return,
         };
-        self.0.set(Phase::Head { since, has_line: had_line || bytes.contains(&b'\n') });
+        self.phase.set(Phase::Head { since, has_line: had_line || bytes.contains(&b'\n') });
     }
 }
 
@@ -94,7 +120,7 @@ impl Guarded {
     #[must_use]
     pub fn new(io: TcpStream, state: Data<State>) -> Self {
         let timer = Box::pin(sleep(state.limits.request_timeout));
-        let connection = Rc::new(Connection(Cell::new(Phase::Idle(Instant::now()))));
+        let connection = Rc::new(Connection::new());
         Self { io, connection, state, blocked: None, timer, refusal: None }
     }
 
@@ -109,7 +135,7 @@ impl Guarded {
         if let Some(since) = self.blocked {
             return Some(since + limit);
         }
-        match self.connection.0.get() {
+        match self.connection.phase.get() {
             Phase::Idle(since) => Some(since + KEEP_ALIVE),
             Phase::Head { since, .. } => Some(since + limit),
             Phase::Serving => None,
@@ -119,7 +145,7 @@ impl Guarded {
 
     /// Wakes the task at the deadline, and is an error behind it.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if let Phase::Ending(since) = self.connection.0.get()
+        if let Phase::Ending(since) = self.connection.phase.get()
             && self.timer.deadline() > since + LINGER
         {
             self.timer.as_mut().reset(since + LINGER);
@@ -140,7 +166,7 @@ impl Guarded {
 
     /// Tells a client whose request never became complete why its connection ends.
     fn give_up(&mut self, cx: &mut Context<'_>) {
-        if let (None, Phase::Head { .. }) = (self.blocked, self.connection.0.get()) {
+        if let (None, Phase::Head { .. }) = (self.blocked, self.connection.phase.get()) {
             let answer = request::refuse(&self.state, &Problem::request_timeout());
             // It is short, and nothing waits before it; a client that does not take it misses nothing else.
             let _ = Pin::new(&mut self.io).poll_write(cx, &answer);
@@ -149,7 +175,7 @@ impl Guarded {
 
     /// Our answer in the place of one by which actix refuses what it cannot parse.
     fn refuse(&self, status: StatusCode) -> Vec<u8> {
-        let problem = match (status, self.connection.0.get()) {
+        let problem = match (status, self.connection.phase.get()) {
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Phase::Head { has_line: false, .. }) => {
                 Problem::uri_too_long()
             }
@@ -166,7 +192,7 @@ impl Guarded {
             Poll::Ready(_) => self.blocked = None,
             Poll::Pending => _ = self.blocked.get_or_insert_with(Instant::now),
         }
-        if written.is_pending() || matches!(self.connection.0.get(), Phase::Ending(_)) {
+        if written.is_pending() || matches!(self.connection.phase.get(), Phase::Ending(_)) {
             self.check(cx)?;
         }
         written
@@ -252,10 +278,9 @@ const BARE: [(StatusCode, &[u8]); 4] = [
 
 /// The status and the length of a bare refusal at the end of these bytes.
 fn bare_refusal(bytes: &[u8]) -> Option<(StatusCode, usize)> {
-    const END: &[u8] = b"\r\n\r\n";
     /// The only format that HTTP may send (RFC 9110, section 5.6.7).
     const DATE: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
-    let head = bytes.strip_suffix(END)?;
+    let head = bytes.strip_suffix(&END)?;
     let head = &head[..head.len().checked_sub(DATE)?];
     let (status, bare) = BARE.into_iter().find(|(_, bare)| head.ends_with(bare))?;
     Some((status, bare.len() + DATE + END.len()))

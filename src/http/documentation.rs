@@ -11,10 +11,12 @@ use super::representation::{self, Format};
 use super::{operations, users};
 use crate::db::users::User;
 
-/// A list of users from a database. Every error is a problem of RFC 9457, whose `instance` is the request's id, as in
-/// the header `x-request-id` of every answer and in the log. HEAD is answered wherever GET is.
 #[derive(OpenApi)]
 #[openapi(
+    info(
+        description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
+                       the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
+    ),
     paths(
         users::list,
         users::ndjson,
@@ -34,31 +36,31 @@ struct Api;
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers, and is none")]
 pub(super) enum Failures {
-    /// A parameter is unknown, malformed or given twice, or the bytes are no request; `detail` names it.
+    /// A parameter is unknown, malformed or given twice; `detail` names it.
     #[response(status = 400, content_type = "application/problem+json")]
-    BadRequest(#[to_schema] problem::Body<'static>),
+    BadRequest(problem::Body<'static>),
     /// The request did not arrive in time.
     #[response(status = 408, content_type = "application/problem+json")]
-    Timeout(#[to_schema] problem::Body<'static>),
+    Timeout(problem::Body<'static>),
     /// The body is too long.
     #[response(status = 413, content_type = "application/problem+json")]
-    BodyTooLarge(#[to_schema] problem::Body<'static>),
+    BodyTooLarge(problem::Body<'static>),
     /// The URI is longer than 8 KiB.
     #[response(status = 414, content_type = "application/problem+json")]
-    UriTooLong(#[to_schema] problem::Body<'static>),
+    UriTooLong(problem::Body<'static>),
     /// The headers are longer than 128 KiB.
     #[response(status = 431, content_type = "application/problem+json")]
-    HeadTooLarge(#[to_schema] problem::Body<'static>),
+    HeadTooLarge(problem::Body<'static>),
     /// Something went wrong on the server.
     #[response(status = 500, content_type = "application/problem+json")]
-    Internal(#[to_schema] problem::Body<'static>),
+    Internal(problem::Body<'static>),
     /// The database is away, or the pool or the process is full.
     #[response(
         status = 503,
         content_type = "application/problem+json",
         headers(("retry-after" = u32, description = "Seconds after which to try again."))
     )]
-    Unavailable(#[to_schema] problem::Body<'static>),
+    Unavailable(problem::Body<'static>),
 }
 
 /// `GET /openapi.json`

@@ -40,9 +40,9 @@ pub(super) struct Sort {
     pub(super) descending: bool,
 }
 
-/// The names of orders, for the description of the API.
+/// An order.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it describes a parameter, and is none")]
+#[expect(dead_code, reason = "it describes the parameter for the API's documentation")]
 enum SortName {
     #[schema(rename = "id")]
     Id,

@@ -70,6 +70,7 @@ pub(super) async fn metrics(state: Data<State>) -> Result<HttpResponse, Problem>
 
 /// What a process runs.
 #[derive(Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "they are the answer's members")]
 pub(super) struct Version<'a> {
     /// The package's version.
     version: &'a str,

@@ -91,6 +91,9 @@ async fn receive(request: &mut ServiceRequest, deadline: Instant) -> Result<(), 
         }
     }
     request.set_payload(Payload::from(body.freeze()));
+    if let Some(connection) = request.conn_data::<Rc<Connection>>() {
+        connection.has_body();
+    }
     Ok(())
 }
 
@@ -321,6 +324,8 @@ mod tests {
     use actix_web::{App, web};
 
     use super::*;
+    use crate::config::Config;
+    use crate::db::Db;
 
     #[test]
     fn a_panic_is_one_problem_and_the_next_request_is_served() {
@@ -329,7 +334,11 @@ mod tests {
             "well"
         }
         actix_web::rt::System::new().block_on(async {
-            let app = App::new().route("/", web::get().to(handler)).wrap(from_fn(scope));
+            // Nobody asks the database.
+            let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
+            let config = Config::from_vars([url]).expect("it is complete");
+            let state = Data::new(State::new(&config, Db::open(&config)));
+            let app = App::new().app_data(state).route("/", web::get().to(handler)).wrap(from_fn(scope));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();
             // The test service hands over as an error what a server would send.

@@ -73,9 +73,10 @@ impl Export {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
         let mut rows = Vec::with_capacity(begin.len() + USER_SIZE * self.listing.limit as usize);
         rows.extend_from_slice(begin.as_bytes());
-        let next = users::list(&self.state.db, &self.listing, |user| match self.format {
-            Format::Csv => write_csv(&mut rows, user),
-            _ => {
+        let next = users::list(&self.state.db, &self.listing, |user| {
+            if self.format == Format::Csv {
+                write_csv(&mut rows, user);
+            } else {
                 write_json(&mut rows, user);
                 rows.push(b'\n');
             }

@@ -69,6 +69,9 @@ fn every_variable_is_read() {
         ("AUTO_MIGRATE", "true"),
         ("AUTO_SEED", "9"),
         ("RELEASE_ID", "0.1.0.10"),
+        ("MAX_IN_FLIGHT", "11"),
+        ("REQUEST_TIMEOUT_MS", "12"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
     ])
     .unwrap();
     assert_eq!(config.database_url.address(), "db.internal:6543");
@@ -84,6 +87,9 @@ fn every_variable_is_read() {
     assert!(config.auto_migrate);
     assert_eq!(config.auto_seed, 9);
     assert_eq!(config.release_id.as_deref(), Some("0.1.0.10"));
+    assert_eq!(config.max_in_flight.get(), 11);
+    assert_eq!(config.request_timeout_ms.get(), 12);
+    assert_eq!(config.otel_exporter_otlp_endpoint.as_deref(), Some("http://collector:4318"));
 }
 
 fn every_problem_is_told_at_once() {

@@ -1,5 +1,7 @@
 //! VII. Port binding: the service is complete in itself and exports HTTP by binding a port.
 
+mod limits;
+
 use std::net::TcpListener;
 
 use libtest_mimic::Trial;
@@ -9,14 +11,14 @@ use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, code, migrated, stderr, web};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("port_binding")
+    let factor = Factor::new("port_binding")
         .on(&[Engine::Sqlite], "the_port_is_the_environments", the_port_is_the_environments)
         .on(&[Engine::Sqlite], "a_port_in_use_is_told_with_its_remedy", a_port_in_use_is_told_with_its_remedy)
         .on(&[Engine::Sqlite], "a_foreign_address_is_told_with_its_remedy", a_foreign_address_is_told_with_its_remedy)
         .each("a_copy_is_confirmed_and_not_sent_again", a_copy_is_confirmed_and_not_sent_again)
         .on(&[Engine::Sqlite], "the_format_is_the_clients_choice", the_format_is_the_clients_choice)
-        .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server)
-        .tests()
+        .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server);
+    limits::tests(factor).tests()
 }
 
 fn free_port() -> String {

@@ -1,0 +1,208 @@
+//! What a client may cost: bytes that are no request, requests that never come to their end, and more
+//! of them than there is room for.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::engine::{Database, Engine};
+use crate::support::process::{Web, code, import_csv, migrated, wide_users};
+use crate::support::{Factor, eventually};
+
+/// A request that is answered with 200, and leaves the connection open for another.
+const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+/// A limit that no honest client of these tests comes near.
+const SHORT: &[(&str, &str)] = &[("REQUEST_TIMEOUT_MS", "400")];
+
+pub(super) fn tests(factor: Factor) -> Factor {
+    let sqlite = &[Engine::Sqlite];
+    factor
+        .on(sqlite, "bytes_that_are_no_request_are_a_problem", bytes_that_are_no_request_are_a_problem)
+        .on(sqlite, "a_head_that_does_not_end_is_cut_off", a_head_that_does_not_end_is_cut_off)
+        .on(sqlite, "a_body_that_does_not_end_is_cut_off", a_body_that_does_not_end_is_cut_off)
+        .on(sqlite, "a_body_may_be_so_long", a_body_may_be_so_long)
+        .on(sqlite, "a_client_that_stops_reading_is_cut_off", a_client_that_stops_reading_is_cut_off)
+        .on(&Engine::SERVERS, "a_request_ends_in_time", a_request_ends_in_time)
+        .on(sqlite, "a_full_process_says_so_and_stays_alive", a_full_process_says_so_and_stays_alive)
+}
+
+/// Sends pieces with pauses between them, until the server answers by closing; gives the answer.
+fn talk(web: &Web, pieces: &[&str], pause: Duration) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    for piece in pieces {
+        // The server may have closed already, which the answer tells.
+        let _ = stream.write_all(piece.as_bytes());
+        thread::sleep(pause);
+    }
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("the server ends the connection, and in order");
+    String::from_utf8(answer).unwrap()
+}
+
+/// Asserts that the last answer of a conversation is a whole problem of this status, and gives it.
+fn assert_problem(conversation: &str, status: u16) -> Value {
+    let start = conversation.rfind(&format!("HTTP/1.1 {status} "));
+    let start = start.unwrap_or_else(|| panic!("no {status}: {conversation}"));
+    let (head, body) = conversation[start..].split_once("\r\n\r\n").unwrap();
+    let header = |name: &str| {
+        let line =
+            head.lines().find_map(|line| line.to_lowercase().strip_prefix(&format!("{name}: ")).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no {name}: {head}"))
+    };
+    assert_eq!(header("content-type"), "application/problem+json");
+    assert_eq!(header("content-length"), body.len().to_string());
+    assert_eq!(header("connection"), "close");
+    assert_eq!(header("x-content-type-options"), "nosniff");
+    assert!(head.contains("date: ") && head.contains("content-security-policy: "), "{head}");
+    let problem: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["instance"], header("x-request-id"));
+    problem
+}
+
+fn bytes_that_are_no_request_are_a_problem(database: &Database) {
+    let web = Web::start(database, &[]);
+    let long = "x".repeat(200_000);
+    let cases = [
+        ("GET / HTTP/1.1\r\nHost x\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), 400),
+        (
+            "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            400,
+        ),
+        ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\n123".to_owned(), 400),
+        ("\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), 400),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}"), 431),
+        (format!("GET /{long}"), 414),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &long[..9000]), 414),
+    ];
+    let mut count = 0;
+    for (bytes, status) in &cases {
+        // The first request of a connection, a later one, and one that came with the one before it.
+        let pipelined = format!("{LIVEZ}{bytes}");
+        for pieces in [vec![bytes.as_str()], vec![LIVEZ, bytes], vec![&pipelined]] {
+            let conversation = talk(&web, &pieces, Duration::from_millis(20));
+            // actix does not tell a line from a head that is too long, and neither do we in the middle of a read.
+            let status = if pieces[0] == pipelined && bytes.len() > 128 * 1024 { 431 } else { *status };
+            let problem = assert_problem(&conversation, status);
+            let answered_before = !pieces[0].starts_with(bytes.as_str());
+            assert_eq!(conversation.contains("alive"), answered_before, "{conversation}");
+            count += 1 + usize::from(answered_before);
+            let lines = web.requests(count);
+            let line = lines.last().unwrap();
+            assert_eq!((&line["status"], &line["request_id"]), (&problem["status"], &problem["instance"]));
+            assert_eq!(line["level"], "INFO", "a client's mistake is no error of ours");
+        }
+    }
+    assert!(!web.log().contains("actix"), "{}", web.log());
+}
+
+fn a_head_that_does_not_end_is_cut_off(database: &Database) {
+    let web = Web::start(database, SHORT);
+    let drip = ["GET /livez HTTP/1.1\r\n"].into_iter().chain(std::iter::repeat_n("X: y\r\n", 12)).collect::<Vec<_>>();
+    let pause = Duration::from_millis(100);
+    let with_next = format!("{LIVEZ}GET / HT");
+    for pieces in
+        [vec!["GET / HT"], vec![LIVEZ, "GET / HT"], vec![&with_next], drip.clone(), [vec![LIVEZ], drip].concat()]
+    {
+        let conversation = talk(&web, &pieces, pause);
+        assert_problem(&conversation, 408);
+        assert_eq!(conversation.contains("alive"), pieces[0].starts_with(LIVEZ));
+    }
+    // A connection that is only not used is not one of them.
+    let last = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let conversation = talk(&web, &["", LIVEZ, LIVEZ, last], Duration::from_secs(1));
+    assert_eq!(conversation.matches("alive").count(), 2);
+    assert_problem(&conversation, 404);
+}
+
+fn a_body_that_does_not_end_is_cut_off(database: &Database) {
+    let web = Web::start(database, SHORT);
+    for head in ["Content-Length: 10\r\n\r\n123", "Transfer-Encoding: chunked\r\n\r\n5\r\n123"] {
+        let request = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{head}");
+        for pieces in [vec![request.as_str()], vec![LIVEZ, &request], vec![&request, "4", "5"]] {
+            let started = Instant::now();
+            assert_problem(&talk(&web, &pieces, Duration::from_millis(50)), 408);
+            assert!(started.elapsed() >= Duration::from_millis(400));
+        }
+    }
+    assert!(web.get("/metrics").body.contains("http_requests_in_flight 0"));
+}
+
+fn a_body_may_be_so_long(database: &Database) {
+    let web = Web::start(database, &[]);
+    let body = |length: usize| "x".repeat(length);
+    // The next request of the connection begins where the body ends.
+    let polite = format!("GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 65536\r\n\r\n{}", body(65536));
+    let chunked = format!(
+        "GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n{}\r\n0\r\n\r\n",
+        body(65536)
+    );
+    let last = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for first in [polite, chunked] {
+        let conversation = talk(&web, &[&first, last], Duration::ZERO);
+        assert_eq!(conversation.matches("alive").count(), 1);
+        assert_problem(&conversation, 404);
+    }
+    for (announced, sent) in [
+        ("Content-Length: 65537", body(100)),
+        ("Content-Length: 65537", body(65537)),
+        ("Transfer-Encoding: chunked", format!("10001\r\n{}\r\n0\r\n\r\n", body(65537))),
+    ] {
+        let request = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{announced}\r\n\r\n{sent}");
+        assert_problem(&talk(&web, &[&request], Duration::ZERO), 413);
+    }
+}
+
+fn a_client_that_stops_reading_is_cut_off(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, SHORT);
+    let mut reader = web.slow_reader("/users.ndjson");
+    let at_work = |count: usize| web.get("/metrics").body.contains(&format!("http_requests_in_flight {count}\n"));
+    assert!(at_work(1), "a stream is at work");
+    eventually("it is cut off", || at_work(0));
+    let mut rest = Vec::new();
+    let ending = reader.read_to_end(&mut rest);
+    assert!(ending.is_err() || !rest.ends_with(b"0\r\n\r\n"), "it is seen to be broken");
+}
+
+/// Whatever the limits of queries say.
+fn a_request_ends_in_time(database: &Database) {
+    drop(Web::seeded(database));
+    let web = Web::start(database, &[SHORT[0], ("DATABASE_QUERY_TIMEOUT_MS", "20000")]);
+    let lock = database.hold_users();
+    let answer = web.get("/users");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    let line = web.requests(1).remove(0);
+    assert_eq!(line["cause"], "REQUEST_TIMEOUT_MS: no answer within 400 ms");
+    assert_eq!(line["route"], "/users");
+    drop(lock);
+    eventually("it serves again", || web.get("/users").status == 200);
+}
+
+fn a_full_process_says_so_and_stays_alive(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[("MAX_IN_FLIGHT", "2")]);
+    let readers = [web.slow_reader("/users.csv"), web.slow_reader("/users.ndjson")];
+    for _ in 0..5 {
+        for path in ["/users", "/", "/nothing"] {
+            let answer = web.get(path);
+            assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}");
+        }
+        for path in ["/livez", "/readyz", "/metrics"] {
+            assert_eq!(web.get(path).status, 200, "{path}");
+        }
+    }
+    assert!(web.get("/metrics").body.contains("http_requests_in_flight 2\n"));
+    assert!(web.log().contains("MAX_IN_FLIGHT: 2 requests are at work"), "{}", web.log());
+    for reader in readers {
+        reader.shutdown(Shutdown::Both).unwrap();
+    }
+    eventually("there is room again", || web.get("/users?limit=1").status == 200);
+}
