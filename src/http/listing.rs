@@ -29,7 +29,7 @@ pub(super) struct Parameters {
     #[param(value_type = Option<SortName>, inline)]
     pub(super) sort: Option<Sort>,
     /// What the username begins with, or the e-mail address when there is an `@` in it, in any case.
-    #[param(max_length = 120)]
+    #[param(max_length = 120, pattern = "^[^\\u0000\\ufffd]*$")]
     pub(super) q: Option<String>,
 }
 
@@ -172,7 +172,7 @@ impl Parameters {
 
 fn parse_limit(value: &str) -> Result<u32, Problem> {
     match value.parse() {
-        Ok(limit @ 1..=LIMIT_MAX) if !value.starts_with('+') => Ok(limit),
+        Ok(limit @ 1..=LIMIT_MAX) if value.starts_with(|c: char| matches!(c, '1'..='9')) => Ok(limit),
         _ => Err(Problem::bad_parameter("limit", format_args!("it must be a whole number from 1 to {LIMIT_MAX}"))),
     }
 }

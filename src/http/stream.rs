@@ -4,8 +4,8 @@
 //! reads, it holds no connection while it does, and each query has its time limit. It sees every user
 //! who is there from its beginning to its end, and may or may not see one who comes or goes meanwhile.
 
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::{self, Stream, StreamExt as _};
@@ -33,12 +33,19 @@ pub(super) async fn respond(
     let mut response = HttpResponse::Ok();
     response.content_type(format.content_type());
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
-    if request.method() == Method::HEAD {
-        return Ok(response.streaming(stream::empty::<Result<Bytes, db::Error>>()));
+    let mut response = if request.method() == Method::HEAD {
+        response.streaming(stream::empty::<Result<Bytes, db::Error>>())
+    } else {
+        // The first page is read before the status is sent, so that an error here is still an answer.
+        let (page, rest) = export.page(header).await?;
+        response.streaming(stream::once(async { Ok(page) }).chain(pages(rest)))
+    };
+    if request.version() < Version::HTTP_11 {
+        // Such a client knows no chunks (RFC 9112, section 6.1): its stream ends where its connection does.
+        response.head_mut().no_chunking(true);
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    // The first page is read before the status is sent, so that an error here is still an answer.
-    let (page, rest) = export.page(header).await?;
-    Ok(response.streaming(stream::once(async { Ok(page) }).chain(pages(rest))))
+    Ok(response)
 }
 
 /// The pages behind the first. An error ends the stream without its last chunk, which tells the client

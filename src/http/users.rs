@@ -202,6 +202,7 @@ fn array(request: &HttpRequest, path: &str, next: Option<String>, mut body: Arra
 }
 
 fn parse_id(id: &str) -> Result<i64, Problem> {
-    id.parse()
-        .map_err(|_| Problem::bad_parameter("id", format_args!("it must be a whole number, {} at most", i64::MAX)))
+    // One user has one address, so that a number is written in one way.
+    let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
+    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("it must be a whole number, {} at most", i64::MAX)))
 }

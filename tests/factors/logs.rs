@@ -1,12 +1,16 @@
-//! XI. Logs: a stream of events on standard output, one a line, in no file and with no secret.
+//! XI. Logs: a stream of events on standard output, one a line, in no file and with no secret; and what
+//! else tells how a process fares, metrics and traces.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Trial;
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, migrated};
+use crate::support::tool::Tool;
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -18,6 +22,12 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(sqlite, "the_filter_is_the_environments", the_filter_is_the_environments)
         .on(sqlite, "junk_stays_one_line", junk_stays_one_line)
         .each("nothing_private_is_logged", nothing_private_is_logged)
+        .each("a_canary_is_nowhere", a_canary_is_nowhere)
+        .on(sqlite, "a_trace_is_continued_or_begun", a_trace_is_continued_or_begun)
+        .each("traces_go_to_the_collector", traces_go_to_the_collector)
+        .on(sqlite, "a_collector_that_is_away_harms_nobody", a_collector_that_is_away_harms_nobody)
+        .each("metrics_count_by_route", metrics_count_by_route)
+        .judged_by(Tool::Promtool, &Engine::ALL, "metrics_are_in_their_format", metrics_are_in_their_format)
         .tests()
 }
 
@@ -120,4 +130,225 @@ fn nothing_private_is_logged(database: &Database) {
     for private in ["canary", "admin@", "example.com", "after=", "q=", cursor, "sqlite:", "mysql://", "postgres://"] {
         assert!(!log.contains(private), "{private} is in the log: {log}");
     }
+}
+
+/// A password and an e-mail address, driven through every error there is.
+fn a_canary_is_nowhere(database: &Database) {
+    drop(Web::seeded(database));
+    database.sql().execute("INSERT INTO users (username, email) VALUES ('bird', 'canary@example.com')");
+    let collector = Collector::start();
+    // A server is asked with a password that is wrong, a file by a name that is secret.
+    let wrong = match database.engine {
+        Engine::Sqlite => database.url.replace("roster.db", "missing/canary.db"),
+        _ => "postgres://roster:canary@127.0.0.1:1/roster".to_owned(),
+    };
+    let environment = [("REQUEST_TIMEOUT_MS", "500"), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str())];
+    let full = [environment[0], environment[1], ("MAX_IN_FLIGHT", "1")];
+    let webs = [Web::start(database, &environment), Web::start_at(&wrong, &environment), Web::start(database, &full)];
+    let canary = "canary%40example.com";
+    let long = "canary@example.com".repeat(10_000);
+    for mut web in webs {
+        let mut errors = Vec::new();
+        for path in [
+            &format!("/users?q={canary}&q={canary}"),
+            &format!("/users?{canary}={canary}"),
+            &format!("/users?sort={canary}"),
+            &format!("/users?limit={canary}"),
+            &format!("/users?after={canary}"),
+            &format!("/users/{canary}"),
+            &format!("/users/{canary}/friends"),
+            &format!("/{canary}"),
+            &format!("/users?q={}", &long[..9000]),
+            "/users/99",
+            "/readyz",
+        ] {
+            for headers in
+                [[("accept", "text/html"), ("x-request-id", "canary@example.com")], [("accept", "image/png"); 2]]
+            {
+                let answer = web.get_with(path, &headers);
+                if answer.status >= 400 {
+                    errors.push(format!("{:?} {}", answer.headers, answer.body));
+                }
+            }
+            errors.push(web.send("DELETE", path, &[]).body);
+        }
+        for bytes in [
+            format!("GET /{long}"),
+            format!("GET / HTTP/1.1\r\nX: {long}"),
+            "GET / HTTP/1.1\r\ncanary@example.com canary\r\n\r\n".to_owned(),
+            "GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\ncanary@example.com".to_owned(),
+            format!("POST /users HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{long}", long.len()),
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+            stream.write_all(bytes.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+            errors.push(answer);
+        }
+        errors.push(web.get("/metrics").body);
+        web.signal("TERM");
+        assert_eq!(web.exit_code(), 0);
+        errors.push(web.log());
+        errors.push(String::from_utf8_lossy(&collector.received()).into_owned());
+        for error in &errors {
+            // The file's own folder is told to the operator, who must find it.
+            let error = error.replace("missing/canary.db", "");
+            assert!(!error.contains("canary"), "{error}");
+        }
+        assert!(errors.len() > 20);
+    }
+}
+
+fn a_trace_is_continued_or_begun(database: &Database) {
+    let web = Web::start(database, &[]);
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let parent = "00f067aa0ba902b7";
+    let given = format!("00-{trace}-{parent}-01");
+    let continued = web.get_with("/livez", &[("traceparent", &given)]);
+    let header = continued.header("traceparent").unwrap();
+    let fields: Vec<_> = header.split('-').collect();
+    assert_eq!((fields[0], fields[1], fields[3]), ("00", trace, "01"));
+    assert!(fields[2].len() == 16 && fields[2] != parent, "it is this request's own: {header}");
+    let begun = web.get_with("/nothing", &[("traceparent", "nonsense")]);
+    let fields: Vec<_> = begun.header("traceparent").unwrap().split('-').collect();
+    assert!(fields[1].len() == 32 && fields[1] != trace && fields[3] == "00", "{fields:?}");
+    let lines = web.requests(2);
+    assert_eq!((&lines[0]["trace_id"], &lines[1]["trace_id"]), (&trace.into(), &fields[1].into()));
+}
+
+/// Something that takes what is sent by OTLP over HTTP, and keeps it.
+struct Collector {
+    url: String,
+    received: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let kept = received.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let kept = kept.clone();
+                std::thread::spawn(move || Self::take(stream, &kept));
+            }
+        });
+        Self { url, received }
+    }
+
+    /// Answers the requests of one connection.
+    fn take(stream: TcpStream, kept: &Mutex<Vec<u8>>) -> Option<()> {
+        let mut stream = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                stream.read_line(&mut head).ok().filter(|read| *read > 0)?;
+            }
+            assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
+            let head = head.to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+            let mut body = vec![0; length.parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            kept.lock().unwrap().extend_from_slice(&body);
+            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()?;
+        }
+    }
+
+    fn received(&self) -> Vec<u8> {
+        self.received.lock().unwrap().clone()
+    }
+
+    fn has(&self, bytes: &[u8]) -> bool {
+        self.received().windows(bytes.len()).any(|window| window == bytes)
+    }
+}
+
+fn traces_go_to_the_collector(database: &Database) {
+    drop(Web::seeded(database));
+    let collector = Collector::start();
+    let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("RELEASE_ID", "0.1.0.7")];
+    let mut web = Web::start(database, &environment);
+    let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let answer = web.get_with("/users/1", &[("traceparent", given)]);
+    assert_eq!(answer.status, 200);
+    let own = answer.header("traceparent").unwrap().split('-').nth(2).unwrap().to_owned();
+    assert_eq!(web.requests(1)[0]["trace_id"], given.split('-').nth(1).unwrap());
+    assert!(web.requests(1)[0].get("otel.kind").is_none(), "{}", web.log());
+    // What is still here is sent at the end.
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 0);
+    let bytes =
+        |hex: &str| (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+    let ids: Vec<Vec<u8>> = given.split('-').skip(1).take(2).chain([own.as_str()]).map(bytes).collect();
+    for id in &ids {
+        assert!(collector.has(id), "trace, parent and span are in what was sent");
+    }
+    let engine = match database.engine {
+        Engine::Sqlite => "SQLite",
+        Engine::MySql => "MySQL",
+        Engine::Postgres => "PostgreSQL",
+    };
+    for text in ["GET /users/{id}", "query", engine, "http.route", "service.name", "roster", "0.1.0.7"] {
+        assert!(collector.has(text.as_bytes()), "{text} is in what was sent");
+    }
+}
+
+fn a_collector_that_is_away_harms_nobody(database: &Database) {
+    migrated(database, &["up"]);
+    let mut web = Web::start(database, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")]);
+    for _ in 0..20 {
+        assert_eq!(web.get("/users").status, 200);
+    }
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 0);
+    assert!(web.log().contains("HTTP export failed"), "{}", web.log());
+}
+
+fn metrics_count_by_route(database: &Database) {
+    drop(Web::seeded(database));
+    let web = Web::start(database, &[("RELEASE_ID", "0.1.0.7"), ("DATABASE_MAX_CONNECTIONS", "3")]);
+    for path in ["/users", "/users?limit=1", "/users/1", "/users/2", "/users/3", "/canary", "/users/1/canary"] {
+        web.get(path);
+    }
+    web.send("HEAD", "/users", &[]);
+    let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+    stream.write_all(b"CANARY /users HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+    web.requests(9);
+    let metrics = web.get("/metrics");
+    assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
+    let text = metrics.body;
+    for line in [
+        "http_requests_total{method=\"GET\",route=\"/users\",status=\"200\"} 2",
+        "http_requests_total{method=\"GET\",route=\"/users/{id}\",status=\"200\"} 2",
+        "http_requests_total{method=\"GET\",route=\"/users/{id}\",status=\"404\"} 1",
+        "http_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 2",
+        "http_requests_total{method=\"HEAD\",route=\"/users\",status=\"200\"} 1",
+        "http_requests_total{method=\"other\",route=\"/users\",status=\"405\"} 1",
+        "http_request_duration_seconds_count{method=\"GET\",route=\"/users/{id}\"} 3",
+        "http_requests_in_flight 0",
+        "db_pool_connections_max 3",
+        "db_pool_connections{state=\"used\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    let build = text.lines().find(|line| line.starts_with("roster_build_info{")).unwrap();
+    assert!(build.contains("release_id=\"0.1.0.7\"") && build.ends_with("} 1"), "{build}");
+    assert!(!text.to_lowercase().contains("canary"), "{text}");
+}
+
+fn metrics_are_in_their_format(database: &Database) {
+    let web = Web::seeded(database);
+    for path in ["/users", "/users/1", "/nothing", "/readyz"] {
+        web.get(path);
+    }
+    let mut promtool = Tool::Promtool.command();
+    let judge = promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut judge = judge.spawn().unwrap();
+    judge.stdin.take().unwrap().write_all(web.get("/metrics").body.as_bytes()).unwrap();
+    let done = judge.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.is_empty(), "{said}");
 }

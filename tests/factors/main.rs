@@ -2,7 +2,8 @@
 //! named as the factor is.
 //!
 //! A test runs once for each engine that is installed here, on a database of its own; one whose engine
-//! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mysql,postgres` makes a missing engine an error.
+//! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mysql,postgres` makes a missing engine an error, and
+//! `REQUIRE_TOOLS` a missing judge from outside.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;
@@ -26,7 +27,7 @@ use support::engine;
 
 fn main() -> ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    if !arguments.list && !engine::announce() {
+    if !arguments.list && !support::announce() {
         return ExitCode::FAILURE;
     }
     let factors = [

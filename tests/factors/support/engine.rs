@@ -114,47 +114,17 @@ impl Database {
     }
 }
 
-/// Says which engines this run has. False when one is missing that `REQUIRE_ENGINES` names.
-pub(crate) fn announce() -> bool {
-    let required = std::env::var("REQUIRE_ENGINES").unwrap_or_default();
-    let mut complete = true;
-    let say = |line: String| drop(writeln!(std::io::stderr(), "{line}"));
-    for name in required.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if !Engine::ALL.iter().any(|engine| engine.name() == name) {
-            say(format!("REQUIRE_ENGINES: there is no engine {name}"));
-            complete = false;
-        }
-    }
-    for engine in Engine::ALL {
-        let name = engine.name();
-        if engine.is_installed() {
-            say(format!("engine {name}: found"));
-        } else if required.split(',').any(|required| required.trim() == name) {
-            say(format!("engine {name}: NOT FOUND, and REQUIRE_ENGINES names it"));
-            complete = false;
-        } else {
-            say(format!(
-                "engine {name}: NOT FOUND, its tests are ignored; install {}",
-                match engine {
-                    Engine::MySql => "mariadb-server",
-                    _ => "postgresql",
-                }
-            ));
-        }
-    }
-    complete
-}
-
 pub(crate) fn stop_servers() {
     for server in &SERVERS {
         drop(server.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
     }
 }
 
-/// Where a program is: on the path, or where Debian and Homebrew keep the servers'.
-fn program(name: &str) -> Option<PathBuf> {
+/// Where a program is: on the path, or where Debian, Homebrew and `.ci/tools` keep those that are not.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     folders.extend(["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from));
+    folders.push(super::tool::folder().join("bin"));
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     folders.extend(versions.map(|version| version.path().join("bin")));
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())

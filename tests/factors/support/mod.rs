@@ -3,12 +3,15 @@
 pub(crate) mod engine;
 pub(crate) mod process;
 pub(crate) mod sql;
+pub(crate) mod tool;
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 
 use engine::{Database, Engine};
+use tool::Tool;
 
 /// The tests of one factor: those that need no engine, and those that run on each.
 pub(crate) struct Factor {
@@ -42,6 +45,18 @@ impl Factor {
         self
     }
 
+    /// A test that runs on each of these engines, and needs a tool.
+    pub(crate) fn judged_by(mut self, tool: Tool, engines: &[Engine], name: &str, test: fn(&Database)) -> Self {
+        let before = self.trials.len();
+        self = self.on(engines, name, test);
+        let new = self.trials.split_off(before);
+        self.trials.extend(new.into_iter().map(|trial| {
+            let ignored = trial.has_ignored_flag() || !tool.is_installed();
+            trial.with_ignored_flag(ignored)
+        }));
+        self
+    }
+
     /// A test that runs on every engine, on a database of its own.
     pub(crate) fn each(self, name: &str, test: fn(&Database)) -> Self {
         self.on(&Engine::ALL, name, test)
@@ -50,6 +65,43 @@ impl Factor {
     pub(crate) fn tests(self) -> Vec<Trial> {
         self.trials
     }
+}
+
+/// Says which engines and tools this run has. False when one is missing that `REQUIRE_ENGINES` or
+/// `REQUIRE_TOOLS` names.
+pub(crate) fn announce() -> bool {
+    let engines = Engine::ALL.map(|engine| {
+        let package = match engine {
+            Engine::Sqlite => "nothing",
+            Engine::MySql => "mariadb-server",
+            Engine::Postgres => "postgresql",
+        };
+        (engine.name(), engine.is_installed(), package)
+    });
+    let tools = Tool::ALL.map(|tool| (tool.name(), tool.is_installed(), "it by .ci/tools"));
+    // Not by `&&`, which would leave the second unsaid.
+    announce_all("engine", "REQUIRE_ENGINES", &engines) & announce_all("tool", "REQUIRE_TOOLS", &tools)
+}
+
+fn announce_all(kind: &str, variable: &str, all: &[(&str, bool, &str)]) -> bool {
+    let required = std::env::var(variable).unwrap_or_default();
+    let required: Vec<_> = required.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+    let mut is_complete = true;
+    let mut say = |line: String, is_fine: bool| {
+        is_complete &= is_fine;
+        let _ = writeln!(std::io::stderr(), "{line}");
+    };
+    for name in required.iter().filter(|required| !all.iter().any(|(name, ..)| name == *required)) {
+        say(format!("{variable}: there is no {kind} {name}"), false);
+    }
+    for (name, is_installed, remedy) in all {
+        match (is_installed, required.contains(name)) {
+            (true, _) => say(format!("{kind} {name}: found"), true),
+            (false, true) => say(format!("{kind} {name}: NOT FOUND, and {variable} names it"), false),
+            (false, false) => say(format!("{kind} {name}: NOT FOUND, its tests are ignored; install {remedy}"), true),
+        }
+    }
+    is_complete
 }
 
 /// Waits until something is so, and fails the test when it does not become so in half a minute.

@@ -1,0 +1,51 @@
+//! The judges from outside: programs that know a standard better than our own assertions do. A test that needs
+//! one is ignored where it is not installed; `REQUIRE_TOOLS=chromedriver,promtool,…` makes a missing one an error.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::engine::program;
+
+/// A program that judges what the service does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// The browser's, by WebDriver; with axe-core for what people with other senses make of a page.
+    Chromedriver,
+    /// Semantics of HTTP.
+    Httpolice,
+    /// The text format of metrics.
+    Promtool,
+    /// The description of the API.
+    Schemathesis,
+}
+
+impl Tool {
+    pub(crate) const ALL: [Self; 4] = [Self::Chromedriver, Self::Httpolice, Self::Promtool, Self::Schemathesis];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Chromedriver => "chromedriver",
+            Self::Httpolice => "httpolice",
+            Self::Promtool => "promtool",
+            Self::Schemathesis => "schemathesis",
+        }
+    }
+
+    pub(crate) fn is_installed(self) -> bool {
+        program(self.name()).is_some() && (self != Self::Chromedriver || axe().is_file())
+    }
+
+    pub(crate) fn command(self) -> Command {
+        Command::new(program(self.name()).unwrap())
+    }
+}
+
+/// Where `.ci/tools` keeps what no package of the system has.
+pub(crate) fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
+}
+
+/// The script that judges a page's accessibility from within.
+pub(crate) fn axe() -> PathBuf {
+    folder().join("node_modules/axe-core/axe.min.js")
+}
