@@ -14,6 +14,14 @@ test:
 ci:
     .ci/run
 
+# Write openapi.json anew from the handlers, with `just run` beside it
+openapi:
+    curl --fail --silent localhost:5000/openapi.json --output openapi.json
+
+# What the tests can be judged by besides: a browser, and programs that know the standards
+tools:
+    .ci/tools
+
 # Format and lint
 lint:
     cargo fmt

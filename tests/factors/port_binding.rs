@@ -1,5 +1,7 @@
 //! VII. Port binding: the service is complete in itself and exports HTTP by binding a port.
 
+mod browser;
+mod judges;
 mod limits;
 
 use std::net::TcpListener;
@@ -18,7 +20,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("a_copy_is_confirmed_and_not_sent_again", a_copy_is_confirmed_and_not_sent_again)
         .on(&[Engine::Sqlite], "the_format_is_the_clients_choice", the_format_is_the_clients_choice)
         .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server);
-    limits::tests(factor).tests()
+    browser::tests(judges::tests(limits::tests(factor))).tests()
 }
 
 fn free_port() -> String {

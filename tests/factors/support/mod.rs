@@ -1,5 +1,6 @@
 //! What every test stands on: the engines, the real binaries, and a client.
 
+pub(crate) mod browser;
 pub(crate) mod engine;
 pub(crate) mod process;
 pub(crate) mod sql;

@@ -155,6 +155,10 @@ impl Web {
         web
     }
 
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.get_with(path, &[])
     }
@@ -164,10 +168,11 @@ impl Web {
     }
 
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let request = headers.iter().fold(
-            ureq::http::Request::builder().method(method).uri(format!("http://127.0.0.1:{}{path}", self.port)),
-            |request, (name, value)| request.header(*name, *value),
-        );
+        let request = headers
+            .iter()
+            .fold(ureq::http::Request::builder().method(method).uri(self.url(path)), |request, (name, value)| {
+                request.header(*name, *value)
+            });
         let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
         Answer {
             status: response.status().as_u16(),
