@@ -22,6 +22,10 @@ openapi:
 tools:
     .ci/tools
 
+# Take the README's pictures anew
+pictures:
+    UPDATE_PICTURES=1 cargo test --test factors the_readme_shows
+
 # Format and lint
 lint:
     cargo fmt

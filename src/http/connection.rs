@@ -1,15 +1,19 @@
 //! A client's connection, beneath the requests on it: how long each step of the conversation may take,
-//! and what is answered to bytes that make no request.
+//! what is answered to bytes that make no request, and that one request is at work at a time.
 //!
-//! actix bounds the head of a connection's first request, and no later one; what it cannot parse, it answers
-//! with an empty body and no line in the log. So its stream is wrapped: every read and every write passes
-//! through [`Guarded`], which knows from the shared [`Connection`] what the client is expected to do.
+//! actix bounds the head of a connection's first request, and no later one. What it cannot parse, it answers
+//! with an empty body and no line in the log. And it parses every head that it is given, but keeps whether a
+//! request was HEAD, and whether its connection is to end, of the last one alone: the answer to a GET with a HEAD
+//! behind it may lack its body. So its stream is wrapped: every read and every write passes through [`Guarded`],
+//! which knows from the shared [`Connection`] what the client is expected to do.
+
+mod head;
 
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -21,6 +25,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::State;
 use super::problem::Problem;
 use super::request;
+use head::Head;
 
 /// How long a client may keep a connection that it does not use: longer than the 60 seconds for which common
 /// balancers do, so that it is they who close it and no request crosses with our closing.
@@ -30,74 +35,68 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// bytes unread, a connection is reset, and the answer may be lost on its way (RFC 9112, section 9.6).
 pub const LINGER: Duration = Duration::from_secs(1);
 
+/// The most bytes that are kept of what came before its time.
+const EARLY_MAX: usize = 64 * 1024;
+
 /// What the stream of a connection and the requests on it know of each other.
 pub(super) struct Connection {
     phase: Cell<Phase>,
-    /// The last bytes that came in.
-    tail: Cell<[u8; 4]>,
+    /// To be woken when what came before its time may be read.
+    reader: Cell<Option<Waker>>,
 }
-
-/// What ends a head.
-const END: [u8; 4] = *b"\r\n\r\n";
 
 #[derive(Clone, Copy)]
 enum Phase {
     /// Nothing of a next request has come since then.
     Idle(Instant),
-    /// The head of a request is coming in.
-    Head {
-        since: Instant,
-        /// Whether its first line is complete.
-        has_line: bool,
-    },
+    /// The head of a request has been coming in since then.
+    Head(Instant),
+    /// It has come in whole since then, and is about to be parsed.
+    Whole(Instant),
     /// A request is at work, and has its own limit.
-    Serving,
+    Serving {
+        /// How much of its body is still to come.
+        body: Body,
+    },
     /// The client was told, then, that this connection ends.
     Ending(Instant),
 }
 
-impl Connection {
-    /// Of a client that has not sent anything.
-    fn new() -> Self {
-        Self { phase: Cell::new(Phase::Idle(Instant::now())), tail: Cell::new(END) }
-    }
+/// The rest of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// So many bytes.
+    Sized(u64),
+    /// What its own chunks say.
+    Chunked,
+}
 
+impl Connection {
     /// The head of a request is complete.
-    pub(super) fn begin(&self) {
-        self.phase.set(Phase::Serving);
+    pub(super) fn begin(&self, body: Body) {
+        self.enter(Phase::Serving { body });
     }
 
     /// So is its body.
     pub(super) fn has_body(&self) {
-        self.tail.set(END);
+        self.enter(Phase::Serving { body: Body::Sized(0) });
     }
 
     /// Its answer has been handed over.
     pub(super) fn end(&self) {
-        let now = Instant::now();
-        // A part of the next head may have come with this one.
-        let is_between = self.tail.get() == END;
-        self.phase.set(if is_between { Phase::Idle(now) } else { Phase::Head { since: now, has_line: true } });
+        self.enter(Phase::Idle(Instant::now()));
     }
 
     /// An answer has been handed over that ends the connection.
     pub(super) fn close(&self) {
-        self.phase.set(Phase::Ending(Instant::now()));
+        self.enter(Phase::Ending(Instant::now()));
     }
 
-    fn received(&self, bytes: &[u8]) {
-        let mut tail = self.tail.get();
-        for byte in &bytes[bytes.len().saturating_sub(tail.len())..] {
-            tail.rotate_left(1);
-            tail[3] = *byte;
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
         }
-        self.tail.set(tail);
-        let (since, had_line) = match self.phase.get() {
-            Phase::Idle(_) => (Instant::now(), false),
-            Phase::Head { since, has_line } => (since, has_line),
-            Phase::Serving | Phase::Ending(_) => return,
-        };
-        self.phase.set(Phase::Head { since, has_line: had_line || bytes.contains(&b'\n') });
     }
 }
 
@@ -106,6 +105,12 @@ pub struct Guarded {
     io: TcpStream,
     connection: Rc<Connection>,
     state: Data<State>,
+    /// How much has been read of the head that is coming in.
+    head: Head,
+    /// What came before its time: behind the head or the body of the request that is at work.
+    early: Vec<u8>,
+    /// Whether nothing comes behind that.
+    has_ended: bool,
     /// Since when the client has not taken what is written.
     blocked: Option<Instant>,
     /// Fires at the next deadline or before: it is set again only when it has fired, which costs a
@@ -119,9 +124,18 @@ impl Guarded {
     /// Guards a connection that was just accepted.
     #[must_use]
     pub fn new(io: TcpStream, state: Data<State>) -> Self {
-        let timer = Box::pin(sleep(state.limits.request_timeout));
-        let connection = Rc::new(Connection::new());
-        Self { io, connection, state, blocked: None, timer, refusal: None }
+        let phase = Cell::new(Phase::Idle(Instant::now()));
+        Self {
+            io,
+            connection: Rc::new(Connection { phase, reader: Cell::new(None) }),
+            head: Head::default(),
+            early: Vec::new(),
+            has_ended: false,
+            blocked: None,
+            timer: Box::pin(sleep(state.limits.request_timeout)),
+            refusal: None,
+            state,
+        }
     }
 
     /// Hands the connection to the requests on it.
@@ -137,10 +151,57 @@ impl Guarded {
         }
         match self.connection.phase.get() {
             Phase::Idle(since) => Some(since + KEEP_ALIVE),
-            Phase::Head { since, .. } => Some(since + limit),
-            Phase::Serving => None,
+            Phase::Head(since) | Phase::Whole(since) => Some(since + limit),
+            Phase::Serving { .. } => None,
             Phase::Ending(since) => Some(since + LINGER),
         }
+    }
+
+    /// Takes what has just been read, and puts aside what is not due yet.
+    fn receive(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let bytes = &buf.filled()[before..];
+        let due = match self.connection.phase.get() {
+            _ if bytes.is_empty() => return,
+            phase @ (Phase::Idle(_) | Phase::Head(_)) => {
+                let since = if let Phase::Head(since) = phase { since } else { Instant::now() };
+                let end = self.head.take(bytes);
+                self.connection.phase.set(if end.is_some() { Phase::Whole(since) } else { Phase::Head(since) });
+                end.unwrap_or(bytes.len())
+            }
+            Phase::Whole(_) => return,
+            Phase::Serving { body: Body::Sized(rest) } => {
+                let due = usize::try_from(rest).unwrap_or(usize::MAX).min(bytes.len());
+                self.connection.phase.set(Phase::Serving { body: Body::Sized(rest - due as u64) });
+                due
+            }
+            Phase::Serving { body: Body::Chunked } | Phase::Ending(_) => bytes.len(),
+        };
+        if due < bytes.len() {
+            self.early.splice(0..0, bytes[due..].iter().copied());
+            buf.set_filled(before + due);
+        }
+    }
+
+    /// Reads while nothing is due: what comes is kept, and an end is told at once when nothing is kept before
+    /// it, because it says that the client has gone.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.has_ended && self.early.len() < EARLY_MAX {
+            let mut bytes = [0; 1024];
+            let mut bytes = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.io).poll_read(cx, &mut bytes) {
+                Poll::Pending => break,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) if bytes.filled().is_empty() => self.has_ended = true,
+                Poll::Ready(Ok(())) => self.early.extend_from_slice(bytes.filled()),
+            }
+        }
+        if self.has_ended && self.early.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.early.is_empty() {
+            self.connection.reader.set(Some(cx.waker().clone()));
+        }
+        Poll::Pending
     }
 
     /// Wakes the task at the deadline, and is an error behind it.
@@ -166,7 +227,7 @@ impl Guarded {
 
     /// Tells a client whose request never became complete why its connection ends.
     fn give_up(&mut self, cx: &mut Context<'_>) {
-        if let (None, Phase::Head { .. }) = (self.blocked, self.connection.phase.get()) {
+        if let (None, Phase::Head(_)) = (self.blocked, self.connection.phase.get()) {
             let answer = request::refuse(&self.state, &Problem::request_timeout());
             // It is short, and nothing waits before it; a client that does not take it misses nothing else.
             let _ = Pin::new(&mut self.io).poll_write(cx, &answer);
@@ -175,10 +236,8 @@ impl Guarded {
 
     /// Our answer in the place of one by which actix refuses what it cannot parse.
     fn refuse(&self, status: StatusCode) -> Vec<u8> {
-        let problem = match (status, self.connection.phase.get()) {
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Phase::Head { has_line: false, .. }) => {
-                Problem::uri_too_long()
-            }
+        let problem = match (status, self.head) {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Head::FirstLine) => Problem::uri_too_long(),
             (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) => Problem::head_too_large(),
             _ => Problem::malformed(),
         };
@@ -214,16 +273,24 @@ impl Guarded {
 
 impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        match read {
-            Poll::Ready(_) => {
-                let bytes = &buf.filled()[before..];
-                if !bytes.is_empty() {
-                    self.connection.received(bytes);
-                }
+        let read = match self.connection.phase.get() {
+            Phase::Whole(_) | Phase::Serving { body: Body::Sized(0) } => self.poll_early(cx),
+            _ => {
+                let before = buf.filled().len();
+                let read = if self.early.is_empty() && !self.has_ended {
+                    Pin::new(&mut self.io).poll_read(cx, buf)
+                } else {
+                    let count = self.early.len().min(buf.remaining());
+                    buf.put_slice(&self.early[..count]);
+                    self.early.drain(..count);
+                    Poll::Ready(Ok(()))
+                };
+                self.receive(buf, before);
+                read
             }
-            Poll::Pending => self.check(cx)?,
+        };
+        if read.is_pending() {
+            self.check(cx)?;
         }
         read
     }
@@ -278,9 +345,10 @@ const BARE: [(StatusCode, &[u8]); 4] = [
 
 /// The status and the length of a bare refusal at the end of these bytes.
 fn bare_refusal(bytes: &[u8]) -> Option<(StatusCode, usize)> {
+    const END: &[u8] = b"\r\n\r\n";
     /// The only format that HTTP may send (RFC 9110, section 5.6.7).
     const DATE: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
-    let head = bytes.strip_suffix(&END)?;
+    let head = bytes.strip_suffix(END)?;
     let head = &head[..head.len().checked_sub(DATE)?];
     let (status, bare) = BARE.into_iter().find(|(_, bare)| head.ends_with(bare))?;
     Some((status, bare.len() + DATE + END.len()))

@@ -20,7 +20,7 @@ use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
 use super::State;
-use super::connection::Connection;
+use super::connection::{Body, Connection};
 use super::problem::Problem;
 use super::trace::{TRACEPARENT, Trace};
 
@@ -76,25 +76,34 @@ async fn receive(request: &mut ServiceRequest, deadline: Instant) -> Result<(), 
         Payload::None => return Ok(()),
         payload => payload,
     };
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > BODY_MAX as u64) {
+    if matches!(body(request), Body::Sized(length) if length > BODY_MAX as u64) {
         return Err(Problem::body_too_large());
     }
-    let mut body = BytesMut::new();
+    let mut whole = BytesMut::new();
     loop {
         match timeout_at(deadline.into(), payload.next()).await {
-            Ok(Some(Ok(chunk))) if body.len() + chunk.len() <= BODY_MAX => body.extend_from_slice(&chunk),
+            Ok(Some(Ok(chunk))) if whole.len() + chunk.len() <= BODY_MAX => whole.extend_from_slice(&chunk),
             Ok(Some(Ok(_))) => return Err(Problem::body_too_large()),
             Ok(Some(Err(_))) => return Err(Problem::malformed()),
             Ok(None) => break,
             Err(_) => return Err(Problem::request_timeout()),
         }
     }
-    request.set_payload(Payload::from(body.freeze()));
+    request.set_payload(Payload::from(whole.freeze()));
     if let Some(connection) = request.conn_data::<Rc<Connection>>() {
         connection.has_body();
     }
     Ok(())
+}
+
+/// What is to come behind the head.
+fn body(request: &ServiceRequest) -> Body {
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    match header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
+        Some(length) => Body::Sized(length),
+        None if header(header::TRANSFER_ENCODING).is_some() => Body::Chunked,
+        None => Body::Sized(0),
+    }
 }
 
 /// A request at work, which ends when its answer has been handed over to the connection.
@@ -206,7 +215,7 @@ impl Entry {
         let is_counted = !self.route.as_deref().is_some_and(|route| ALWAYS_SERVED.contains(&route));
         let work = Work { state: self.state.clone(), connection: self.connection.clone(), is_counted };
         if let Some(connection) = &self.connection {
-            connection.begin();
+            connection.begin(body(request));
         }
         let limit = self.state.limits.max_in_flight;
         if is_counted && self.state.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {

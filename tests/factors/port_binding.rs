@@ -19,6 +19,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&[Engine::Sqlite], "a_foreign_address_is_told_with_its_remedy", a_foreign_address_is_told_with_its_remedy)
         .each("a_copy_is_confirmed_and_not_sent_again", a_copy_is_confirmed_and_not_sent_again)
         .on(&[Engine::Sqlite], "the_format_is_the_clients_choice", the_format_is_the_clients_choice)
+        .each("pages_are_light", pages_are_light)
+        .on(&[Engine::Sqlite], "the_style_is_kept_by_its_address", the_style_is_kept_by_its_address)
+        .on(&[Engine::Sqlite], "every_answer_is_guarded", every_answer_is_guarded)
         .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server);
     browser::tests(judges::tests(limits::tests(factor))).tests()
 }
@@ -94,8 +97,101 @@ fn the_format_is_the_clients_choice(database: &Database) {
     for path in ["/users/1", "/users/1/friends"] {
         assert_eq!(web.get_with(path, &[("accept", "text/csv")]).status, 406, "{path}");
     }
+    let page = web.get_with("/users/1/friends", &[("accept", "text/html,*/*;q=0.8")]);
+    assert_eq!((page.header("content-type"), page.header("vary")), (Some("text/html; charset=utf-8"), Some("accept")));
+    assert!(page.body.contains("<h1>admin</h1>"), "{}", page.body);
     let refused = web.get_with("/users", &[("accept", "image/png")]).json();
     assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
+}
+
+/// The address of the stylesheet that a page names.
+fn style(page: &str) -> &str {
+    page.split('"').find(|text| text.starts_with("/style-")).unwrap()
+}
+
+/// Fifty users and all that it takes to show them are below 14 KB, which is what a server may send before it
+/// hears from the client again (RFC 6928), even where nobody compresses.
+fn pages_are_light(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "200"]);
+    let web = Web::start(database, &[]);
+    for path in ["/", "/users/1/friends", "/?sort=-email&limit=50"] {
+        let page = web.get_with(path, &[("accept", "text/html")]);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        let all = page.body.len() + web.get(style(&page.body)).body.len();
+        assert!(all < 14_000, "{path}: {all} bytes");
+        assert!(!page.body.contains("<script") && !page.body.contains("style="), "{}", page.body);
+    }
+    assert_eq!(web.get("/").body.matches("<tr><td>").count(), 50);
+}
+
+fn the_style_is_kept_by_its_address(database: &Database) {
+    let web = Web::seeded(database);
+    let page = web.get("/").body;
+    let style = web.get(style(&page));
+    assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
+    assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
+    // The page of another release has its style too, but not for good.
+    let other = web.get("/style-0123456789abcdef.css");
+    assert_eq!((other.status, other.header("cache-control")), (200, Some("no-store")));
+    assert_eq!(other.body, style.body);
+}
+
+fn every_answer_is_guarded(database: &Database) {
+    let web = Web::seeded(database);
+    for (method, path, status) in [
+        ("GET", "/", 200),
+        ("GET", "/users", 200),
+        ("HEAD", "/users", 200),
+        ("GET", "/users.csv", 200),
+        ("GET", "/users/1", 200),
+        ("GET", "/users/1/friends", 200),
+        ("GET", "/livez", 200),
+        ("GET", "/readyz", 200),
+        ("GET", "/metrics", 200),
+        ("GET", "/version", 200),
+        ("GET", "/docs", 200),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/users?limit=0", 400),
+        ("GET", "/users/01", 400),
+        ("GET", "/users/+1", 400),
+        ("GET", "/users?limit=01", 400),
+        ("GET", "/users?sort=", 400),
+        ("GET", "/nothing", 404),
+        ("DELETE", "/users", 405),
+        ("OPTIONS", "/", 405),
+    ] {
+        for accept in ["*/*", "text/html"] {
+            let answer = web.send(method, path, &[("accept", accept)]);
+            if answer.status != 406 {
+                assert_eq!(answer.status, status, "{method} {path}");
+            }
+            for (name, value) in [
+                ("x-content-type-options", "nosniff"),
+                ("referrer-policy", "no-referrer"),
+                ("cross-origin-opener-policy", "same-origin"),
+                ("cross-origin-resource-policy", "same-origin"),
+            ] {
+                assert_eq!(answer.header(name), Some(value), "{method} {path}");
+            }
+            let policy = answer.header("content-security-policy").unwrap();
+            assert!(
+                policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe") && !policy.contains("http")
+            );
+            assert!(answer.header("cache-control").is_some(), "{method} {path} says who may keep it");
+            assert_eq!(answer.header("allow"), (answer.status == 405).then_some("GET, HEAD"));
+            if answer.status >= 400 {
+                let kind = answer.header("content-type").unwrap();
+                let is_page = accept == "text/html" && matches!(path.split('?').next().unwrap(), "/" | "/nothing");
+                assert_eq!(
+                    kind,
+                    if is_page { "text/html; charset=utf-8" } else { "application/problem+json" },
+                    "{path}"
+                );
+                assert!(method == "HEAD" || answer.body.contains(answer.header("x-request-id").unwrap()), "{path}");
+            }
+        }
+    }
 }
 
 fn healthcheck_asks_the_running_server(database: &Database) {

@@ -1,6 +1,11 @@
 //! The pages, as people have them: in a real browser, by keyboard, on a small screen, in the dark, and
 //! as a screen reader understands them.
 
+use std::fs;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::support::browser::Browser;
@@ -14,10 +19,12 @@ const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 
 pub(super) fn tests(factor: Factor) -> Factor {
+    let sqlite = &[Engine::Sqlite];
     factor
         .judged_by(Tool::Chromedriver, &Engine::ALL, "people_find_their_way", people_find_their_way)
-        .judged_by(Tool::Chromedriver, &[Engine::Sqlite], "the_keyboard_suffices", the_keyboard_suffices)
-        .judged_by(Tool::Chromedriver, &[Engine::Sqlite], "pages_are_accessible", pages_are_accessible)
+        .judged_by(Tool::Chromedriver, sqlite, "the_keyboard_suffices", the_keyboard_suffices)
+        .judged_by(Tool::Chromedriver, sqlite, "pages_are_accessible", pages_are_accessible)
+        .judged_by(Tool::Chromedriver, sqlite, "the_readme_shows_what_people_see", the_readme_shows_what_people_see)
 }
 
 /// A table that has more than a page.
@@ -122,8 +129,31 @@ fn pages_are_accessible(database: &Database) {
             assert_eq!(browser.violations(), [Value::Null; 0], "{path} at {width} in {scheme}");
         }
     }
-    // As the README shows it.
-    browser.view(320, "light");
-    browser.open(&web.url("/"));
-    assert!(browser.picture().len() > 10_000);
+}
+
+/// `UPDATE_PICTURES=1` takes them anew.
+fn the_readme_shows_what_people_see(database: &Database) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
+    let web = web(database);
+    let browser = Browser::start();
+    let readme = include_str!("../../../README.md");
+    let mut kept = Vec::new();
+    for (width, scheme) in [(320, "light"), (320, "dark"), (1280, "light"), (1280, "dark")] {
+        browser.view(width, scheme);
+        browser.open(&web.url("/"));
+        let seen = browser.picture();
+        let name = format!("users-{width}-{scheme}.png");
+        assert!(readme.contains(&format!("docs/pictures/{name}")), "{name} is in the README");
+        let file = folder.join(&name);
+        if std::env::var_os("UPDATE_PICTURES").is_some() {
+            fs::write(&file, STANDARD.decode(&seen).unwrap()).unwrap();
+        }
+        let shown = STANDARD.encode(fs::read(&file).unwrap());
+        let difference = browser.difference([&seen, &shown]);
+        assert!(difference < 3.0, "{name} differs by {difference}");
+        kept.push(shown);
+    }
+    // The measure sees what there is to be seen.
+    assert!(browser.difference([&kept[2], &kept[3]]) > 50.0);
+    assert!(browser.difference([&kept[0], &kept[2]]) > 3.0);
 }

@@ -134,6 +134,29 @@ impl Browser {
         answer["value"].as_str().unwrap().to_owned()
     }
 
+    /// How far two pictures are from each other, on average and in hundredths: 0 for the same, 100 for black and
+    /// white. They are looked at from afar, so that the fonts of a machine matter little.
+    pub(crate) fn difference(&self, pictures: [&str; 2]) -> f64 {
+        self.open("about:blank");
+        let compare = "
+            const [pictures, done] = arguments;
+            const pixels = async picture => {
+                const image = new Image();
+                image.src = 'data:image/png;base64,' + picture;
+                await image.decode();
+                const canvas = Object.assign(document.createElement('canvas'), {width: 32, height: 32});
+                const context = canvas.getContext('2d');
+                context.imageSmoothingQuality = 'high';
+                context.drawImage(image, 0, 0, 32, 32);
+                return [image.width, context.getImageData(0, 0, 32, 32).data];
+            };
+            Promise.all(pictures.map(pixels)).then(([[width, one], [other_width, other]]) => {
+                const sum = one.reduce((sum, value, at) => sum + Math.abs(value - other[at]), 0);
+                done(width == other_width ? sum / one.length / 2.55 : 100);
+            });";
+        self.post("/execute/async", &json!({"script": compare, "args": [pictures]})).as_f64().unwrap()
+    }
+
     /// What the console complained about: what a policy forbids, what does not load, what fails.
     pub(crate) fn complaints(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({"type": "browser"}));
