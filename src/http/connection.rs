@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::State;
 use super::problem::Problem;
-use super::request;
+use super::request::{self, URI_MAX};
 use head::Head;
 
 /// How long a client may keep a connection that it does not use: longer than the 60 seconds for which common
@@ -236,9 +236,10 @@ impl Guarded {
 
     /// Our answer in the place of one by which actix refuses what it cannot parse.
     fn refuse(&self, status: StatusCode) -> Vec<u8> {
-        let problem = match (status, self.head) {
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, Head::FirstLine) => Problem::uri_too_long(),
-            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, _) => Problem::head_too_large(),
+        let problem = match status {
+            // For actix, such a line is too large like any other, or malformed.
+            _ if self.head.first_line > URI_MAX => Problem::uri_too_long(),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::head_too_large(),
             _ => Problem::malformed(),
         };
         self.connection.close();

@@ -11,7 +11,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, BytesMut, Data};
 use actix_web::{Error, HttpMessage as _, HttpResponse};
@@ -168,7 +168,7 @@ struct Entry {
     connection: Option<Rc<Connection>>,
     id: String,
     trace: Trace,
-    method: String,
+    method: &'static str,
     /// A template and never the path, which may hold anything.
     route: Option<String>,
     as_page: bool,
@@ -182,28 +182,18 @@ impl Entry {
         // A path that is too long is not worth matching.
         let route = if is_too_long(request) { None } else { request.match_pattern() };
         let connection = request.conn_data::<Rc<Connection>>().cloned();
-        let mut entry = Self::new(state, request.headers(), request.method().as_str(), route);
+        let mut entry = Self::new(state, request.headers(), name(request.method()), route);
         entry.connection = connection;
         entry
     }
 
-    fn new(state: Data<State>, headers: &HeaderMap, method: &str, route: Option<String>) -> Self {
+    fn new(state: Data<State>, headers: &HeaderMap, method: &'static str, route: Option<String>) -> Self {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let id = header(REQUEST_ID).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
         let trace = Trace::enter(headers, &id, state.exports_traces);
         let is_page = matches!(route.as_deref(), None | Some("/" | "/users/{id}/friends"));
         let as_page = is_page && header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
-        Self {
-            state,
-            connection: None,
-            id,
-            trace,
-            method: method.to_owned(),
-            route,
-            as_page,
-            started: Instant::now(),
-            is_answered: false,
-        }
+        Self { state, connection: None, id, trace, method, route, as_page, started: Instant::now(), is_answered: false }
     }
 
     fn deadline(&self) -> Instant {
@@ -271,7 +261,7 @@ impl Entry {
                     tracing::Level::$level,
                     request_id = self.id.as_str(),
                     trace_id = self.trace.id.as_str(),
-                    method = self.method.as_str(),
+                    method = self.method,
                     route = route.unwrap_or("none"),
                     status = status.as_u16(),
                     duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
@@ -286,8 +276,8 @@ impl Entry {
             status if status.is_server_error() => event!(ERROR),
             _ => event!(INFO),
         }
-        self.state.metrics.record(&self.method, route.unwrap_or("none"), status, duration);
-        self.trace.end(&self.method, route, status.as_u16());
+        self.state.metrics.record(self.method, route.unwrap_or("none"), status, duration);
+        self.trace.end(self.method, route, status.as_u16());
     }
 }
 
@@ -299,6 +289,12 @@ impl Drop for Entry {
             self.log(status, Some("the client hung up"));
         }
     }
+}
+
+/// A method by its name when it is one of HTTP's (RFC 9110 and 5789), because a client may make up any other.
+fn name(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }
 
 fn is_too_long(request: &ServiceRequest) -> bool {

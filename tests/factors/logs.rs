@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, migrated};
@@ -27,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("traces_go_to_the_collector", traces_go_to_the_collector)
         .on(sqlite, "a_collector_that_is_away_harms_nobody", a_collector_that_is_away_harms_nobody)
         .each("metrics_count_by_route", metrics_count_by_route)
+        .judged_by(Tool::Promtool, sqlite, "the_dashboard_asks_for_what_there_is", the_dashboard_asks_for_what_there_is)
         .judged_by(Tool::Promtool, &Engine::ALL, "metrics_are_in_their_format", metrics_are_in_their_format)
         .tests()
 }
@@ -96,14 +98,29 @@ fn junk_stays_one_line(database: &Database) {
         let status = web.get(target).status;
         assert!(status < 500, "{target}: {status}");
     }
-    let mut raw = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
-    let long = "x".repeat(100_000);
-    write!(raw, "BREW /users?q=%1b%0a HTTP/1.1\r\nHost: x\r\nX-Request-Id: \u{e9}\"\r\nX-Long: {long}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = Vec::new();
-    let _ = raw.read_to_end(&mut answer);
-    assert!(answer.starts_with(b"HTTP/1.1 405"), "{}", String::from_utf8_lossy(&answer));
-    // Parsing is the assertion.
-    assert_eq!(web.requests(5).last().unwrap()["method"], "BREW");
+    let long = "\u{e9}%1b%0d%0a\"\\".repeat(8_000);
+    let last = "Host: x\r\nConnection: close\r\n\r\n";
+    for (bytes, status) in [
+        (format!("BREW /users?q=%1b%0a HTTP/1.1\r\nX-Request-Id: \u{e9}\"\r\nX-Long: {long}\r\n{last}"), 405),
+        (format!("GET /{} HTTP/1.1\r\n{last}", long.replace(['\u{e9}', '"', '\\'], "")), 414),
+        (format!("GET /users?q={} HTTP/1.1\r\n{last}", long.replace(['\u{e9}', '"', '\\'], "")), 414),
+        (format!("GET /users HTTP/1.1\r\nTraceparent: {long}\r\n{last}"), 200),
+        (format!("GET /users HTTP/1.1\r\nAccept: {long}\r\n{last}"), 200),
+        (format!("GET /users HTTP/1.1\r\nX-Request-Id: \u{1b}[31m\r\n{last}"), 400),
+        (format!("\u{1b}[31m\n{long}\r\n{last}"), 400),
+        ("G".repeat(60_000) + " / HTTP/1.1\r\n" + last, 405),
+    ] {
+        let mut raw = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+        raw.write_all(bytes.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        raw.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
+    }
+    // Parsing each line is the assertion.
+    let lines = web.requests(12);
+    assert_eq!(lines[4]["method"], "other");
+    assert!(web.log().lines().all(|line| line.len() < 1000), "and no line is as long as the junk");
 }
 
 /// Neither what a client asked for nor what the database answered is in any line.
@@ -351,4 +368,43 @@ fn metrics_are_in_their_format(database: &Database) {
     let done = judge.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.is_empty(), "{said}");
+}
+
+/// Every query of the dashboard is one that Prometheus understands, and of metrics and labels that there are.
+fn the_dashboard_asks_for_what_there_is(database: &Database) {
+    let dashboard: Value = serde_json::from_str(include_str!("../../deploy/grafana/roster.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let queries: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() > 10);
+
+    // As rules, because those are what promtool reads queries from.
+    let rules = queries.iter().enumerate().map(|(at, query)| {
+        let query = query.replace("$__rate_interval", "1m").replace("$job", ".*").replace("$instance", ".*");
+        json!({"record": format!("query:{at}"), "expr": query})
+    });
+    let rules = json!({"groups": [{"name": "dashboard", "rules": rules.collect::<Vec<_>>()}]});
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), rules.to_string()).unwrap();
+    let done = Tool::Promtool.command().args(["check", "rules"]).arg(file.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+
+    let web = Web::seeded(database);
+    web.get("/users");
+    let metrics = web.get("/metrics").body;
+    for query in queries {
+        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let names: Vec<_> =
+            words.filter(|word| ["http_", "db_", "roster_"].iter().any(|kind| word.starts_with(kind))).collect();
+        assert!(!names.is_empty(), "{query}");
+        for name in names {
+            assert!(
+                metrics.contains(&format!("\n{name}{{")) || metrics.contains(&format!("\n{name} ")),
+                "{name} of {query}"
+            );
+        }
+        for label in query.split("by (").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split(", ")) {
+            assert!(metrics.contains(&format!("{label}=\"")), "{label} of {query}");
+        }
+    }
 }
