@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::rt::net::TcpStream;
-use actix_web::web::Data;
+use actix_web::web::{BytesMut, Data};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -108,7 +108,7 @@ pub struct Guarded {
     /// How much has been read of the head that is coming in.
     head: Head,
     /// What came before its time: behind the head or the body of the request that is at work.
-    early: Vec<u8>,
+    early: BytesMut,
     /// Whether nothing comes behind that.
     has_ended: bool,
     /// Since when the client has not taken what is written.
@@ -129,7 +129,7 @@ impl Guarded {
             io,
             connection: Rc::new(Connection { phase, reader: Cell::new(None) }),
             head: Head::default(),
-            early: Vec::new(),
+            early: BytesMut::new(),
             has_ended: false,
             blocked: None,
             timer: Box::pin(sleep(state.limits.request_timeout)),
@@ -157,29 +157,41 @@ impl Guarded {
         }
     }
 
-    /// Takes what has just been read, and puts aside what is not due yet.
-    fn receive(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        let bytes = &buf.filled()[before..];
-        let due = match self.connection.phase.get() {
-            _ if bytes.is_empty() => return,
+    /// Notes what comes in, and tells how much of it is due: the rest is behind the request that it belongs to.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        match self.connection.phase.get() {
+            _ if bytes.is_empty() => 0,
             phase @ (Phase::Idle(_) | Phase::Head(_)) => {
                 let since = if let Phase::Head(since) = phase { since } else { Instant::now() };
                 let end = self.head.take(bytes);
                 self.connection.phase.set(if end.is_some() { Phase::Whole(since) } else { Phase::Head(since) });
                 end.unwrap_or(bytes.len())
             }
-            Phase::Whole(_) => return,
+            Phase::Whole(_) => 0,
             Phase::Serving { body: Body::Sized(rest) } => {
                 let due = usize::try_from(rest).unwrap_or(usize::MAX).min(bytes.len());
                 self.connection.phase.set(Phase::Serving { body: Body::Sized(rest - due as u64) });
                 due
             }
             Phase::Serving { body: Body::Chunked } | Phase::Ending(_) => bytes.len(),
-        };
-        if due < bytes.len() {
-            self.early.splice(0..0, bytes[due..].iter().copied());
-            buf.set_filled(before + due);
         }
+    }
+
+    /// Reads what is due, from what came before its time or else from the client.
+    fn poll_due(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.early.is_empty() && !self.has_ended {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+            let due = before + self.take(&buf.filled()[before..]);
+            self.early.extend_from_slice(&buf.filled()[due..]);
+            buf.set_filled(due);
+        } else {
+            let mut early = std::mem::take(&mut self.early);
+            let due = self.take(&early[..early.len().min(buf.remaining())]);
+            buf.put_slice(&early.split_to(due));
+            self.early = early;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads while nothing is due: what comes is kept, and an end is told at once when nothing is kept before
@@ -246,7 +258,7 @@ impl Guarded {
         request::refuse(&self.state, &problem)
     }
 
-    fn poll_raw_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, bytes);
         match written {
             Poll::Ready(_) => self.blocked = None,
@@ -276,19 +288,7 @@ impl AsyncRead for Guarded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = match self.connection.phase.get() {
             Phase::Whole(_) | Phase::Serving { body: Body::Sized(0) } => self.poll_early(cx),
-            _ => {
-                let before = buf.filled().len();
-                let read = if self.early.is_empty() && !self.has_ended {
-                    Pin::new(&mut self.io).poll_read(cx, buf)
-                } else {
-                    let count = self.early.len().min(buf.remaining());
-                    buf.put_slice(&self.early[..count]);
-                    self.early.drain(..count);
-                    Poll::Ready(Ok(()))
-                };
-                self.receive(buf, before);
-                read
-            }
+            _ => self.poll_due(cx, buf),
         };
         if read.is_pending() {
             self.check(cx)?;
@@ -299,14 +299,14 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Some((status, length)) = bare_refusal(buf) else { return self.poll_raw_write(cx, buf) };
+        let Some((status, length)) = bare_refusal(buf) else { return self.poll_send(cx, buf) };
         // What comes before it are answers to earlier requests.
         if buf.len() > length {
-            return self.poll_raw_write(cx, &buf[..buf.len() - length]);
+            return self.poll_send(cx, &buf[..buf.len() - length]);
         }
         let mut refusal = self.refusal.take().unwrap_or_else(|| self.refuse(status));
         while !refusal.is_empty() {
-            match self.poll_raw_write(cx, &refusal) {
+            match self.poll_send(cx, &refusal) {
                 Poll::Ready(written) => _ = refusal.drain(..written?),
                 Poll::Pending => break,
             }

@@ -6,10 +6,12 @@
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{ConnectionType, Method, Version};
+use actix_web::rt::spawn;
+use actix_web::rt::task::JoinHandle;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::{self, Stream, StreamExt as _};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::State;
 use super::listing::{ALL, Parameters};
@@ -28,13 +30,14 @@ pub(super) async fn respond(
     format: Format,
 ) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(request.query_string(), ALL)?;
-    let export = Export { state, format, listing: parameters.listing(PAGE)?, left: parameters.limit };
+    let (listing, left) = (parameters.listing(PAGE)?, parameters.limit);
+    let export = Export { state, format, listing, left, span: Span::current() };
     let header = if format == Format::Csv { "id,username,email\r\n" } else { "" };
     let mut response = HttpResponse::Ok();
     response.content_type(format.content_type());
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     let mut response = if request.method() == Method::HEAD {
-        response.streaming(stream::empty::<Result<Bytes, db::Error>>())
+        response.streaming(stream::empty::<Result<Bytes, Broken>>())
     } else {
         // The first page is read before the status is sent, so that an error here is still an answer.
         let (page, rest) = export.page(header).await?;
@@ -48,22 +51,21 @@ pub(super) async fn respond(
     Ok(response)
 }
 
-/// The pages behind the first. An error ends the stream without its last chunk, which tells the client
-/// that it is not complete (RFC 9112, section 8).
-fn pages(rest: Option<Export>) -> impl Stream<Item = Result<Bytes, db::Error>> {
-    let span = tracing::Span::current();
-    stream::try_unfold(rest, move |export| {
-        let next = async {
-            let Some(export) = export else { return Ok(None) };
-            let page = export.page("").await;
-            if let Err(error) = &page {
-                tracing::warn!(error = %error, "the stream broke off");
-            }
-            page.map(Some)
-        };
-        next.instrument(span.clone())
+/// The pages behind the first, each of them read while the one before it is sent: the database and the client
+/// need not wait for each other. An error ends the stream without its last chunk, which tells the client that
+/// it is not complete (RFC 9112, section 8).
+fn pages(rest: Option<Export>) -> impl Stream<Item = Result<Bytes, Broken>> {
+    stream::try_unfold(rest.map(Export::ahead), |ahead| async {
+        let Some(ahead) = ahead else { return Ok(None) };
+        let (page, rest) = ahead.await.map_err(|_| Broken)??;
+        Ok(Some((page, rest.map(Export::ahead))))
     })
 }
+
+/// A stream that is not complete, for a reason that the log has.
+#[derive(Debug, thiserror::Error)]
+#[error("the stream broke off")]
+struct Broken;
 
 /// A stream on its way.
 struct Export {
@@ -72,9 +74,23 @@ struct Export {
     listing: Listing,
     /// How many users are still wanted, when not all are.
     left: Option<u32>,
+    /// The request's.
+    span: Span,
 }
 
 impl Export {
+    /// Begins to read the next page. Dropped, it is read to its end nevertheless, so that its connection is spared.
+    fn ahead(self) -> JoinHandle<Result<(Bytes, Option<Self>), Broken>> {
+        let span = self.span.clone();
+        let page = async {
+            self.page("").await.map_err(|error| {
+                tracing::warn!(error = %error, "the stream broke off");
+                Broken
+            })
+        };
+        spawn(page.instrument(span))
+    }
+
     /// The next page, behind what it begins with, and the export of what follows it, if anything does.
     async fn page(mut self, begin: &str) -> Result<(Bytes, Option<Self>), db::Error> {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
