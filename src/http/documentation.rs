@@ -189,13 +189,17 @@ fn names(value: &Value) -> String {
 
 /// A piece of text as a person reads it.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), |text| text.replace('`', "")).replace("null", "")
+    match value {
+        Value::String(text) => text.replace('`', ""),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
 }
 
 /// A schema in words, such as `integer, minimum 1, maximum 1000`.
 fn kind(schema: &Value) -> String {
     let types = match &schema["type"] {
-        Value::Array(types) => types.iter().map(text).filter(|name| !name.is_empty()).collect::<Vec<_>>().join(" or "),
+        Value::Array(types) => types.iter().map(text).filter(|name| name != "null").collect::<Vec<_>>().join(" or "),
         one => text(one),
     };
     let limits = [("minimum", "minimum"), ("maximum", "maximum"), ("maxLength", "characters at most:")];
