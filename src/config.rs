@@ -51,6 +51,14 @@ pub struct Config {
     /// longest that its client may take no more of it; 10000 by default.
     #[serde(default = "milliseconds::<10_000>")]
     pub request_timeout_ms: NonZeroU64,
+    /// Whether several processes may share the port (`SO_REUSEPORT`), so that the next one can start
+    /// beside this one; false by default.
+    #[serde(default)]
+    pub reuse_port: bool,
+    /// The time between SIGTERM and closing the door, in milliseconds, for balancers that notice
+    /// `/readyz` late; 0 by default.
+    #[serde(default)]
+    pub drain_delay_ms: u64,
     /// The longest that SIGTERM waits for requests in flight, in milliseconds; 20000 by default.
     #[serde(default = "milliseconds::<20000>")]
     pub shutdown_timeout_ms: NonZeroU64,

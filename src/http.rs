@@ -20,6 +20,9 @@ use actix_web::http::Method;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{Handler, HttpResponse, Resource, Responder};
 
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Config;
 use crate::db::Db;
 use metrics::Metrics;
@@ -33,7 +36,14 @@ pub struct State {
     exports_traces: bool,
     metrics: Metrics,
     in_flight: AtomicUsize,
-    stopping: AtomicBool,
+    connections: AtomicUsize,
+    /// Told when the last connection ends.
+    is_empty: Notify,
+    is_leaving: AtomicBool,
+    /// Is cancelled when connections that are not used are to end.
+    idle_ends: CancellationToken,
+    /// Is cancelled when all others are.
+    work_ends: CancellationToken,
 }
 
 /// What the requests of one process may cost.
@@ -59,17 +69,40 @@ impl State {
             exports_traces: config.otel_exporter_otlp_endpoint.is_some(),
             metrics: Metrics::new(config.release_id.as_deref()),
             in_flight: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            is_empty: Notify::new(),
+            is_leaving: AtomicBool::new(false),
+            idle_ends: CancellationToken::new(),
+            work_ends: CancellationToken::new(),
         }
     }
 
-    /// Makes the process unready for good, so that balancers send no more.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+    /// Makes the process unready for good, so that balancers send no more, and every answer the last of its connection.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+    /// Ends the connections that no request is at work on, and each other one behind its request.
+    pub fn end_idle_connections(&self) {
+        self.idle_ends.cancel();
+    }
+
+    /// Waits until there is no connection left.
+    pub async fn without_connections(&self) {
+        let is_empty = self.is_empty.notified();
+        if self.connections.load(Ordering::Acquire) > 0 {
+            is_empty.await;
+        }
+    }
+
+    /// Cuts off what is still at work, and counts it.
+    pub fn cut_off(&self) -> usize {
+        self.work_ends.cancel();
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 }
 

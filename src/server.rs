@@ -1,5 +1,7 @@
 //! The server: the routes on a listener, until it is asked to stop.
 
+mod drain;
+
 use std::future::ready;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
@@ -13,13 +15,15 @@ use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
+use listenfd::ListenFd;
 use tokio::net::TcpSocket;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::db::Db;
 use crate::http::connection::{Guarded, LINGER};
 use crate::http::{self, State, request};
+use crate::shutdown::Stop;
+use drain::{Door, drain};
 
 /// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
 const BACKLOG: u32 = 1024;
@@ -35,20 +39,37 @@ pub struct BindError {
     advice: &'static str,
 }
 
-/// Binds the configured address.
+/// What a server accepts connections from.
+pub struct Listener {
+    socket: TcpListener,
+    /// Whether whoever started this process holds it as well, and will hand it to the next.
+    is_inherited: bool,
+}
+
+/// Takes the listener that this process was started with, by systemd's protocol of socket activation (`LISTEN_FDS`),
+/// or else binds the configured address.
 ///
 /// # Errors
 /// What stands in the way, and which variable to set.
-pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
+pub fn bind(config: &Config) -> Result<Listener, BindError> {
     let address = SocketAddr::new(config.host, config.port);
+    match ListenFd::from_env().take_tcp_listener(0) {
+        Ok(Some(socket)) => return Ok(Listener { socket, is_inherited: true }),
+        Ok(None) => {}
+        Err(cause) => {
+            let advice = "LISTEN_FDS announces a TCP listener as descriptor 3; hand one over, or unset it";
+            return Err(BindError { address, cause, advice });
+        }
+    }
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         // Without it, the connections of a former process would keep the port for a minute.
         socket.set_reuseaddr(true)?;
+        socket.set_reuseport(config.reuse_port)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)?.into_std()
     };
-    listen().map_err(|cause| {
+    let socket = listen().map_err(|cause| {
         let advice = match cause.kind() {
             ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
             ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
@@ -56,25 +77,24 @@ pub fn bind(config: &Config) -> Result<TcpListener, BindError> {
             _ => "set HOST and PORT",
         };
         BindError { address, cause, advice }
-    })
+    })?;
+    Ok(Listener { socket, is_inherited: false })
 }
 
-/// Serves until `shutdown` is cancelled; then falls unready, closes the listener, finishes what is in
-/// flight within its time, and closes the pool.
+/// Serves until it is asked to stop; then drains, closes the pool, and tells how many requests it had to cut off.
 ///
 /// # Errors
 /// When the listener cannot be served.
-pub async fn run(config: &Config, db: Db, listener: TcpListener, shutdown: CancellationToken) -> io::Result<()> {
-    let address = listener.local_addr()?;
+pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io::Result<usize> {
+    let Listener { socket, is_inherited } = listener;
+    let address = socket.local_addr()?;
+    let door = if is_inherited { Door::Inherited } else { Door::own(&socket)? };
     let state = Data::new(State::new(config, db.clone()));
-    let draining = CancellationToken::new();
-    let (app_state, drain) = (state.clone(), draining.clone());
+    let app_state = state.clone();
     let server = actix_server::Server::build()
         .workers(config.web_concurrency.get().into())
-        // actix counts in seconds; a part of one is a whole one.
-        .shutdown_timeout(config.shutdown_timeout_ms.get().div_ceil(1000))
         .disable_signals()
-        .listen("http", listener, move || service(&app_state, &drain))?
+        .listen("http", socket, move || service(&app_state))?
         .run();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
 
@@ -82,36 +102,32 @@ pub async fn run(config: &Config, db: Db, listener: TcpListener, shutdown: Cance
     let running = async {
         let outcome = server.await;
         // A server that ended by an error of its own has nobody left to stop it.
-        shutdown.cancel();
+        stop.ask();
         outcome
     };
     let stopping = async {
-        shutdown.run_until_cancelled(tell_when_ready(&db)).await;
-        shutdown.cancelled().await;
-        state.stop();
-        draining.cancel();
-        handle.stop(true).await;
+        stop.token().run_until_cancelled(tell_when_ready(&db)).await;
+        stop.token().cancelled().await;
+        drain(config, &state, &handle, door, &stop).await
     };
-    let (outcome, ()) = tokio::join!(running, stopping);
+    let (outcome, cut) = tokio::join!(running, stopping);
     db.close().await;
-    outcome
+    outcome.map(|()| cut)
 }
 
 /// What serves a connection: its guard, HTTP/1.1, the request's scope, and the routes. This is what actix's own
 /// `HttpServer` would put together, but for the guard.
 fn service(
     state: &Data<State>,
-    draining: &CancellationToken,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
-    let (app_state, guard_state, draining) = (state.clone(), state.clone(), draining.clone());
+    let (app_state, guard_state) = (state.clone(), state.clone());
     let app = App::new().configure(move |routes| http::routes(routes, app_state)).wrap(from_fn(request::scope));
     let app = app.into_factory().map_err(|error| error.error_response());
     let http = HttpService::build()
-        // The guard keeps every limit of time.
+        // The guard keeps every limit of time, and ends connections when the server does.
         .keep_alive(KeepAlive::Os)
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(LINGER)
-        .graceful_shutdown_signal(move || draining.clone().cancelled_owned())
         .on_connect_ext(|stream: &Guarded, data| stream.share(data))
         .h1(map_config(app, |()| AppConfig::default()));
     fn_service(move |stream: TcpStream| {

@@ -8,6 +8,31 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// The wish that a process ends, as its tasks see it.
+#[derive(Clone, Default)]
+pub struct Stop {
+    asked: CancellationToken,
+    at_once: CancellationToken,
+}
+
+impl Stop {
+    /// Is cancelled when the process is asked to end.
+    #[must_use]
+    pub const fn token(&self) -> &CancellationToken {
+        &self.asked
+    }
+
+    /// Asks the process to end, as a process manager does.
+    pub fn ask(&self) {
+        self.asked.cancel();
+    }
+
+    /// Ends when whoever asked does not want to wait for balancers.
+    pub async fn without_delay(&self) {
+        self.at_once.cancelled().await;
+    }
+}
+
 /// The signals asking this process to end. SIGHUP is received too, and ignored.
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
@@ -58,18 +83,17 @@ impl Signals {
 
     /// Runs a task, asking it to stop at the first signal and leaving it at the second. Tells what the
     /// task came to, if it was not left, and the last signal, if there was one.
-    pub async fn run<T>(
-        &mut self,
-        stop: &CancellationToken,
-        task: impl Future<Output = T>,
-    ) -> (Option<T>, Option<Signal>) {
+    pub async fn run<T>(&mut self, stop: &Stop, task: impl Future<Output = T>) -> (Option<T>, Option<Signal>) {
         tokio::pin!(task);
         let first = tokio::select! {
             done = &mut task => return (Some(done), None),
             signal = self.next() => signal,
         };
         tracing::info!(signal = ?first, "stopping");
-        stop.cancel();
+        if first == Signal::Interrupt {
+            stop.at_once.cancel();
+        }
+        stop.ask();
         tokio::select! {
             done = &mut task => (Some(done), Some(first)),
             second = self.next() => (None, Some(second)),

@@ -14,7 +14,7 @@ use roster::admin::transfer::{self, Format};
 use roster::config::{Config, Problems};
 use roster::db::migrations::{self, State};
 use roster::db::{self, REQUIRED_SCHEMA, Session};
-use roster::shutdown::{Signal, Signals};
+use roster::shutdown::{Signal, Signals, Stop};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 
@@ -177,10 +177,10 @@ async fn run(command: Command) -> Result<Option<Signal>, (Failure, Option<Signal
     let config = Config::from_env().map_err(|problems| (problems.into(), None))?;
     telemetry::to_stderr(&config);
     let mut signals = Signals::install().map_err(|error| (Failure::new(71, &error), None))?;
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let task = async {
         let mut session = Session::open(&config.database_url).await?;
-        let done = perform(command, &mut session, &stop).await;
+        let done = perform(command, &mut session, stop.token()).await;
         session.close().await;
         done
     };

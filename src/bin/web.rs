@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use roster::admin::sample;
 use roster::config::Config;
 use roster::db::{Db, Session, migrations, users};
-use roster::shutdown::{Signal, Signals};
+use roster::shutdown::{Signal, Signals, Stop};
 use roster::{server, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -57,11 +57,11 @@ async fn main() -> ExitCode {
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::to_stdout(config).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
     let mut signals = Signals::install().context("cannot handle signals")?;
-    let stop = CancellationToken::new();
+    let stop = Stop::default();
     let task = async {
-        prepare(config, &stop).await?;
-        if stop.is_cancelled() {
-            return Ok(());
+        prepare(config, stop.token()).await?;
+        if stop.token().is_cancelled() {
+            return Ok(0);
         }
         let listener = server::bind(config)?;
         server::run(config, Db::open(config), listener, stop.clone()).await.context("the server failed")
@@ -69,7 +69,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     match signals.run(&stop, task).await {
         (Some(outcome), _) => {
             telemetry.flush();
-            outcome.map(|()| ExitCode::SUCCESS)
+            outcome.map(|cut| if cut == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
     }

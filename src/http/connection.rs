@@ -5,7 +5,7 @@
 //! with an empty body and no line in the log. And it parses every head that it is given, but keeps whether a
 //! request was HEAD, and whether its connection is to end, of the last one alone: the answer to a GET with a HEAD
 //! behind it may lack its body. So its stream is wrapped: every read and every write passes through [`Guarded`],
-//! which knows from the shared [`Connection`] what the client is expected to do.
+//! which knows from the `Connection` that both share what the client is expected to do.
 
 mod head;
 
@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use actix_web::rt::net::TcpStream;
 use actix_web::web::{BytesMut, Data};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::State;
 use super::problem::Problem;
@@ -116,6 +118,8 @@ pub struct Guarded {
     /// Fires at the next deadline or before: it is set again only when it has fired, which costs a
     /// connection one timer in a while and a request none.
     timer: Pin<Box<Sleep>>,
+    /// Fires when connections that are not used are to end, and then when all others are.
+    end: Pin<Box<WaitForCancellationFutureOwned>>,
     /// What is left to write of an answer in the place of the parser's, once it has begun.
     refusal: Option<Vec<u8>>,
 }
@@ -125,6 +129,7 @@ impl Guarded {
     #[must_use]
     pub fn new(io: TcpStream, state: Data<State>) -> Self {
         let phase = Cell::new(Phase::Idle(Instant::now()));
+        state.connections.fetch_add(1, Ordering::Relaxed);
         Self {
             io,
             connection: Rc::new(Connection { phase, reader: Cell::new(None) }),
@@ -133,6 +138,7 @@ impl Guarded {
             has_ended: false,
             blocked: None,
             timer: Box::pin(sleep(state.limits.request_timeout)),
+            end: Box::pin(state.idle_ends.clone().cancelled_owned()),
             refusal: None,
             state,
         }
@@ -237,6 +243,18 @@ impl Guarded {
         Ok(())
     }
 
+    /// Whether the server is about to end and the client has not begun another request; an error when whatever it
+    /// has begun is to be cut off.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        while self.end.as_mut().poll(cx).is_ready() {
+            if self.state.work_ends.is_cancelled() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            self.end = Box::pin(self.state.work_ends.clone().cancelled_owned());
+        }
+        Ok(self.state.idle_ends.is_cancelled() && matches!(self.connection.phase.get(), Phase::Idle(_)))
+    }
+
     /// Tells a client whose request never became complete why its connection ends.
     fn give_up(&mut self, cx: &mut Context<'_>) {
         if let (None, Phase::Head(_)) = (self.blocked, self.connection.phase.get()) {
@@ -292,8 +310,19 @@ impl AsyncRead for Guarded {
         };
         if read.is_pending() {
             self.check(cx)?;
+            if self.is_over(cx)? {
+                return Poll::Ready(Ok(()));
+            }
         }
         read
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if self.state.connections.fetch_sub(1, Ordering::Release) == 1 {
+            self.state.is_empty.notify_waiters();
+        }
     }
 }
 

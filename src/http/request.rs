@@ -237,6 +237,9 @@ impl Entry {
 
     fn answer(&mut self, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
         self.log(response.status(), cause);
+        if self.state.is_leaving() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
@@ -286,7 +289,9 @@ impl Drop for Entry {
         if !self.is_answered {
             // nginx's number for it; there is no status, because there is no answer.
             let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            self.log(status, Some("the client hung up"));
+            let is_cut_off = self.state.work_ends.is_cancelled();
+            let cause = if is_cut_off { "SHUTDOWN_TIMEOUT_MS: cut off" } else { "the client hung up" };
+            self.log(status, Some(cause));
         }
     }
 }

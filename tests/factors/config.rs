@@ -72,6 +72,8 @@ fn every_variable_is_read() {
         ("MAX_IN_FLIGHT", "11"),
         ("REQUEST_TIMEOUT_MS", "12"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("REUSE_PORT", "true"),
+        ("DRAIN_DELAY_MS", "13"),
     ])
     .unwrap();
     assert_eq!(config.database_url.address(), "db.internal:6543");
@@ -89,6 +91,8 @@ fn every_variable_is_read() {
     assert_eq!(config.release_id.as_deref(), Some("0.1.0.10"));
     assert_eq!(config.max_in_flight.get(), 11);
     assert_eq!(config.request_timeout_ms.get(), 12);
+    assert!(config.reuse_port);
+    assert_eq!(config.drain_delay_ms, 13);
     assert_eq!(config.otel_exporter_otlp_endpoint.as_deref(), Some("http://collector:4318"));
 }
 

@@ -1,12 +1,15 @@
 //! IX. Disposability: fast start-up, graceful shutdown, and no harm from sudden death.
 
+use std::io::Read as _;
+use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{Web, migrated};
+use crate::support::load::Load;
+use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
 use crate::support::sql::Sql;
 use crate::support::{Factor, eventually};
 
@@ -15,6 +18,15 @@ pub(crate) fn tests() -> Vec<Trial> {
     Factor::new("disposability")
         .each("a_signal_stops_it_with_success", a_signal_stops_it_with_success)
         .on(&Engine::SERVERS, "a_request_in_flight_is_finished", a_request_in_flight_is_finished)
+        .on(sqlite, "a_drain_serves_until_its_delay_is_over", a_drain_serves_until_its_delay_is_over)
+        .on(sqlite, "an_interrupt_waits_for_no_balancer", an_interrupt_waits_for_no_balancer)
+        .on(sqlite, "a_stream_is_finished", a_stream_is_finished)
+        .on(&Engine::SERVERS, "work_that_is_cut_off_is_counted", work_that_is_cut_off_is_counted)
+        .each("processes_take_turns_on_a_shared_port", processes_take_turns_on_a_shared_port)
+        .each(
+            "processes_take_turns_on_a_listener_that_is_handed_on",
+            processes_take_turns_on_a_listener_that_is_handed_on,
+        )
         .on(&Engine::SERVERS, "a_second_signal_ends_it_at_once", a_second_signal_ends_it_at_once)
         .on(sqlite, "a_hangup_is_ignored", a_hangup_is_ignored)
         .on(&Engine::SERVERS, "it_stops_while_the_database_is_down", it_stops_while_the_database_is_down)
@@ -59,6 +71,98 @@ fn a_request_in_flight_is_finished(database: &Database) {
     });
     assert_eq!(answer.status, 200);
     assert_eq!(web.exit_code(), 0);
+}
+
+fn a_drain_serves_until_its_delay_is_over(database: &Database) {
+    drop(Web::seeded(database));
+    let mut web = Web::start(database, &[("DRAIN_DELAY_MS", "1500")]);
+    let before = web.get("/users");
+    assert_eq!((before.status, before.header("connection")), (200, None));
+    let mut idle = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+    web.signal("TERM");
+    eventually("it is unready", || web.get("/readyz").status == 503);
+    for path in ["/users", "/livez", "/nothing", "/users.csv"] {
+        let answer = web.get(path);
+        assert_eq!(answer.header("connection"), Some("close"), "{path}");
+        assert_ne!(answer.status, 503, "{path}");
+    }
+    assert!(web.is_running(), "all this was in its delay");
+    let mut rest = Vec::new();
+    idle.read_to_end(&mut rest).unwrap();
+    assert!(rest.is_empty(), "a connection that is not used ends, in order");
+    assert_eq!(web.exit_code(), 0);
+}
+
+fn an_interrupt_waits_for_no_balancer(database: &Database) {
+    // Longer than the test waits.
+    let mut web = Web::start(database, &[("DRAIN_DELAY_MS", "600000")]);
+    web.signal("INT");
+    assert_eq!(web.exit_code(), 0);
+}
+
+fn a_stream_is_finished(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let mut web = Web::start(database, &[]);
+    let mut reader = web.slow_reader("/users.ndjson");
+    web.signal("TERM");
+    thread::sleep(Duration::from_millis(500));
+    assert!(web.is_running());
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("\r\n0\r\n\r\n"), "it is complete");
+    assert_eq!(rest.matches("{\"id\":").count(), WIDE_USERS);
+    assert_eq!(web.exit_code(), 0);
+}
+
+fn work_that_is_cut_off_is_counted(database: &Database) {
+    drop(Web::seeded(database));
+    let limits =
+        [("SHUTDOWN_TIMEOUT_MS", "300"), ("DATABASE_QUERY_TIMEOUT_MS", "60000"), ("REQUEST_TIMEOUT_MS", "60000")];
+    let mut web = Web::start(database, &limits);
+    let mut lock = database.hold_users();
+    let port = web.port;
+    let request = thread::spawn(move || ureq::get(format!("http://127.0.0.1:{port}/users")).call().is_ok());
+    wait_for_waiting(&mut lock, database.engine);
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 1);
+    assert!(!request.join().unwrap());
+    let events = web.events();
+    let told = events.iter().find(|event| event["cut"] == 1).expect("the count is told");
+    assert_eq!(told["level"], "ERROR");
+    assert_eq!(web.requests(1)[0]["cause"], "SHUTDOWN_TIMEOUT_MS: cut off");
+}
+
+/// Replaces a process three times under load, each by one that is started beside it.
+fn hand_over(first: Web, mut next: impl FnMut() -> Web) {
+    let load = Load::start(first.port, 8);
+    let mut old = first;
+    for _ in 0..3 {
+        let before = load.answered();
+        eventually("it serves", || load.answered() > before + 200);
+        let new = next();
+        eventually("the next is ready", || new.log().contains("\"ready\""));
+        old.signal("TERM");
+        assert_eq!(old.exit_code(), 0);
+        old = new;
+    }
+    let before = load.answered();
+    eventually("the last serves", || load.answered() > before + 200);
+    let (answered, failures) = load.end();
+    assert_eq!(failures, [""; 0], "beside {answered} that were answered");
+}
+
+fn processes_take_turns_on_a_shared_port(database: &Database) {
+    drop(Web::seeded(database));
+    let first = Web::start(database, &[("REUSE_PORT", "true")]);
+    let port = first.port.to_string();
+    hand_over(first, || Web::start(database, &[("REUSE_PORT", "true"), ("PORT", &port)]));
+}
+
+fn processes_take_turns_on_a_listener_that_is_handed_on(database: &Database) {
+    drop(Web::seeded(database));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    hand_over(Web::activated(database, &listener), || Web::activated(database, &listener));
 }
 
 fn a_second_signal_ends_it_at_once(database: &Database) {

@@ -5,6 +5,7 @@ mod judges;
 mod limits;
 
 use std::net::TcpListener;
+use std::process::Command;
 
 use libtest_mimic::Trial;
 
@@ -17,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&[Engine::Sqlite], "the_port_is_the_environments", the_port_is_the_environments)
         .on(&[Engine::Sqlite], "a_port_in_use_is_told_with_its_remedy", a_port_in_use_is_told_with_its_remedy)
         .on(&[Engine::Sqlite], "a_foreign_address_is_told_with_its_remedy", a_foreign_address_is_told_with_its_remedy)
+        .once("a_descriptor_that_is_no_listener_is_told", a_descriptor_that_is_no_listener_is_told)
         .each("a_copy_is_confirmed_and_not_sent_again", a_copy_is_confirmed_and_not_sent_again)
         .on(&[Engine::Sqlite], "the_format_is_the_clients_choice", the_format_is_the_clients_choice)
         .each("pages_are_light", pages_are_light)
@@ -44,6 +46,14 @@ fn a_port_in_use_is_told_with_its_remedy(database: &Database) {
     assert_eq!(code(&done), 1);
     let told = stderr(&done);
     assert!(told.contains(&format!("cannot listen on 127.0.0.1:{port}")) && told.contains("set PORT"), "{told}");
+}
+
+fn a_descriptor_that_is_no_listener_is_told() {
+    let mut shell = Command::new("/bin/sh");
+    shell.env_clear().envs([("DATABASE_URL", "sqlite:none.db"), ("LISTEN_FDS", "1")]);
+    let done = shell.args(["-c", "exec 3</dev/null; exec \"$0\"", env!("CARGO_BIN_EXE_web")]).output().unwrap();
+    assert_eq!(code(&done), 1);
+    assert!(stderr(&done).contains("LISTEN_FDS announces a TCP listener as descriptor 3"), "{}", stderr(&done));
 }
 
 fn a_foreign_address_is_told_with_its_remedy(database: &Database) {

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod engine;
+pub(crate) mod load;
 pub(crate) mod process;
 pub(crate) mod sql;
 pub(crate) mod tool;

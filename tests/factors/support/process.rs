@@ -1,7 +1,8 @@
 //! The real binaries as processes, and a client for `web`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -134,7 +135,20 @@ impl Web {
     pub(crate) fn start_at(url: &str, environment: &[(&str, &str)]) -> Self {
         let own = [("DATABASE_URL", url), ("HOST", "127.0.0.1"), ("PORT", "0")];
         let environment: Vec<_> = own.into_iter().chain(environment.iter().copied()).collect();
-        let mut child = command(env!("CARGO_BIN_EXE_web"), &environment).stdout(Stdio::piped()).spawn().unwrap();
+        Self::launch(command(env!("CARGO_BIN_EXE_web"), &environment))
+    }
+
+    /// A server on this database that is handed a listener, as systemd does it.
+    pub(crate) fn activated(database: &Database, listener: &TcpListener) -> Self {
+        // A child has no descriptor but the standard ones, unless a shell between the two makes it one.
+        let mut shell = command("/bin/sh", &[("DATABASE_URL", &database.url), ("LISTEN_FDS", "1")]);
+        shell.args(["-c", "exec 3<&0 </dev/null; exec \"$0\"", env!("CARGO_BIN_EXE_web")]);
+        shell.stdin(OwnedFd::from(listener.try_clone().unwrap()));
+        Self::launch(shell)
+    }
+
+    fn launch(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (output, collected) = (BufReader::new(child.stdout.take().unwrap()), lines.clone());
         std::thread::spawn(move || {
