@@ -95,10 +95,11 @@ impl State {
         }
     }
 
-    /// Cuts off what is still at work, and counts it.
+    /// Cuts off every connection, and counts the requests at work.
     pub fn cut_off(&self) -> usize {
+        let cut = self.in_flight.load(Ordering::Relaxed);
         self.work_ends.cancel();
-        self.in_flight.load(Ordering::Relaxed)
+        cut
     }
 
     fn is_leaving(&self) -> bool {

@@ -91,7 +91,9 @@ pub(super) async fn drain(config: &Config, state: &State, server: &ServerHandle,
     let mut cut = 0;
     if timeout(limit, state.without_connections()).await.is_err() {
         cut = state.cut_off();
-        tracing::error!(cut, "SHUTDOWN_TIMEOUT_MS: requests were cut off");
+        if cut > 0 {
+            tracing::error!(cut, "SHUTDOWN_TIMEOUT_MS: requests were cut off");
+        }
         // Each has a last line to write.
         let _ = timeout(SETTLE, state.without_connections()).await;
     }

@@ -1,0 +1,28 @@
+-- Counts every outcome of wrk's requests: answers by status, and what the network did instead.
+
+local threads = {}
+
+function setup(thread)
+    table.insert(threads, thread)
+end
+
+function init()
+    expected, unexpected = tonumber(os.getenv("EXPECT")), 0
+    wrk.method = os.getenv("METHOD")
+    wrk.headers["Connection"] = os.getenv("CONNECTION")
+end
+
+function response(status)
+    if status ~= expected then
+        unexpected = unexpected + 1
+    end
+end
+
+function done(summary)
+    local errors = summary.errors
+    local failures = errors.connect + errors.read + errors.write + errors.timeout
+    for _, thread in ipairs(threads) do
+        failures = failures + thread:get("unexpected")
+    end
+    io.write(string.format("requests %d failures %d\n", summary.requests, failures))
+end
