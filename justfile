@@ -14,6 +14,10 @@ test:
 ci:
     .ci/run
 
+# Roll releases under load, behind HAProxy and nginx and without them
+chaos rounds="1":
+    tests/chaos/run {{rounds}}
+
 # Write openapi.json anew from the handlers, with `just run` beside it
 openapi:
     curl --fail --silent localhost:5000/openapi.json --output openapi.json
