@@ -5,13 +5,14 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use socket2::SockRef;
 
 use crate::support::engine::{Database, Engine, Server};
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, stderr, wide_users};
+use crate::support::proxy::Proxy;
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -27,6 +28,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(servers, "clients_that_hang_up_leave_the_pool_whole", clients_that_hang_up_leave_the_pool_whole)
         .on(servers, "an_idle_connection_that_was_killed_is_noticed", an_idle_connection_that_was_killed_is_noticed)
         .each("a_stream_that_breaks_is_seen_to_break", a_stream_that_breaks_is_seen_to_break)
+        .on(&Engine::SERVERS, "connections_that_fall_silent_are_replaced", connections_that_fall_silent_are_replaced)
+        .on(&Engine::SERVERS, "a_server_that_falls_silent_is_told_in_time", a_server_that_falls_silent_is_told_in_time)
         .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
         .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
         .tests()
@@ -303,6 +306,74 @@ fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
     assert!(event["request_id"].is_string(), "{event}");
     // Before the first byte, the same is an answer.
     assert_eq!(web.get("/users.ndjson").status, 503);
+}
+
+/// A server of its own behind a network, and a process that is limited to a second in all.
+fn behind_a_network(engine: Engine) -> (Server, Proxy, Web) {
+    let server = Server::start(engine);
+    server.admin().execute("CREATE DATABASE app");
+    let url = server.url("app");
+    for task in ["up", "seed"] {
+        let done = migrate_command(&[task], &[("DATABASE_URL", &url)]).output().unwrap();
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+    }
+    let proxy = Proxy::start(server.socket());
+    let url = match engine {
+        Engine::MySql => format!("mysql://root@127.0.0.1:{}/app", proxy.port),
+        _ => format!("postgres://postgres@127.0.0.1:{}/app", proxy.port),
+    };
+    let limits = [
+        ("DATABASE_QUERY_TIMEOUT_MS", "700"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "300"),
+        ("DATABASE_MAX_CONNECTIONS", "4"),
+    ];
+    let web = Web::start_at(&url, &limits);
+    (server, proxy, web)
+}
+
+/// As many requests at once as there are connections, so that each of those is used; tells how many were answered.
+fn ask_at_once(web: &Web) -> usize {
+    let statuses = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let started = Instant::now();
+                statuses.lock().unwrap().push(web.get("/users").status);
+                // Ten times what the limits come to: a request that nobody bounds would wait for minutes.
+                assert!(started.elapsed() < Duration::from_secs(10));
+            });
+        }
+    });
+    let statuses = statuses.into_inner().unwrap();
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)), "{statuses:?}");
+    statuses.iter().filter(|status| **status == 200).count()
+}
+
+fn connections_that_fall_silent_are_replaced(database: &Database) {
+    let (_server, proxy, web) = behind_a_network(database.engine);
+    eventually("it serves", || ask_at_once(&web) == 4);
+    for _ in 0..3 {
+        let opened = proxy.opened();
+        proxy.silence();
+        // Each silent connection costs one request at most, and whoever asks next has a new one.
+        eventually("it serves again", || ask_at_once(&web) == 4);
+        assert!(proxy.opened() > opened);
+        assert_eq!(web.get("/livez").status, 200);
+    }
+}
+
+fn a_server_that_falls_silent_is_told_in_time(database: &Database) {
+    let (_server, proxy, web) = behind_a_network(database.engine);
+    eventually("it serves", || ask_at_once(&web) == 4);
+    proxy.silence_all();
+    for _ in 0..3 {
+        assert_eq!(ask_at_once(&web), 0);
+        assert_eq!(web.get("/readyz").status, 503);
+        assert_eq!(web.get("/livez").status, 200);
+    }
+    proxy.heal();
+    eventually("it serves again", || ask_at_once(&web) == 4);
+    eventually("it is ready", || web.get("/readyz").status == 200);
 }
 
 fn a_missing_file_is_told_with_its_remedy(database: &Database) {

@@ -249,6 +249,11 @@ impl Server {
         }
     }
 
+    /// The socket that it listens on.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join(if self.engine == Engine::MySql { "sock" } else { ".s.PGSQL.5432" })
+    }
+
     fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name).unwrap());
         command.current_dir(&self.folder);
