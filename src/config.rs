@@ -323,6 +323,13 @@ fn server(url: &str, default_port: u16) -> Result<(String, String), String> {
     if url.cannot_be_a_base() {
         return Err(format!("write it as {}://user:password@host/database", url.scheme()));
     }
+    // The drivers would say that a file is missing when they connect, but not which.
+    for (name, value) in url.query_pairs() {
+        let is_file = matches!(&*name.replace('-', ""), "sslrootcert" | "sslca" | "sslcert" | "sslkey");
+        if is_file && !value.contains("-----BEGIN ") {
+            std::fs::File::open(&*value).map_err(|error| format!("{name}: cannot read {value}: {error}"))?;
+        }
+    }
     let socket = url
         .query_pairs()
         .find(|(name, value)| name == "socket" || (name == "host" && value.starts_with('/')))

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use socket2::SockRef;
 
-use crate::support::engine::{Database, Engine, Server};
+use crate::support::engine::{Certificate, Database, Engine, Server};
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, stderr, wide_users};
 use crate::support::proxy::Proxy;
 use crate::support::{Factor, eventually};
@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("a_stream_that_breaks_is_seen_to_break", a_stream_that_breaks_is_seen_to_break)
         .on(&Engine::SERVERS, "connections_that_fall_silent_are_replaced", connections_that_fall_silent_are_replaced)
         .on(&Engine::SERVERS, "a_server_that_falls_silent_is_told_in_time", a_server_that_falls_silent_is_told_in_time)
+        .on(&Engine::SERVERS, "a_server_is_verified_when_that_is_asked", a_server_is_verified_when_that_is_asked)
         .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
         .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
         .tests()
@@ -374,6 +375,59 @@ fn a_server_that_falls_silent_is_told_in_time(database: &Database) {
     proxy.heal();
     eventually("it serves again", || ask_at_once(&web) == 4);
     eventually("it is ready", || web.get("/readyz").status == 200);
+}
+
+/// By its certificate and its name; never is it talked to in plain text instead.
+fn a_server_is_verified_when_that_is_asked(database: &Database) {
+    let engine = database.engine;
+    let own = Certificate::for_host("localhost");
+    let foreign = Certificate::for_host("elsewhere.example");
+    let folder = tempfile::TempDir::with_prefix("roster-tls-").unwrap();
+    let authority = |name: &str, text: &str| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.display().to_string()
+    };
+    let (right, other) = (authority("right.pem", &own.authority), authority("other.pem", &foreign.authority));
+    let missing = folder.path().join("missing.pem").display().to_string();
+    let verified = |port: u16, authority: &str| match engine {
+        Engine::MySql => format!("mysql://roster@localhost:{port}/app?ssl-mode=VERIFY_IDENTITY&ssl-ca={authority}"),
+        _ => format!("postgres://postgres@localhost:{port}/app?sslmode=verify-full&sslrootcert={authority}"),
+    };
+    let start = |certificate: Option<&Certificate>| {
+        let (server, port) = Server::start_with_certificate(engine, certificate);
+        let mut admin = server.admin();
+        admin.execute("CREATE DATABASE app");
+        if engine == Engine::MySql {
+            admin.execute("CREATE USER roster");
+            admin.execute("GRANT ALL ON app.* TO roster");
+        }
+        (server, port)
+    };
+    let up = |url: &str| migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
+
+    let (_server, port) = start(Some(&own));
+    let done = up(&verified(port, &right));
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let web = Web::start_at(&verified(port, &right), &[]);
+    assert_eq!(web.get("/users").status, 200);
+
+    let (_foreign_server, foreign_port) = start(Some(&foreign));
+    let (_plain_server, plain_port) = start(None);
+    for (port, authority, told) in
+        [(port, &other, "UnknownIssuer"), (foreign_port, &other, "elsewhere.example"), (plain_port, &right, "TLS")]
+    {
+        let url = verified(port, authority);
+        let done = up(&url);
+        assert_ne!(code(&done), 0, "{told}");
+        assert!(stderr(&done).contains(told), "{told}: {}", stderr(&done));
+        let web = Web::start_at(&url, &[]);
+        assert_eq!((web.get("/readyz").status, web.get("/users").status), (503, 503));
+        eventually("the cause is logged", || web.log().contains(told));
+    }
+    let done = up(&verified(port, &missing));
+    assert_eq!(code(&done), 78);
+    assert!(stderr(&done).contains(&format!("cannot read {missing}")), "{}", stderr(&done));
 }
 
 fn a_missing_file_is_told_with_its_remedy(database: &Database) {

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -136,12 +137,44 @@ pub(crate) struct Server {
     folder: PathBuf,
     /// Whom the server runs as, when not as we do: PostgreSQL refuses to run as root.
     owner: Option<(u32, u32)>,
+    /// Where it listens besides its socket.
+    network: Option<Network>,
     guard: Option<Child>,
+}
+
+/// How a server is reached over the network: on the loopback address alone.
+struct Network {
+    port: u16,
+    /// Whether it has the certificate that is in its folder.
+    has_certificate: bool,
 }
 
 impl Server {
     /// A server of this engine with nothing in it.
     pub(crate) fn start(engine: Engine) -> Self {
+        Self::start_on(engine, |_| None)
+    }
+
+    /// A server that listens on the network too, with a certificate for this host, if any. Gives its port.
+    pub(crate) fn start_with_certificate(engine: Engine, certificate: Option<&Certificate>) -> (Self, u16) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Self::start_on(engine, |server| {
+            if let Some(certificate) = certificate {
+                for (name, text) in [("cert.pem", &certificate.chain), ("key.pem", &certificate.key)] {
+                    let file = server.folder.join(name);
+                    fs::write(&file, text).unwrap();
+                    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+                    if let Some((user, group)) = server.owner {
+                        chown(&file, Some(user), Some(group)).unwrap();
+                    }
+                }
+            }
+            Some(Network { port, has_certificate: certificate.is_some() })
+        });
+        (server, port)
+    }
+
+    fn start_on(engine: Engine, network: impl FnOnce(&Self) -> Option<Network>) -> Self {
         // The guard removes the folder, which outlives this process for a moment.
         let folder = TempDir::with_prefix("roster-").unwrap().keep();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
@@ -150,8 +183,9 @@ impl Server {
         if let Some((user, group)) = owner {
             chown(&folder, Some(user), Some(group)).unwrap();
         }
-        let mut server = Self { engine, folder, owner, guard: None };
+        let mut server = Self { engine, folder, owner, network: None, guard: None };
         server.initialise();
+        server.network = network(&server);
         server.run();
         server
     }
@@ -177,7 +211,11 @@ impl Server {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         if self.engine == Engine::Postgres {
             // Everyone but the superuser needs a password, which a test gets wrong.
-            fs::write(data.join("pg_hba.conf"), "local all postgres trust\nlocal all all scram-sha-256\n").unwrap();
+            fs::write(
+                data.join("pg_hba.conf"),
+                "local all postgres trust\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 trust\n",
+            )
+            .unwrap();
         }
     }
 
@@ -199,7 +237,15 @@ impl Server {
         match self.engine {
             Engine::Sqlite => {}
             Engine::MySql => {
-                guard.args(["--no-defaults", "--skip-networking", "--user=root", "--max-connections=300"]);
+                guard.args(["--no-defaults", "--user=root", "--max-connections=300"]);
+                guard.args(match &self.network {
+                    None => vec!["--skip-networking".to_owned()],
+                    Some(network) => vec!["--bind-address=127.0.0.1".to_owned(), format!("--port={}", network.port)],
+                });
+                if let Some(Network { has_certificate: true, .. }) = self.network {
+                    guard.arg(format!("--ssl-cert={}", self.folder.join("cert.pem").display()));
+                    guard.arg(format!("--ssl-key={}", self.folder.join("key.pem").display()));
+                }
                 // What a test writes must survive the server, and need not survive the machine.
                 guard.args(["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"]);
                 guard.arg(format!("--datadir={}", data.display()));
@@ -207,7 +253,18 @@ impl Server {
             }
             Engine::Postgres => {
                 guard.arg("-D").arg(&data).arg("-k").arg(&self.folder);
-                guard.args(["-c", "listen_addresses=", "-c", "max_connections=300", "-c", "fsync=off"]);
+                guard.args(["-c", "max_connections=300", "-c", "fsync=off"]);
+                match &self.network {
+                    None => _ = guard.args(["-c", "listen_addresses="]),
+                    Some(network) => {
+                        guard.args(["-c", "listen_addresses=127.0.0.1", "-p", &network.port.to_string()]);
+                        if network.has_certificate {
+                            let file = |name| self.folder.join(name).display().to_string();
+                            guard.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={}", file("cert.pem"))]);
+                            guard.args(["-c", &format!("ssl_key_file={}", file("key.pem"))]);
+                        }
+                    }
+                }
             }
         }
         // A group of its own, so that Ctrl-C reaches the guard through the pipe alone.
@@ -245,7 +302,10 @@ impl Server {
         match self.engine {
             Engine::Sqlite => unreachable!("SQLite has no server"),
             Engine::MySql => format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock"),
-            Engine::Postgres => format!("postgres://{user}@localhost/{database}?host={folder}"),
+            Engine::Postgres => {
+                let port = self.network.as_ref().map_or(5432, |network| network.port);
+                format!("postgres://{user}@localhost:{port}/{database}?host={folder}")
+            }
         }
     }
 
@@ -272,6 +332,29 @@ impl Drop for Server {
         }
         // A server that was killed has left it.
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A certificate of an authority of its own, in PEM.
+pub(crate) struct Certificate {
+    chain: String,
+    key: String,
+    /// That of the authority.
+    pub(crate) authority: String,
+}
+
+impl Certificate {
+    pub(crate) fn for_host(host: &str) -> Self {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("the authority of {host}"));
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = parameters.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(parameters, key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        Self { chain: certificate.pem(), key: key.serialize_pem(), authority }
     }
 }
 
