@@ -69,7 +69,7 @@ fn a_request_in_flight_is_finished(database: &Database) {
         drop(lock);
         request.join().unwrap()
     });
-    assert_eq!(answer.status, 200);
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert_eq!(web.exit_code(), 0);
 }
 
