@@ -327,7 +327,8 @@ fn server(url: &str, default_port: u16) -> Result<(String, String), String> {
     for (name, value) in url.query_pairs() {
         let is_file = matches!(&*name.replace('-', ""), "sslrootcert" | "sslca" | "sslcert" | "sslkey");
         if is_file && !value.contains("-----BEGIN ") {
-            std::fs::File::open(&*value).map_err(|error| format!("{name}: the file that it names cannot be read: {error}"))?;
+            std::fs::File::open(&*value)
+                .map_err(|error| format!("{name}: the file that it names cannot be read: {error}"))?;
         }
     }
     let socket = url
