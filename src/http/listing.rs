@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use utoipa::{IntoParams, ToSchema};
 
 use super::problem::Problem;

@@ -69,33 +69,6 @@ pub async fn scope(
     }
 }
 
-/// Takes the body of a request in, so that no handler waits for a client and the next request of the
-/// connection begins where it should.
-async fn receive(request: &mut ServiceRequest, deadline: Instant) -> Result<(), Problem> {
-    let mut payload = match request.take_payload() {
-        Payload::None => return Ok(()),
-        payload => payload,
-    };
-    if matches!(body(request), Body::Sized(length) if length > BODY_MAX as u64) {
-        return Err(Problem::body_too_large());
-    }
-    let mut whole = BytesMut::new();
-    loop {
-        match timeout_at(deadline.into(), payload.next()).await {
-            Ok(Some(Ok(chunk))) if whole.len() + chunk.len() <= BODY_MAX => whole.extend_from_slice(&chunk),
-            Ok(Some(Ok(_))) => return Err(Problem::body_too_large()),
-            Ok(Some(Err(_))) => return Err(Problem::malformed()),
-            Ok(None) => break,
-            Err(_) => return Err(Problem::request_timeout()),
-        }
-    }
-    request.set_payload(Payload::from(whole.freeze()));
-    if let Some(connection) = request.conn_data::<Rc<Connection>>() {
-        connection.has_body();
-    }
-    Ok(())
-}
-
 /// What is to come behind the head.
 fn body(request: &ServiceRequest) -> Body {
     let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
@@ -204,8 +177,9 @@ impl Entry {
     async fn admit(&self, request: &mut ServiceRequest) -> Result<Work, Problem> {
         let is_counted = !self.route.as_deref().is_some_and(|route| ALWAYS_SERVED.contains(&route));
         let work = Work { state: self.state.clone(), connection: self.connection.clone(), is_counted };
+        let body = body(request);
         if let Some(connection) = &self.connection {
-            connection.begin(body(request));
+            connection.begin(body);
         }
         let limit = self.state.limits.max_in_flight;
         if is_counted && self.state.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
@@ -214,8 +188,35 @@ impl Entry {
         if is_too_long(request) {
             return Err(Problem::uri_too_long());
         }
-        receive(request, self.deadline()).await?;
+        self.receive(request, body).await?;
         Ok(work)
+    }
+
+    /// Takes the body of a request in, so that no handler waits for a client and the next request of the
+    /// connection begins where it should.
+    async fn receive(&self, request: &mut ServiceRequest, body: Body) -> Result<(), Problem> {
+        let mut payload = match request.take_payload() {
+            Payload::None => return Ok(()),
+            payload => payload,
+        };
+        if matches!(body, Body::Sized(length) if length > BODY_MAX as u64) {
+            return Err(Problem::body_too_large());
+        }
+        let mut whole = BytesMut::new();
+        loop {
+            match timeout_at(self.deadline().into(), payload.next()).await {
+                Ok(Some(Ok(chunk))) if whole.len() + chunk.len() <= BODY_MAX => whole.extend_from_slice(&chunk),
+                Ok(Some(Ok(_))) => return Err(Problem::body_too_large()),
+                Ok(Some(Err(_))) => return Err(Problem::malformed()),
+                Ok(None) => break,
+                Err(_) => return Err(Problem::request_timeout()),
+            }
+        }
+        request.set_payload(Payload::from(whole.freeze()));
+        if let Some(connection) = &self.connection {
+            connection.has_body();
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, problem: &Problem) -> HttpResponse {

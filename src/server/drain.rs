@@ -43,13 +43,10 @@ impl Door {
 
     /// Lets nobody new in.
     async fn close(&self, server: &ServerHandle) {
-        let shut = match self {
-            Self::Own(listener) => drop_new(listener),
-            Self::Inherited => Err(io::ErrorKind::Unsupported.into()),
-        };
-        if shut.is_err() {
-            // The second best: what waits to be accepted is left to whoever else has the listener, if anybody has.
-            server.pause().await;
+        match self {
+            Self::Own(listener) if drop_new(listener).is_ok() => {}
+            // What waits to be accepted is left to whoever else has the listener, if anybody has.
+            _ => server.pause().await,
         }
     }
 }

@@ -15,6 +15,8 @@ use crate::support::{Factor, eventually};
 
 /// A request that is answered with 200, and leaves the connection open for another.
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+/// One that is answered with 404, and is the last of its connection.
+const LAST: &str = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 /// A limit that no honest client of these tests comes near.
 const SHORT: &[(&str, &str)] = &[("REQUEST_TIMEOUT_MS", "400")];
 
@@ -114,8 +116,7 @@ fn a_head_that_does_not_end_is_cut_off(database: &Database) {
         assert_eq!(conversation.contains("alive"), pieces[0].starts_with(LIVEZ));
     }
     // A connection that is only not used is not one of them.
-    let last = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    let conversation = talk(&web, &["", LIVEZ, LIVEZ, last], Duration::from_secs(1));
+    let conversation = talk(&web, &["", LIVEZ, LIVEZ, LAST], Duration::from_secs(1));
     assert_eq!(conversation.matches("alive").count(), 2);
     assert_problem(&conversation, 404);
 }
@@ -142,9 +143,8 @@ fn a_body_may_be_so_long(database: &Database) {
         "GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n10000\r\n{}\r\n0\r\n\r\n",
         body(65536)
     );
-    let last = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     for first in [polite, chunked] {
-        let conversation = talk(&web, &[&first, last], Duration::ZERO);
+        let conversation = talk(&web, &[&first, LAST], Duration::ZERO);
         assert_eq!(conversation.matches("alive").count(), 1);
         assert_problem(&conversation, 404);
     }
