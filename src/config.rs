@@ -241,6 +241,9 @@ pub struct Problems(Vec<String>);
 pub struct DatabaseUrl {
     /// What the driver takes. The drivers print passwords in their `Debug`, so it stays in this crate.
     pub(crate) options: DriverOptions,
+    /// Whether a pooler stands between, such as PgBouncer, that lends the server's connections for a transaction
+    /// each; `statement-cache-capacity=0` in a PostgreSQL URL tells so, because no statement stays prepared then.
+    pub(crate) is_lent_by_transaction: bool,
     address: String,
     redacted: String,
 }
@@ -286,7 +289,7 @@ impl TryFrom<String> for DatabaseUrl {
                     return Err("the SQLite URL names no file; write sqlite:roster.db?mode=rwc".into());
                 }
                 let options = DriverOptions::Sqlite(options.disable_statement_logging());
-                Ok(Self { options, address: file, redacted: url })
+                Ok(Self { options, is_lent_by_transaction: false, address: file, redacted: url })
             }
             "mysql" | "mariadb" => {
                 let (address, redacted) = server(&url, 3306)?;
@@ -295,7 +298,7 @@ impl TryFrom<String> for DatabaseUrl {
                     return Err("the URL names no database; end its path with one, as in mysql://host/roster".into());
                 }
                 let options = DriverOptions::MySql(options.disable_statement_logging());
-                Ok(Self { options, address, redacted })
+                Ok(Self { options, is_lent_by_transaction: false, address, redacted })
             }
             "postgres" | "postgresql" => {
                 let (address, redacted) = server(&url, 5432)?;
@@ -307,8 +310,12 @@ impl TryFrom<String> for DatabaseUrl {
                     Some(_) => options,
                     None => options.application_name(env!("CARGO_PKG_NAME")),
                 };
-                let options = options.disable_statement_logging();
-                Ok(Self { options: DriverOptions::Postgres(options), address, redacted })
+                let options = DriverOptions::Postgres(options.disable_statement_logging());
+                // The driver's options do not tell it.
+                let is_lent_by_transaction = Url::parse(&url).is_ok_and(|url| {
+                    url.query_pairs().any(|(name, value)| name == "statement-cache-capacity" && value == "0")
+                });
+                Ok(Self { options, is_lent_by_transaction, address, redacted })
             }
             // A URL pasted without its scheme may begin with a password, so it is not repeated.
             _ => Err("unknown scheme; use sqlite:, mysql://, mariadb://, postgres:// or postgresql://".into()),

@@ -105,8 +105,9 @@ impl Db {
     /// Those of any query, when the database does not answer.
     pub async fn schema_version(&self) -> Result<i64, Error> {
         const SQL: &str = "SELECT MAX(version) FROM _sqlx_migrations WHERE success";
-        let version: Result<Option<i64>, Error> =
-            on_engine!(Db, self, pool => pool.run(async |conn| sqlx::query_scalar(SQL).fetch_one(conn).await).await);
+        let version: Result<Option<i64>, Error> = on_engine!(Db, self, pool => pool.run(async |conn, persistent| {
+                sqlx::query_scalar(SQL).persistent(persistent).fetch_one(conn).await
+            }).await);
         match version {
             Ok(version) => Ok(version.unwrap_or(0)),
             Err(Error::Schema(_)) => Ok(0),
@@ -166,8 +167,11 @@ impl Session {
     /// Opens a connection.
     ///
     /// # Errors
-    /// [`Error::Connect`] with the cause.
+    /// [`Error::Connect`] with the cause, and [`Error::Pooler`].
     pub async fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+        if url.is_lent_by_transaction {
+            return Err(Error::Pooler);
+        }
         let opened = match url.options.clone() {
             DriverOptions::Sqlite(options) => SqliteConnection::connect_with(&options).await.map(Self::Sqlite),
             DriverOptions::MySql(options) => MySqlConnection::connect_with(&options).await.map(Self::MySql),

@@ -118,6 +118,7 @@ impl From<db::Error> for Failure {
     fn from(error: db::Error) -> Self {
         let code = match error {
             db::Error::Schema(_) => 75,
+            db::Error::Pooler => 78,
             _ if error.is_transient() => 69,
             _ => 71,
         };

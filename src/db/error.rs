@@ -27,6 +27,16 @@ pub enum Error {
     /// A table or a column is missing.
     #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
     Schema(#[source] sqlx::Error),
+    /// A prepared statement is gone, or another's is in its place: they are kept by the server's connection.
+    #[error("{}: where a pooler lends connections for a transaction each, end DATABASE_URL with \
+             statement-cache-capacity=0", describe(.0))]
+    Statement(#[source] sqlx::Error),
+    /// A pooler lends the server's connections for a transaction each, and so has none that would keep a lock.
+    #[error(
+        "DATABASE_URL: statement-cache-capacity=0 says that a pooler lends connections for a transaction each, and \
+         this task needs one of its own: give it the URL of the server itself, without that parameter"
+    )]
+    Pooler,
     /// A row breaks a constraint, named as the database names it.
     #[error("the row breaks the constraint {0}")]
     Constraint(String),
@@ -43,7 +53,7 @@ impl Error {
     /// Whether the same request may well succeed in a moment.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Query(_) | Self::Constraint(_))
+        !matches!(self, Self::Query(_) | Self::Constraint(_) | Self::Pooler)
     }
 
     /// Whether the connection that met the error can serve another query.
@@ -79,6 +89,8 @@ impl From<sqlx::Error> for Error {
             return match code.as_str() {
                 // Undefined table or column: https://www.postgresql.org/docs/current/errcodes-appendix.html
                 "42P01" | "42703" => Self::Schema(error),
+                // No such prepared statement, or a second one of its name.
+                "26000" | "42P05" => Self::Statement(error),
                 // Connection exceptions, insufficient resources, operator intervention.
                 code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => Self::Lost(error),
                 _ => Self::Query(error),

@@ -17,9 +17,9 @@ pub async fn list(
     limit: u32,
     mut each: impl FnMut(User<'_>),
 ) -> Result<Option<i64>, Error> {
-    on_engine!(Db, db, pool => pool.run(async |conn| {
+    on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = select(user, after, limit);
-        page(query.build().fetch(conn), limit, |friend| friend.id, &mut each).await
+        page(query.build().persistent(persistent).fetch(conn), limit, |friend| friend.id, &mut each).await
     }).await)
 }
 

@@ -27,6 +27,7 @@ const RETIRE_AFTER: Duration = Duration::from_mins(30);
 /// A pool of one engine's connections, opened when they are first needed.
 pub struct Pool<DB: Database> {
     connections: managed::Pool<Connector<DB>>,
+    is_lent_by_transaction: bool,
     acquire_timeout: Duration,
     query_timeout: Duration,
 }
@@ -49,18 +50,20 @@ impl<DB: Database> Pool<DB> {
             .expect("a pool without hooks and time-outs of its own needs no runtime");
         Self {
             connections,
+            is_lent_by_transaction: config.database_url.is_lent_by_transaction,
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
             query_timeout: Duration::from_millis(config.database_query_timeout_ms.get()),
         }
     }
 
-    /// Runs one unit of work on a connection, within the acquire and the query time-out.
+    /// Runs one unit of work on a connection, within the acquire and the query time-out. The work is told whether
+    /// its statements may stay prepared (`persistent` in sqlx) for the next one.
     ///
     /// A future that is dropped half-way, because its client hung up or its time is over, leaves the
     /// protocol in the middle of an answer: that connection is closed.
     pub(super) async fn run<T>(
         &self,
-        work: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
+        work: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
         let mut lease = self.acquire().await?;
         let connection = lease.0.as_mut().expect("a lease holds its connection until it ends");
@@ -68,7 +71,7 @@ impl<DB: Database> Pool<DB> {
         let span = tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME);
         // sqlx enters the current span for every row that it reads (`try_stream!` in sqlx-core 0.9), which costs as much
         // as a tenth of the row; out of every span, it has none to enter.
-        let work = work(connection).with_subscriber(Dispatch::none()).instrument(span);
+        let work = self.within_transaction(connection, work).with_subscriber(Dispatch::none()).instrument(span);
         let outcome = match timeout(self.query_timeout, work).await {
             Ok(outcome) => outcome.map_err(Error::from),
             Err(_) => Err(Error::Timeout(self.query_timeout)),
@@ -80,6 +83,23 @@ impl<DB: Database> Pool<DB> {
             Err(_) => {}
         }
         outcome
+    }
+
+    /// Where a pooler lends the server's connections for a transaction each, a statement is prepared and executed
+    /// within one, unnamed: outside of it, the two could meet different servers.
+    async fn within_transaction<T>(
+        &self,
+        connection: &mut DB::Connection,
+        work: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+    ) -> Result<T, sqlx::Error> {
+        if !self.is_lent_by_transaction {
+            return work(connection, true).await;
+        }
+        let mut transaction = connection.begin().await?;
+        match work(&mut transaction, false).await {
+            Ok(done) => transaction.commit().await.map(|()| done),
+            Err(error) => transaction.rollback().await.and(Err(error)),
+        }
     }
 
     pub(super) fn connections(&self) -> Connections {

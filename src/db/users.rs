@@ -157,9 +157,9 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 /// # Errors
 /// Those of the database; then what was handed over is not a page.
 pub async fn list(db: &Db, listing: &Listing, mut each: impl FnMut(User<'_>)) -> Result<Option<Key>, Error> {
-    on_engine!(Db, db, pool => pool.run(async |conn| {
+    on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = listing.select();
-        page(query.build().fetch(conn), listing.limit, |user| listing.key(user), &mut each).await
+        page(query.build().persistent(persistent).fetch(conn), listing.limit, |user| listing.key(user), &mut each).await
     }).await)
 }
 
@@ -196,9 +196,9 @@ where
 /// # Errors
 /// Those of the database.
 pub async fn get<T>(db: &Db, id: i64, found: impl FnOnce(User<'_>) -> T) -> Result<Option<T>, Error> {
-    on_engine!(Db, db, pool => pool.run(async |conn| {
+    on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = QueryBuilder::new("SELECT id, username, email FROM users WHERE id = ");
-        let row = query.push_bind(id).build().fetch_optional(conn).await?;
+        let row = query.push_bind(id).build().persistent(persistent).fetch_optional(conn).await?;
         row.as_ref().map(User::from_row).transpose().map(|user| user.map(found))
     }).await)
 }

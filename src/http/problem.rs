@@ -168,9 +168,11 @@ impl From<db::Error> for Problem {
         let detail = match error {
             db::Error::Acquire(_) => "every database connection is in use",
             db::Error::Timeout(_) => "the database took too long",
-            db::Error::Connect { .. } | db::Error::Lost(_) => "the database is not available just now",
+            db::Error::Connect { .. } | db::Error::Lost(_) | db::Error::Statement(_) => {
+                "the database is not available just now"
+            }
             db::Error::Schema(_) => "the database's schema is older than this release",
-            db::Error::Constraint(_) | db::Error::Query(_) => return Self::internal(&error),
+            db::Error::Constraint(_) | db::Error::Query(_) | db::Error::Pooler => return Self::internal(&error),
         };
         Self::unavailable(detail, &error)
     }

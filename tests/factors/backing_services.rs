@@ -11,8 +11,12 @@ use libtest_mimic::Trial;
 use socket2::SockRef;
 
 use crate::support::engine::{Certificate, Database, Engine, Server};
-use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, stderr, wide_users};
+use crate::support::load::Load;
+use crate::support::pooler::Pooler;
+use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, seed, stderr, wide_users};
 use crate::support::proxy::Proxy;
+use crate::support::sql::Sql;
+use crate::support::tool::Tool;
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -31,6 +35,18 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&Engine::SERVERS, "connections_that_fall_silent_are_replaced", connections_that_fall_silent_are_replaced)
         .on(&Engine::SERVERS, "a_server_that_falls_silent_is_told_in_time", a_server_that_falls_silent_is_told_in_time)
         .on(&Engine::SERVERS, "a_server_is_verified_when_that_is_asked", a_server_is_verified_when_that_is_asked)
+        .judged_by(
+            Tool::Pgbouncer,
+            &[Engine::Postgres],
+            "a_pooler_may_lend_a_connection_for_each_transaction",
+            a_pooler_may_lend_a_connection_for_each_transaction,
+        )
+        .on(servers, "a_server_that_is_full_is_told", a_server_that_is_full_is_told)
+        .on(
+            &[Engine::MySql],
+            "connections_that_were_idle_too_long_cost_nothing",
+            connections_that_were_idle_too_long_cost_nothing,
+        )
         .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
         .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
         .tests()
@@ -130,10 +146,7 @@ fn an_outage_heals_by_itself(database: &Database) {
     let mut server = Server::start(database.engine);
     server.admin().execute("CREATE DATABASE app");
     let url = server.url("app");
-    let environment = [("DATABASE_URL", url.as_str())];
-    for arguments in [["up"], ["seed"]] {
-        assert_eq!(code(&migrate_command(&arguments, &environment).output().unwrap()), 0);
-    }
+    seed(&url);
     let web = Web::start_at(&url, &[]);
     let (over, statuses) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let seen = |status| statuses.lock().unwrap().contains(&status);
@@ -309,15 +322,110 @@ fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
     assert_eq!(web.get("/users.ndjson").status, 503);
 }
 
+/// More clients than it has connections, and none that is theirs for longer.
+fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
+    let server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    let url = server.url("app");
+    seed(&url);
+    let pooler = Pooler::start(&server, 2);
+    let lent = pooler.url("&statement-cache-capacity=0");
+
+    let web = Web::start_at(&lent, &[("DATABASE_MAX_CONNECTIONS", "8"), ("DATABASE_QUERY_TIMEOUT_MS", "1000")]);
+    let load = Load::start(web.port, 8);
+    eventually("it serves", || load.answered() > 500);
+    let (answered, failures) = load.end();
+    assert_eq!(failures, [""; 0], "beside {answered} that were answered");
+    for path in ["/readyz", "/users/1", "/users/1/friends", "/users.ndjson", "/users?q=ad", "/"] {
+        assert_eq!(web.get(path).status, 200, "{path}");
+    }
+
+    // A transaction that runs into its limit takes its connection with it.
+    let mut lock = Sql::connect(&url);
+    lock.execute("BEGIN");
+    lock.execute("LOCK TABLE users");
+    assert_eq!(ask_at_once(&web), 0);
+    drop(lock);
+    eventually("it serves again", || ask_at_once(&web) == 4);
+
+    // Without the parameter, the log says what is missing.
+    let hasty = Web::start_at(&pooler.url(""), &[("DATABASE_MAX_CONNECTIONS", "8")]);
+    let load = Load::start(hasty.port, 8);
+    eventually("it is told", || hasty.log().contains("end DATABASE_URL with statement-cache-capacity=0"));
+    let (_, failures) = load.end();
+    assert!(failures.iter().all(|failure| failure.starts_with("answer: HTTP/1.1 503 ")), "{failures:?}");
+
+    // A lock of a session would be everybody's.
+    let done = migrate_command(&["up"], &[("DATABASE_URL", &lent)]).output().unwrap();
+    assert_eq!(code(&done), 78);
+    assert!(stderr(&done).contains("give it the URL of the server itself"), "{}", stderr(&done));
+}
+
+fn a_server_that_is_full_is_told(database: &Database) {
+    let server = Server::start(database.engine);
+    let mut admin = server.admin();
+    admin.execute("CREATE DATABASE app");
+    // Whoever administers the server may come in all the same, so others fill it.
+    let (setup, told) = match database.engine {
+        Engine::MySql => (
+            [
+                "CREATE USER roster IDENTIFIED BY 'word'",
+                "GRANT ALL ON app.* TO roster",
+                "SET GLOBAL max_connections = 10",
+            ],
+            "Too many connections",
+        ),
+        _ => (
+            [
+                "CREATE ROLE roster LOGIN PASSWORD 'word'",
+                "ALTER DATABASE app OWNER TO roster",
+                "ALTER DATABASE app CONNECTION LIMIT 4",
+            ],
+            "too many connections",
+        ),
+    };
+    for sql in setup {
+        admin.execute(sql);
+    }
+    let url = server.url_of("roster:word", "app");
+    seed(&url);
+    let mut others = Vec::new();
+    while let Some(other) = Sql::try_connect(&url) {
+        others.push(other);
+    }
+    let web = Web::start_at(&url, &[]);
+    let answer = web.get("/users");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+    assert_eq!((web.get("/readyz").status, web.get("/livez").status), (503, 200));
+    eventually("the cause is logged", || web.log().contains(told));
+    others.truncate(1);
+    eventually("it serves", || web.get("/users").status == 200);
+    assert_eq!(web.get("/readyz").status, 200);
+}
+
+/// The server ends a session that says nothing for a second; nobody notices.
+fn connections_that_were_idle_too_long_cost_nothing(database: &Database) {
+    let server = Server::start(database.engine);
+    let mut admin = server.admin();
+    admin.execute("CREATE DATABASE app");
+    admin.execute("SET GLOBAL wait_timeout = 1");
+    let url = server.url("app");
+    seed(&url);
+    let web = Web::start_at(&url, &[("DATABASE_MAX_CONNECTIONS", "4")]);
+    let mut admin = server.admin();
+    for _ in 0..3 {
+        assert_eq!(ask_at_once(&web), 4);
+        let sessions = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'app'";
+        eventually("the server ended them", || admin.number(sessions) == 0);
+    }
+}
+
 /// A server of its own behind a network, and a process that is limited to a second in all.
 fn behind_a_network(engine: Engine) -> (Server, Proxy, Web) {
     let server = Server::start(engine);
     server.admin().execute("CREATE DATABASE app");
     let url = server.url("app");
-    for task in ["up", "seed"] {
-        let done = migrate_command(&[task], &[("DATABASE_URL", &url)]).output().unwrap();
-        assert_eq!(code(&done), 0, "{}", stderr(&done));
-    }
+    seed(&url);
     let proxy = Proxy::start(server.socket());
     let url = match engine {
         Engine::MySql => format!("mysql://root@127.0.0.1:{}/app", proxy.port),

@@ -314,7 +314,8 @@ impl Server {
         self.folder.join(if self.engine == Engine::MySql { "sock" } else { ".s.PGSQL.5432" })
     }
 
-    fn command(&self, name: &str) -> Command {
+    /// A program that runs in its folder, as whom it runs itself.
+    pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name).unwrap());
         command.current_dir(&self.folder);
         if let Some((user, group)) = self.owner {

@@ -44,6 +44,14 @@ pub(crate) fn migrated(database: &Database, arguments: &[&str]) -> String {
     String::from_utf8(done.stdout).unwrap()
 }
 
+/// Migrates the database at this URL, and gives it the two users.
+pub(crate) fn seed(url: &str) {
+    for task in ["up", "seed"] {
+        let done = migrate_command(&[task], &[("DATABASE_URL", url)]).output().unwrap();
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+    }
+}
+
 /// `migrate` fed with text.
 pub(crate) fn migrate_from(database: &Database, arguments: &[&str], input: &str) -> Output {
     let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url)]);

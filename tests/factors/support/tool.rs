@@ -13,6 +13,8 @@ pub(crate) enum Tool {
     Chromedriver,
     /// Semantics of HTTP.
     Httpolice,
+    /// A pooler before PostgreSQL.
+    Pgbouncer,
     /// The text format of metrics.
     Promtool,
     /// The description of the API.
@@ -20,12 +22,14 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 4] = [Self::Chromedriver, Self::Httpolice, Self::Promtool, Self::Schemathesis];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Chromedriver, Self::Httpolice, Self::Pgbouncer, Self::Promtool, Self::Schemathesis];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Chromedriver => "chromedriver",
             Self::Httpolice => "httpolice",
+            Self::Pgbouncer => "pgbouncer",
             Self::Promtool => "promtool",
             Self::Schemathesis => "schemathesis",
         }

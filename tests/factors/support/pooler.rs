@@ -1,0 +1,59 @@
+//! PgBouncer before a PostgreSQL server, lending its connections for a transaction each.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Stdio};
+
+use super::engine::{Server, program};
+use super::eventually;
+use super::sql::Sql;
+
+/// A running pooler. Dropped, it is killed; and when this process ends, however it does, its shell sees the end of its
+/// input.
+pub(crate) struct Pooler {
+    pub(crate) port: u16,
+    guard: Child,
+}
+
+impl Pooler {
+    /// A pooler with so many connections to the database `app` of this server.
+    pub(crate) fn start(server: &Server, connections: usize) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let folder = server.socket().parent().unwrap().to_owned();
+        let file = folder.join("pgbouncer.ini");
+        let settings = format!(
+            "[databases]\n\
+             app = host={} user=postgres\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\n\
+             listen_port = {port}\n\
+             unix_socket_dir =\n\
+             auth_type = any\n\
+             pool_mode = transaction\n\
+             default_pool_size = {connections}\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            folder.display()
+        );
+        fs::write(&file, settings).unwrap();
+        let mut guard = server.command("sh");
+        guard.args(["-c", "\"$@\" 2>pgbouncer.log & read end; kill -9 $!", "sh"]);
+        guard.arg(program("pgbouncer").unwrap()).arg(&file);
+        let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
+        let pooler = Self { port, guard: guard.unwrap() };
+        eventually("the pooler answers", || Sql::try_connect(&pooler.url("")).is_some());
+        pooler
+    }
+
+    /// The database `app` behind it, with these parameters.
+    pub(crate) fn url(&self, parameters: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/app?sslmode=disable{parameters}", self.port)
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
