@@ -16,7 +16,11 @@ ci:
 
 # Roll releases under load, behind HAProxy and nginx and without them
 chaos rounds="1":
-    tests/chaos/run {{rounds}}
+    tests/chaos/releases {{rounds}}
+
+# Kill, crowd and starve a process under load
+faults:
+    tests/chaos/faults
 
 # Write openapi.json anew from the handlers, with `just run` beside it
 openapi:

@@ -98,8 +98,8 @@ impl From<sqlx::Error> for Error {
         }
         // SQLite keeps the primary code in the low byte: https://sqlite.org/rescode.html
         match code.parse::<i32>().unwrap_or_default() & 0xff {
-            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_CANTOPEN.
-            5 | 6 | 10 | 14 => Self::Lost(error),
+            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN.
+            5 | 6 | 10 | 13 | 14 => Self::Lost(error),
             1 if cause.message().starts_with("no such ") => Self::Schema(error),
             _ => Self::Query(error),
         }
@@ -121,11 +121,20 @@ fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Database(cause) if cause.kind() != ErrorKind::Other => {
             format!("the row breaks the constraint {}", constraint(cause.as_ref()))
         }
-        // SQLite's words for a file that is not there, too.
-        sqlx::Error::Database(cause) if cause.message() == "unable to open database file" => {
-            "no such file, or no right to open it; ?mode=rwc at the end of its URL creates it".to_owned()
+        sqlx::Error::Database(cause) => match cause.message() {
+            // SQLite's words, which do not tell what to do.
+            "unable to open database file" => {
+                "no such file, or no right to open it; ?mode=rwc at the end of its URL \
+                 creates it, and ?immutable=true reads one where nothing can be written"
+            }
+            "attempt to write a readonly database" => {
+                "it is read-only: its file, its folder or ?mode=ro forbids writing"
+            }
+            "disk I/O error" => "disk I/O error: its disk is full, or fails",
+            "database or disk is full" => "its disk is full",
+            message => message,
         }
-        sqlx::Error::Database(cause) => cause.message().to_owned(),
+        .to_owned(),
         sqlx::Error::Io(cause) => cause.to_string(),
         other => other.to_string(),
     }

@@ -7,13 +7,16 @@ function setup(thread)
 end
 
 function init()
-    expected, unexpected = tonumber(os.getenv("EXPECT")), 0
+    expected, unexpected = {}, 0
+    for status in os.getenv("EXPECT"):gmatch("%d+") do
+        expected[tonumber(status)] = true
+    end
     wrk.method = os.getenv("METHOD")
     wrk.headers["Connection"] = os.getenv("CONNECTION")
 end
 
 function response(status)
-    if status ~= expected then
+    if not expected[status] then
         unexpected = unexpected + 1
     end
 end

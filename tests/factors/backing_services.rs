@@ -48,6 +48,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             connections_that_were_idle_too_long_cost_nothing,
         )
         .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
+        .on(&[Engine::Sqlite], "a_database_that_is_read_only_is_served", a_database_that_is_read_only_is_served)
         .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
         .tests()
 }
@@ -545,6 +546,16 @@ fn a_missing_file_is_told_with_its_remedy(database: &Database) {
     assert_eq!(code(&done), 69);
     assert!(stderr(&done).contains("roster.db") && stderr(&done).contains("?mode=rwc"), "{}", stderr(&done));
     assert!(!database.file().exists());
+}
+
+fn a_database_that_is_read_only_is_served(database: &Database) {
+    drop(Web::seeded(database));
+    let url = database.url.replace("mode=rwc", "mode=ro");
+    let web = Web::start_at(&url, &[]);
+    assert_eq!((web.get("/readyz").status, web.get("/users").status), (200, 200));
+    let done = migrate_command(&["seed", "3"], &[("DATABASE_URL", &url)]).output().unwrap();
+    assert_eq!(code(&done), 71);
+    assert!(stderr(&done).contains("it is read-only"), "{}", stderr(&done));
 }
 
 fn an_unreachable_host_is_told() {

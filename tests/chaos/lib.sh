@@ -1,0 +1,51 @@
+# What both scripts here stand on: a database of their own, processes, and clients that count every outcome.
+
+scratch=$(mktemp -d)
+trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$scratch"' EXIT
+export DATABASE_URL="sqlite:$scratch/roster.db?mode=rwc" HOST=127.0.0.1 RUST_LOG=warn
+target/release/migrate up >/dev/null
+target/release/migrate seed 1000 >/dev/null
+
+# start NAME VARIABLE=value…: a process, once it is ready; its number is then in ${pid[NAME]}.
+declare -A pid
+start() {
+    local name=$1 port=
+    shift
+    for variable in "$@"; do case $variable in PORT=*) port=${variable#PORT=} ;; esac; done
+    env "$@" target/release/web >>"$scratch/log" 2>&1 &
+    pid[$name]=$!
+    for _ in $(seq 200); do
+        # On a port that is shared, either process may answer: the new one has opened its own by then.
+        grep -Eq '^Threads:\s+([3-9]|[1-9][0-9])' "/proc/${pid[$name]}/status" 2>/dev/null &&
+            curl --fail --silent --output /dev/null "localhost:${port:-$HANDED_ON}/readyz" && return
+        sleep 0.05
+    done
+    echo "$name does not become ready:" >&2
+    cat "$scratch/log" >&2
+    exit 1
+}
+
+# stop NAME: by SIGTERM, and it must end with 0.
+stop() {
+    kill "${pid[$1]}"
+    wait "${pid[$1]}"
+}
+
+# load PORT METHOD STATUS CONNECTION [CLIENTS]: clients without pause, in the background. Any other status is a failure.
+load() {
+    METHOD=$2 EXPECT=$3 CONNECTION=$4 wrk --threads 1 --connections "${5:-32}" --timeout 20s --duration 600s \
+        --script tests/chaos/count.lua "http://127.0.0.1:$1/users?limit=1" >"$scratch/load" &
+    loader=$!
+    sleep 1
+}
+
+failed=0
+# report NAME [FAILURES]: ends the load, and tells what became of it. More failures than so many, or any, are a defect.
+report() {
+    sleep 1
+    kill -INT $loader
+    wait $loader || true
+    read -r _ requests _ failures < <(grep '^requests' "$scratch/load")
+    printf '%-34s %9d requests %5d failures\n' "$1" "$requests" "$failures"
+    [ "$failures" -le "${2:-0}" ] || failed=1
+}
