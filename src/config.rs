@@ -14,7 +14,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use url::Url;
 
 /// Everything that may differ between two deploys. A variable that is set but empty counts as unset.
@@ -65,7 +65,7 @@ pub struct Config {
     /// How a log line is written; `json` by default.
     #[serde(default)]
     pub log_format: LogFormat,
-    /// The tracing filter, such as `info` or `info,roster=debug`; `info` by default.
+    /// The tracing filter: a level, and others for targets, as in `info,roster=debug`; `info` by default.
     #[serde(default = "default_filter", deserialize_with = "filter")]
     pub rust_log: String,
     /// Whether `web` applies pending migrations before it serves (development, deploys of a single
@@ -112,7 +112,7 @@ fn default_filter() -> String {
 /// A filter that tracing-subscriber accepts.
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let directives = String::deserialize(deserializer)?;
-    EnvFilter::builder().parse(&directives).map_err(serde::de::Error::custom)?;
+    directives.parse::<Targets>().map_err(serde::de::Error::custom)?;
     Ok(directives)
 }
 

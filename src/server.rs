@@ -112,6 +112,7 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
     };
     let (outcome, cut) = tokio::join!(running, stopping);
     db.close().await;
+    tracing::info!(cut, "stopped");
     outcome.map(|()| cut)
 }
 

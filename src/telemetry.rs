@@ -16,6 +16,7 @@ use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::Record;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::Registry;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
@@ -24,7 +25,6 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFi
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{Config, LogFormat};
 
@@ -64,7 +64,9 @@ where
 {
     // What actix-http says of a client's bad bytes is said by our own line of them, and is no error; that
     // actix-server starts, by ours too.
-    let filter = EnvFilter::new(format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log));
+    let filter: Targets = format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log)
+        .parse()
+        .expect("the configuration was checked");
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Text => lines.with_ansi(terminal).with_filter(filter).boxed(),

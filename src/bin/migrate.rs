@@ -156,7 +156,7 @@ impl From<io::Error> for Failure {
 
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stderr, reason = "the last word of a command is for the one who gave it")]
-async fn main() -> ExitCode {
+pub(crate) async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let command = arguments.command.unwrap_or(Command::Up { to: None, dry_run: false });
     let (failure, signal) = match run(command).await {

@@ -37,7 +37,7 @@ enum Command {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+pub(crate) async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let config = match Config::from_env() {
         Ok(config) => config,

@@ -1,6 +1,8 @@
 //! VIII. Concurrency: scale out by processes, which asks that each request cost little, whatever the
 //! size of the table.
 
+mod managers;
+
 use std::fs;
 use std::io::Read as _;
 
@@ -17,13 +19,13 @@ use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("concurrency")
+    let factor = Factor::new("concurrency")
         .each("every_listing_is_one_range_of_one_index", every_listing_is_one_range_of_one_index)
         .each("pages_are_complete_and_in_order", pages_are_complete_and_in_order)
         .each("a_slow_reader_holds_no_connection", a_slow_reader_holds_no_connection)
         .each("processes_serve_side_by_side", processes_serve_side_by_side)
-        .on(&[Engine::Sqlite], "the_workers_are_the_environments", the_workers_are_the_environments)
-        .tests()
+        .on(&[Engine::Sqlite], "the_workers_are_the_environments", the_workers_are_the_environments);
+    managers::tests(factor).tests()
 }
 
 /// Explains the product's own queries on a table that is large enough for the optimiser to care.

@@ -9,9 +9,9 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::support::Factor;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, code, migrated, stderr, web};
+use crate::support::{Factor, free_port};
 
 pub(crate) fn tests() -> Vec<Trial> {
     let factor = Factor::new("port_binding")
@@ -28,12 +28,8 @@ pub(crate) fn tests() -> Vec<Trial> {
     browser::tests(judges::tests(limits::tests(factor))).tests()
 }
 
-fn free_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
-}
-
 fn the_port_is_the_environments(database: &Database) {
-    let port = free_port();
+    let port = free_port().to_string();
     let web = Web::start(database, &[("PORT", &port)]);
     assert_eq!(web.port.to_string(), port);
     assert_eq!(web.get("/livez").status, 200);
@@ -205,7 +201,7 @@ fn every_answer_is_guarded(database: &Database) {
 }
 
 fn healthcheck_asks_the_running_server(database: &Database) {
-    let port = free_port();
+    let port = free_port().to_string();
     let environment = [("DATABASE_URL", database.url.as_str()), ("PORT", &port)];
     let nobody = web(&["healthcheck"], &environment);
     assert_eq!(code(&nobody), 1);

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tempfile::TempDir;
 
-use super::eventually;
 use super::sql::Sql;
+use super::{eventually, free_port};
 
 /// One of the three engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +156,7 @@ impl Server {
 
     /// A server that listens on the network too, with a certificate for this host, if any. Gives its port.
     pub(crate) fn start_with_certificate(engine: Engine, certificate: Option<&Certificate>) -> (Self, u16) {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = Self::start_on(engine, |server| {
             if let Some(certificate) = certificate {
                 for (name, text) in [("cert.pem", &certificate.chain), ("key.pem", &certificate.key)] {

@@ -10,6 +10,7 @@ pub(crate) mod sql;
 pub(crate) mod tool;
 
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
@@ -106,6 +107,11 @@ fn announce_all(kind: &str, variable: &str, all: &[(&str, bool, &str)]) -> bool 
         }
     }
     is_complete
+}
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until something is so, and fails the test when it does not become so in half a minute.

@@ -1,13 +1,12 @@
 //! PgBouncer before a PostgreSQL server, lending its connections for a transaction each.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 
 use super::engine::{Server, program};
-use super::eventually;
 use super::sql::Sql;
+use super::{eventually, free_port};
 
 /// A running pooler. Dropped, it is killed; and when this process ends, however it does, its shell sees the end of its
 /// input.
@@ -19,7 +18,7 @@ pub(crate) struct Pooler {
 impl Pooler {
     /// A pooler with so many connections to the database `app` of this server.
     pub(crate) fn start(server: &Server, connections: usize) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let folder = server.socket().parent().unwrap().to_owned();
         let file = folder.join("pgbouncer.ini");
         let settings = format!(

@@ -155,7 +155,8 @@ impl Web {
         Self::launch(shell)
     }
 
-    fn launch(mut command: Command) -> Self {
+    /// A server that this command starts, or another that passes its output on.
+    pub(crate) fn launch(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let (output, collected) = (BufReader::new(child.stdout.take().unwrap()), lines.clone());

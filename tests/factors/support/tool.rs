@@ -1,4 +1,5 @@
-//! The judges from outside: programs that know a standard better than our own assertions do. A test that needs
+//! Programs from outside: judges that know a standard better than our own assertions do, and what a process
+//! meets where it is deployed. A test that needs
 //! one is ignored where it is not installed; `REQUIRE_TOOLS=chromedriver,promtool,…` makes a missing one an error.
 
 use std::path::{Path, PathBuf};
@@ -6,32 +7,49 @@ use std::process::Command;
 
 use super::engine::program;
 
-/// A program that judges what the service does.
+/// A program that judges what the service does, or runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     /// The browser's, by WebDriver; with axe-core for what people with other senses make of a page.
     Chromedriver,
+    /// The process types of the Procfile.
+    Honcho,
     /// Semantics of HTTP.
     Httpolice,
     /// A pooler before PostgreSQL.
     Pgbouncer,
     /// The text format of metrics.
     Promtool,
+    /// The service folder of runit.
+    Runsv,
     /// The description of the API.
     Schemathesis,
+    /// The units of systemd.
+    SystemdAnalyze,
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Chromedriver, Self::Httpolice, Self::Pgbouncer, Self::Promtool, Self::Schemathesis];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Chromedriver,
+        Self::Honcho,
+        Self::Httpolice,
+        Self::Pgbouncer,
+        Self::Promtool,
+        Self::Runsv,
+        Self::Schemathesis,
+        Self::SystemdAnalyze,
+    ];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Chromedriver => "chromedriver",
+            Self::Honcho => "honcho",
             Self::Httpolice => "httpolice",
             Self::Pgbouncer => "pgbouncer",
             Self::Promtool => "promtool",
+            Self::Runsv => "runsv",
             Self::Schemathesis => "schemathesis",
+            Self::SystemdAnalyze => "systemd-analyze",
         }
     }
 

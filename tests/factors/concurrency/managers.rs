@@ -1,0 +1,117 @@
+//! What starts, watches and ends processes: the operating system's managers, by the files that the project has for them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::support::engine::{Database, Engine, program};
+use crate::support::process::{Web, migrated};
+use crate::support::tool::Tool;
+use crate::support::{Factor, eventually, free_port};
+
+pub(super) fn tests(factor: Factor) -> Factor {
+    factor
+        .judged_by(Tool::Honcho, &Engine::ALL, "the_procfile_runs", the_procfile_runs)
+        .judged_by(
+            Tool::Runsv,
+            &Engine::SERVERS,
+            "runit_starts_a_killed_process_again",
+            runit_starts_a_killed_process_again,
+        )
+        .judged_by(Tool::SystemdAnalyze, &[Engine::Sqlite], "the_systemd_unit_is_tight", the_systemd_unit_is_tight)
+}
+
+/// The folder of this build's binaries, and where else programs are.
+fn path() -> String {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_web")).parent().unwrap();
+    format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", binaries.display())
+}
+
+fn the_procfile_runs(database: &Database) {
+    let honcho = |arguments: &[&str]| {
+        let mut command = Tool::Honcho.command();
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
+        command.env_clear().envs([("PATH", path()), ("DATABASE_URL", database.url.clone())]);
+        command.env("PYTHONUNBUFFERED", "1");
+        command
+    };
+    let release = honcho(&["start", "release"]).output().unwrap();
+    let told = String::from_utf8(release.stdout).unwrap();
+    assert!(release.status.success() && told.contains("migrations 1 to 2 applied"), "{told}");
+    assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
+
+    let mut web = Web::launch(honcho(&["start", "--port", &free_port().to_string(), "web"]));
+    assert_eq!(web.get("/readyz").status, 200);
+    web.signal("TERM");
+    // The manager's code is its own: that of its signal.
+    assert_eq!(web.exit_code(), 143);
+    let log = web.log();
+    assert!(log.contains("\"stopped\"") && log.contains("web.1 stopped (rc=0)"), "{log}");
+}
+
+fn runit_starts_a_killed_process_again(database: &Database) {
+    migrated(database, &["up"]);
+    // Beside the file, runit keeps its own; without rights, the process reads what is everybody's.
+    let folder = TempDir::with_prefix("roster-runit-").unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let service = folder.path().join("web");
+    fs::create_dir_all(service.join("env")).unwrap();
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/runit/web/run"), service.join("run")).unwrap();
+    let binary = folder.path().join("bin");
+    fs::create_dir(&binary).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_web"), binary.join("web")).unwrap();
+    let path = format!("{}:{}", binary.display(), path());
+    for (name, value) in [("DATABASE_URL", &database.url), ("PORT", &free_port().to_string()), ("PATH", &path)] {
+        fs::write(service.join("env").join(name), value).unwrap();
+    }
+
+    let mut runsv = Tool::Runsv.command();
+    runsv.arg(&service).env_clear().env("PATH", &path);
+    let mut web = Web::launch(runsv);
+    let pid = || fs::read_to_string(service.join("supervise/pid")).unwrap().trim().to_owned();
+    let first = pid();
+    assert_eq!(web.get("/readyz").status, 200);
+    let status = fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+    let user = status.lines().find_map(|line| line.strip_prefix("Uid:\t")).unwrap();
+    assert!(!user.starts_with("0\t"), "it is nobody of importance: {user}");
+
+    assert!(Command::new("kill").args(["-KILL", &first]).status().unwrap().success());
+    eventually("it is started again", || !["", &first].contains(&pid().as_str()));
+    eventually("it serves again", || web.log().matches("serving at").count() == 2);
+    assert_eq!(web.get("/readyz").status, 200);
+
+    let down = Command::new(program("sv").unwrap()).arg("down").arg(&service).stdout(Stdio::null()).status().unwrap();
+    assert!(down.success());
+    eventually("it drains", || web.log().contains("\"stopped\""));
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 0);
+}
+
+/// Valid, and its process with few rights: systemd counts its exposure in tenths, and most services come to 92.
+fn the_systemd_unit_is_tight(_: &Database) {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
+    let folder = TempDir::with_prefix("roster-systemd-").unwrap();
+    // The program is not installed where the tests run.
+    let service = fs::read_to_string(units.join("roster.service")).unwrap();
+    let here = service.replace("/usr/local/bin/web", env!("CARGO_BIN_EXE_web"));
+    assert_ne!(here, service);
+    let (service, socket) = (folder.path().join("roster.service"), folder.path().join("roster.socket"));
+    fs::write(&service, &here).unwrap();
+    fs::copy(units.join("roster.socket"), &socket).unwrap();
+    let analyze = |arguments: &[&str]| {
+        let done = Tool::SystemdAnalyze.command().args(arguments).arg(&service).output().unwrap();
+        (done.status.success(), String::from_utf8(done.stderr).unwrap() + &String::from_utf8(done.stdout).unwrap())
+    };
+    let (is_valid, told) = analyze(&["verify", socket.to_str().unwrap()]);
+    assert!(is_valid && told.is_empty(), "{told}");
+    let (is_tight, told) = analyze(&["security", "--offline=true", "--threshold=15"]);
+    assert!(is_tight, "{told}");
+
+    // Both would tell.
+    fs::write(&service, here.replace("DynamicUser=yes", "DynamicUsers=yes")).unwrap();
+    assert!(analyze(&["verify"]).1.contains("Unknown key"));
+    assert!(!analyze(&["security", "--offline=true", "--threshold=15"]).0);
+}
