@@ -18,6 +18,17 @@ ci:
 chaos rounds="1":
     tests/chaos/releases {{rounds}}
 
+# Kill a node of a cluster of databases under load
+failover:
+    tests/chaos/galera
+    tests/chaos/patroni
+
+# Build the image, and hold it and all that is deployed of it to their promises
+containers:
+    tests/containers/bases
+    tests/containers/image
+    for what in releases rolling logs compose kubernetes; do tests/containers/$what || exit; done
+
 # Kill, crowd and starve a process under load
 faults:
     tests/chaos/faults

@@ -48,8 +48,7 @@ fn the_procfile_runs(database: &Database) {
     web.signal("TERM");
     // The manager's code is its own: that of its signal.
     assert_eq!(web.exit_code(), 143);
-    let log = web.log();
-    assert!(log.contains("\"stopped\"") && log.contains("web.1 stopped (rc=0)"), "{log}");
+    eventually("both say so", || ["\"stopped\"", "web.1 stopped (rc=0)"].iter().all(|told| web.log().contains(told)));
 }
 
 fn runit_starts_a_killed_process_again(database: &Database) {
