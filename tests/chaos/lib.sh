@@ -1,4 +1,4 @@
-# What both scripts here stand on: a database of their own, processes, and clients that count every outcome.
+# What both scripts here stand on: a database of their own, processes, and clients.
 
 scratch=$(mktemp -d)
 trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$scratch"' EXIT
@@ -31,21 +31,5 @@ stop() {
     wait "${pid[$1]}"
 }
 
-# load PORT METHOD STATUS CONNECTION [CLIENTS]: clients without pause, in the background. Any other status is a failure.
-load() {
-    METHOD=$2 EXPECT=$3 CONNECTION=$4 wrk --threads 1 --connections "${5:-32}" --timeout 20s --duration 600s \
-        --script tests/chaos/count.lua "http://127.0.0.1:$1/users?limit=1" >"$scratch/load" &
-    loader=$!
-    sleep 1
-}
-
 failed=0
-# report NAME [FAILURES]: ends the load, and tells what became of it. More failures than so many, or any, are a defect.
-report() {
-    sleep 1
-    kill -INT $loader
-    wait $loader || true
-    read -r _ requests _ failures < <(grep '^requests' "$scratch/load")
-    printf '%-34s %9d requests %5d failures\n' "$1" "$requests" "$failures"
-    [ "$failures" -le "${2:-0}" ] || failed=1
-}
+. tests/chaos/load.sh
