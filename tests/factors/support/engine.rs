@@ -229,7 +229,12 @@ impl Server {
         let mut guard = self.command("sh");
         guard
             .arg("-c")
-            .arg("folder=$1; shift; \"$@\" >\"$folder/log\" 2>&1 & read end; kill -9 $!; wait; [ \"$end\" ] || rm -rf \"$folder\"")
+            // PostgreSQL does not start while a process of one that was killed is still there.
+            .arg(
+                "folder=$1; shift; \
+                 while :; do \"$@\" & echo $! >\"$folder/pid\"; wait $!; sleep 0.1; done >\"$folder/log\" 2>&1 & \
+                 read end; kill -9 $! $(cat \"$folder/pid\"); wait; [ \"$end\" ] || rm -rf \"$folder\"",
+            )
             .arg("sh")
             .arg(&self.folder)
             .arg(server.unwrap());
