@@ -321,7 +321,8 @@ impl Server {
     /// A program that runs in its folder, as whom it runs itself.
     pub(crate) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(program(name).unwrap());
-        command.current_dir(&self.folder);
+        // MariaDB clears the temporary tables of others away when it starts.
+        command.current_dir(&self.folder).env("TMPDIR", &self.folder);
         if let Some((user, group)) = self.owner {
             command.uid(user).gid(group);
         }
