@@ -18,6 +18,10 @@ ci:
 chaos rounds="1":
     tests/chaos/releases {{rounds}}
 
+# Measure the service beside its peers, and write docs/performance.md
+bench *arguments:
+    benches/run {{arguments}}
+
 # Kill a node of a cluster of databases under load
 failover:
     tests/chaos/galera
