@@ -92,10 +92,10 @@ impl Db {
             DriverOptions::Sqlite(options) => {
                 // A lock that outlives the query's limit must not keep the connection's thread.
                 let limit = Duration::from_millis(config.database_query_timeout_ms.get());
-                Self::Sqlite(Pool::new(options.busy_timeout(limit), config))
+                Self::Sqlite(Pool::new(&options.busy_timeout(limit), config))
             }
-            DriverOptions::MySql(options) => Self::MySql(Pool::new(options, config)),
-            DriverOptions::Postgres(options) => Self::Postgres(Pool::new(options, config)),
+            DriverOptions::MySql(options) => Self::MySql(Pool::new(&options, config)),
+            DriverOptions::Postgres(options) => Self::Postgres(Pool::new(&options, config)),
         }
     }
 
@@ -124,6 +124,17 @@ impl Db {
             Ok(found) if found >= REQUIRED_SCHEMA => Ok(()),
             Ok(found) => Err(Unready::Schema { found }),
             Err(error) => Err(Unready::Database(error)),
+        }
+    }
+
+    /// The same pool as this worker should use it: what it opens is its own first, because a connection is woken on
+    /// the thread that opened it.
+    #[must_use]
+    pub fn for_worker(&self, worker: usize) -> Self {
+        match self {
+            Self::Sqlite(pool) => Self::Sqlite(pool.for_worker(worker)),
+            Self::MySql(pool) => Self::MySql(pool.for_worker(worker)),
+            Self::Postgres(pool) => Self::Postgres(pool.for_worker(worker)),
         }
     }
 

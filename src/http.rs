@@ -1,13 +1,14 @@
 //! The HTTP surface: every route in one table, one file for each family of endpoints.
 
 pub mod connection;
+pub mod cursor;
 mod documentation;
 mod listing;
 mod metrics;
 mod operations;
 mod page;
 mod problem;
-mod representation;
+pub mod representation;
 pub mod request;
 mod stream;
 mod trace;
@@ -30,7 +31,6 @@ use problem::Problem;
 
 /// What the handlers share.
 pub struct State {
-    db: Db,
     limits: Limits,
     release_id: Option<String>,
     exports_traces: bool,
@@ -55,15 +55,14 @@ struct Limits {
 }
 
 impl State {
-    /// The state of a process that serves this database.
+    /// The state of a process.
     #[must_use]
-    pub fn new(config: &Config, db: Db) -> Self {
+    pub fn new(config: &Config) -> Self {
         let limits = Limits {
             max_in_flight: config.max_in_flight.get().into(),
             request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
         };
         Self {
-            db,
             limits,
             release_id: config.release_id.clone(),
             exports_traces: config.otel_exporter_otlp_endpoint.is_some(),
@@ -107,10 +106,11 @@ impl State {
     }
 }
 
-/// The route table.
-pub fn routes(config: &mut ServiceConfig, state: Data<State>) {
+/// The route table, for one worker and its share of the database's connections.
+pub fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
     config
         .app_data(state)
+        .app_data(Data::new(db))
         .service(get("/", page::users))
         .service(get("/users", users::list))
         .service(get("/users.ndjson", users::ndjson))

@@ -5,6 +5,8 @@ mod drain;
 use std::future::ready;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
@@ -89,12 +91,15 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
     let Listener { socket, is_inherited } = listener;
     let address = socket.local_addr()?;
     let door = if is_inherited { Door::Inherited } else { Door::own(&socket)? };
-    let state = Data::new(State::new(config, db.clone()));
-    let app_state = state.clone();
+    let state = Data::new(State::new(config));
+    let (app_state, app_db, workers) = (state.clone(), db.clone(), Arc::new(AtomicUsize::new(0)));
     let server = actix_server::Server::build()
         .workers(config.web_concurrency.get().into())
         .disable_signals()
-        .listen("http", socket, move || service(&app_state))?
+        .listen("http", socket, move || {
+            // Each worker calls it once, on its own thread.
+            service(&app_state, app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
+        })?
         .run();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
 
@@ -106,7 +111,7 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
         outcome
     };
     let stopping = async {
-        stop.token().run_until_cancelled(tell_when_ready(&db)).await;
+        stop.token().run_until_cancelled(tell_when_ready(config)).await;
         stop.token().cancelled().await;
         drain(config, &state, &handle, door, &stop).await
     };
@@ -120,9 +125,10 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
 /// `HttpServer` would put together, but for the guard.
 fn service(
     state: &Data<State>,
+    db: Db,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
     let (app_state, guard_state) = (state.clone(), state.clone());
-    let app = App::new().configure(move |routes| http::routes(routes, app_state)).wrap(from_fn(request::scope));
+    let app = App::new().configure(move |routes| http::routes(routes, app_state, db)).wrap(from_fn(request::scope));
     let app = app.into_factory().map_err(|error| error.error_response());
     let http = HttpService::build()
         // The guard keeps every limit of time, and ends connections when the server does.
@@ -138,8 +144,9 @@ fn service(
     .and_then(http)
 }
 
-/// Logs when the database can be served from, or why not yet.
-async fn tell_when_ready(db: &Db) {
+/// Logs when the database can be served from, or why not yet; by a connection of its own, which is no worker's.
+async fn tell_when_ready(config: &Config) {
+    let db = Db::open(config);
     let mut told = None;
     while let Err(unready) = db.ready().await {
         let reason = unready.to_string();
@@ -150,4 +157,5 @@ async fn tell_when_ready(db: &Db) {
         tokio::time::sleep(READY_POLL).await;
     }
     tracing::info!("ready");
+    db.close().await;
 }

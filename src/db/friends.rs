@@ -15,11 +15,11 @@ pub async fn list(
     user: i64,
     after: Option<i64>,
     limit: u32,
-    mut each: impl FnMut(User<'_>),
+    each: &mut dyn FnMut(User<'_>),
 ) -> Result<Option<i64>, Error> {
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = select(user, after, limit);
-        page(query.build().persistent(persistent).fetch(conn), limit, |friend| friend.id, &mut each).await
+        page(query.build().persistent(persistent).fetch(conn), limit, |friend| friend.id, each).await
     }).await)
 }
 

@@ -5,10 +5,11 @@
 //! short for good. Here a connection goes back only from a query that completed, and is asked whether
 //! it still lives only when there is reason to doubt it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult};
+use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use sqlx::{ConnectOptions as _, Connection, Database};
 use tokio::time::timeout;
 use tracing::instrument::WithSubscriber as _;
@@ -25,8 +26,12 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 const RETIRE_AFTER: Duration = Duration::from_mins(30);
 
 /// A pool of one engine's connections, opened when they are first needed.
+///
+/// It is in shares, one for each worker where there are connections enough: a connection is registered with the event
+/// loop of the thread that opened it, and used from another it wakes both. Who finds its share in use asks the others.
 pub struct Pool<DB: Database> {
-    connections: managed::Pool<Connector<DB>>,
+    shares: Arc<[managed::Pool<Connector<DB>>]>,
+    own: usize,
     is_lent_by_transaction: bool,
     acquire_timeout: Duration,
     query_timeout: Duration,
@@ -35,25 +40,35 @@ pub struct Pool<DB: Database> {
 // Derived, Clone would ask it of the engine too.
 impl<DB: Database> Clone for Pool<DB> {
     fn clone(&self) -> Self {
-        Self { connections: self.connections.clone(), ..*self }
+        Self { shares: self.shares.clone(), ..*self }
     }
 }
 
 impl<DB: Database> Pool<DB> {
-    pub(super) fn new(options: Options<DB>, config: &Config) -> Self {
-        let connector = Connector { options, health: Health::new(config.database_url.address()) };
-        let connections = managed::Pool::builder(connector)
-            .max_size(config.database_max_connections.get().into())
-            // The connection that was used last is the least likely to need a ping.
-            .queue_mode(QueueMode::Lifo)
-            .build()
-            .expect("a pool without hooks and time-outs of its own needs no runtime");
+    pub(super) fn new(options: &Options<DB>, config: &Config) -> Self {
+        let health = Arc::new(Health::new(config.database_url.address()));
+        let connections = usize::from(config.database_max_connections.get());
+        let shares = connections.min(config.web_concurrency.get().into());
+        let share = |index| {
+            let connector = Connector { options: options.clone(), health: health.clone() };
+            managed::Pool::builder(connector)
+                .max_size(connections / shares + usize::from(index < connections % shares))
+                // The connection that was used last is the least likely to need a ping.
+                .queue_mode(QueueMode::Lifo)
+                .build()
+                .expect("a pool without hooks and time-outs of its own needs no runtime")
+        };
         Self {
-            connections,
+            shares: (0..shares).map(share).collect(),
+            own: 0,
             is_lent_by_transaction: config.database_url.is_lent_by_transaction,
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
             query_timeout: Duration::from_millis(config.database_query_timeout_ms.get()),
         }
+    }
+
+    pub(super) fn for_worker(&self, worker: usize) -> Self {
+        Self { own: worker % self.shares.len(), ..self.clone() }
     }
 
     /// Runs one unit of work on a connection, within the acquire and the query time-out. The work is told whether
@@ -79,7 +94,7 @@ impl<DB: Database> Pool<DB> {
         match &outcome {
             Ok(_) => lease.give_back(),
             Err(error) if error.spares_connection() => lease.give_back(),
-            Err(error @ Error::Lost(_)) => self.connections.manager().health.fault(error),
+            Err(error @ Error::Lost(_)) => self.shares[self.own].manager().health.fault(error),
             Err(_) => {}
         }
         outcome
@@ -103,13 +118,30 @@ impl<DB: Database> Pool<DB> {
     }
 
     pub(super) fn connections(&self) -> Connections {
-        let status = self.connections.status();
-        let idle = status.available.min(status.size);
-        Connections { idle, used: status.size - idle, max: status.max_size, waiting: status.waiting }
+        let mut sum = Connections { idle: 0, used: 0, max: 0, waiting: 0 };
+        for status in self.shares.iter().map(managed::Pool::status) {
+            let idle = status.available.min(status.size);
+            sum.idle += idle;
+            sum.used += status.size - idle;
+            sum.max += status.max_size;
+            sum.waiting += status.waiting;
+        }
+        sum
     }
 
     async fn acquire(&self) -> Result<Lease<DB>, Error> {
-        match timeout(self.acquire_timeout, self.connections.get()).await {
+        const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+        let connection = async {
+            let (before, from_own) = self.shares.split_at(self.own);
+            for share in from_own.iter().chain(before) {
+                match share.timeout_get(&AT_ONCE).await {
+                    Err(PoolError::Timeout(_)) => {}
+                    outcome => return outcome,
+                }
+            }
+            self.shares[self.own].get().await
+        };
+        match timeout(self.acquire_timeout, connection).await {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
             Ok(Err(PoolError::Backend(error))) => Err(error),
             // The pool has no hooks and no time-outs of its own, so it is closed.
@@ -118,10 +150,12 @@ impl<DB: Database> Pool<DB> {
     }
 
     pub(super) async fn close(&self) {
-        let idle = self.connections.retain(|_, _| false).removed;
-        self.connections.close();
-        for connection in idle {
-            let _ = timeout(PING_TIMEOUT, connection.close()).await;
+        for share in self.shares.iter() {
+            let idle = share.retain(|_, _| false).removed;
+            share.close();
+            for connection in idle {
+                let _ = timeout(PING_TIMEOUT, connection.close()).await;
+            }
         }
     }
 }
@@ -161,7 +195,7 @@ type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 /// Opens connections and judges those that come back from the shelf.
 struct Connector<DB: Database> {
     options: Options<DB>,
-    health: Health,
+    health: Arc<Health>,
 }
 
 impl<DB: Database> managed::Manager for Connector<DB> {
@@ -170,7 +204,8 @@ impl<DB: Database> managed::Manager for Connector<DB> {
 
     async fn create(&self) -> Result<DB::Connection, Error> {
         let mut attempt = Attempt { health: &self.health, started: Instant::now(), answered: false };
-        let connected = self.options.connect().await;
+        // Boxed, because it is large and seldom: a query's future, which holds it, is moved with every request.
+        let connected = Box::pin(self.options.connect()).await;
         attempt.answered = true;
         connected.map_err(|cause| {
             let error = Error::connect(&self.health.address, cause);
@@ -188,7 +223,7 @@ impl<DB: Database> managed::Manager for Connector<DB> {
             return Err(RecycleError::message("the database broke off since its last use"));
         }
         if idle > DOUBT_AFTER {
-            match timeout(PING_TIMEOUT, connection.ping()).await {
+            match timeout(PING_TIMEOUT, Box::pin(connection.ping())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => {
                     let error = Error::from(cause);
@@ -283,7 +318,7 @@ mod tests {
     fn connector() -> Connector<Sqlite> {
         // A database of this one connection, which is never used for more than a ping.
         let options = SqliteConnectOptions::new().filename(":memory:");
-        Connector { options, health: Health::new("memory") }
+        Connector { options, health: Arc::new(Health::new("memory")) }
     }
 
     fn past(ago: Duration) -> Instant {

@@ -152,14 +152,15 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
     None
 }
 
-/// Hands over one page of a listing, row by row, and tells where the next page starts, if there is one.
+/// Hands over one page of a listing, row by row, and tells where the next page starts, if there is one. The receiver is
+/// called by reference, so that this is compiled once for each engine, and not once more for each caller.
 ///
 /// # Errors
 /// Those of the database; then what was handed over is not a page.
-pub async fn list(db: &Db, listing: &Listing, mut each: impl FnMut(User<'_>)) -> Result<Option<Key>, Error> {
+pub async fn list(db: &Db, listing: &Listing, each: &mut dyn FnMut(User<'_>)) -> Result<Option<Key>, Error> {
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = listing.select();
-        page(query.build().persistent(persistent).fetch(conn), listing.limit, |user| listing.key(user), &mut each).await
+        page(query.build().persistent(persistent).fetch(conn), listing.limit, |user| listing.key(user), each).await
     }).await)
 }
 
@@ -170,7 +171,7 @@ pub(super) async fn page<R: Row, K>(
     mut rows: BoxStream<'_, Result<R, sqlx::Error>>,
     limit: u32,
     key: impl Fn(User<'_>) -> K,
-    each: &mut impl FnMut(User<'_>),
+    each: &mut dyn FnMut(User<'_>),
 ) -> Result<Option<K>, sqlx::Error>
 where
     for<'r> User<'r>: FromRow<'r, R>,

@@ -1,9 +1,8 @@
-//! The parameters of a listing, its cursors, and its link to the next page.
+//! The parameters of a listing, and its link to the next page.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use utoipa::{IntoParams, ToSchema};
 
+use super::cursor;
 use super::problem::Problem;
 use crate::db::users::{Column, EMAIL_MAX, Key, Listing};
 
@@ -137,7 +136,7 @@ impl Parameters {
     /// The key that the cursor stands for.
     fn after(&self, column: Column) -> Result<Option<Key>, Problem> {
         let Some(cursor) = &self.after else { return Ok(None) };
-        let key = decode(cursor, column)
+        let key = cursor::decode(cursor, column)
             .ok_or_else(|| Problem::bad_parameter("after", "it is not a cursor that a Link of this listing named"))?;
         Ok(Some(key))
     }
@@ -163,7 +162,7 @@ impl Parameters {
             query.append_pair("limit", &limit.to_string());
         }
         if let Some((column, key)) = after {
-            query.append_pair("after", &encode(column, key));
+            query.append_pair("after", &cursor::encode(column, key));
         }
         query.finish()
     }
@@ -187,66 +186,4 @@ fn parse_prefix(value: &str) -> Result<String, Problem> {
         return Err(Problem::bad_parameter("q", format_args!("it must have {EMAIL_MAX} characters at most")));
     }
     Ok(value.to_owned())
-}
-
-/// A cursor: the column's letter and the key, in base64url so that clients do not take it apart. It
-/// needs no signature, because it can only say what `q` and `sort` could.
-fn encode(column: Column, key: &Key) -> String {
-    let letter = letter(column);
-    let bytes = match key {
-        Key::Id(id) => [&[letter], id.to_be_bytes().as_slice()].concat(),
-        Key::Text(text) => [&[letter], text.as_bytes()].concat(),
-    };
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn decode(cursor: &str, column: Column) -> Option<Key> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-    let (&first, key) = bytes.split_first()?;
-    if first != letter(column) {
-        return None;
-    }
-    match column {
-        Column::Id => Some(Key::Id(i64::from_be_bytes(key.try_into().ok()?))),
-        Column::Username | Column::Email => {
-            let text = str::from_utf8(key).ok()?;
-            let whole = !text.is_empty() && text.chars().count() <= EMAIL_MAX && !text.contains('\0');
-            whole.then(|| Key::Text(text.to_owned()))
-        }
-    }
-}
-
-const fn letter(column: Column) -> u8 {
-    match column {
-        Column::Id => b'i',
-        Column::Username => b'u',
-        Column::Email => b'e',
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_comes_back_as_its_key() {
-        for (column, key) in [
-            (Column::Id, Key::Id(1)),
-            (Column::Id, Key::Id(i64::MAX)),
-            (Column::Username, Key::Text("ada".into())),
-            (Column::Email, Key::Text("zoë@example.com".into())),
-        ] {
-            assert_eq!(decode(&encode(column, &key), column), Some(key));
-        }
-    }
-
-    #[test]
-    fn a_forged_cursor_is_none() {
-        let username = encode(Column::Username, &Key::Text("ada".into()));
-        for forged in ["", "!", "aQ", "aQAAAAAAAAA", "dQ", "dQA", username.as_str()] {
-            assert_eq!(decode(forged, Column::Id), None, "{forged}");
-        }
-        assert_eq!(decode(&URL_SAFE_NO_PAD.encode(b"u\0"), Column::Username), None);
-        assert_eq!(decode(&URL_SAFE_NO_PAD.encode(b"u\xff"), Column::Username), None);
-    }
 }

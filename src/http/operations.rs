@@ -12,7 +12,7 @@ use super::State;
 use super::documentation::Failures;
 use super::metrics::TEXT_FORMAT;
 use super::problem::Problem;
-use crate::db::Unready;
+use crate::db::{Db, Unready};
 
 /// Whether this process lives: that it answers is the answer.
 ///
@@ -34,14 +34,14 @@ pub(super) async fn livez() -> HttpResponse {
     path = "/readyz",
     responses((status = 200, description = "It may.", body = String, content_type = "text/plain"), Failures)
 )]
-pub(super) async fn readyz(state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if state.is_leaving() {
         return Err(Problem::unavailable(
             "stopping: this process finishes what it has and takes nothing new",
             &"stopping",
         ));
     }
-    state.db.ready().await.map_err(|unready| match unready {
+    db.ready().await.map_err(|unready| match unready {
         Unready::Database(_) => Problem::unavailable("database: it does not answer", &unready),
         Unready::Schema { .. } => {
             Problem::unavailable("schema: it is older than this release; run `migrate up`", &unready)
@@ -59,9 +59,9 @@ pub(super) async fn readyz(state: Data<State>) -> Result<HttpResponse, Problem> 
         Failures,
     )
 )]
-pub(super) async fn metrics(state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let in_flight = state.in_flight.load(Ordering::Relaxed);
-    let text = state.metrics.render(in_flight, state.db.connections()).map_err(|error| Problem::internal(&error))?;
+    let text = state.metrics.render(in_flight, db.connections()).map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .content_type(TEXT_FORMAT)

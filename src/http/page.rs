@@ -5,12 +5,11 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
-use super::State;
 use super::listing::{ALL, Parameters, Sort};
 use super::problem::Problem;
 use super::representation::{self, Format};
-use crate::db::friends;
 use crate::db::users::{self, Column, Key, User};
+use crate::db::{Db, friends};
 
 /// The rows of a page whose request names no limit.
 const LIMIT: u32 = 50;
@@ -61,11 +60,11 @@ impl Row {
 }
 
 /// `GET /`
-pub(super) async fn users(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn users(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(request.query_string(), ALL)?;
     let listing = parameters.listing(LIMIT)?;
     let mut rows = Vec::new();
-    let next = users::list(&state.db, &listing, |user| rows.push(Row::of(user))).await?;
+    let next = users::list(&db, &listing, &mut |user| rows.push(Row::of(user))).await?;
 
     let heading = |name, column| {
         let current = listing.column == column;
@@ -93,15 +92,15 @@ pub(super) async fn users(request: HttpRequest, state: Data<State>) -> Result<Ht
 /// One user with their friends, by ascending id.
 pub(super) async fn friends(
     request: &HttpRequest,
-    state: &State,
+    db: &Db,
     id: i64,
     parameters: &Parameters,
 ) -> Result<HttpResponse, Problem> {
     let after = parameters.after_id()?;
-    let user = users::get(&state.db, id, Row::of).await?.ok_or_else(Problem::unknown_user)?;
+    let user = users::get(db, id, Row::of).await?.ok_or_else(Problem::unknown_user)?;
     let mut rows = Vec::new();
     let limit = parameters.limit.unwrap_or(LIMIT);
-    let next = friends::list(&state.db, id, after, limit, |friend| rows.push(Row::of(friend))).await?;
+    let next = friends::list(db, id, after, limit, &mut |friend| rows.push(Row::of(friend))).await?;
     let link = |after: Option<i64>| {
         let after = after.map(Key::Id);
         format!("/users/{id}/friends?{}", parameters.query(None, after.as_ref().map(|key| (Column::Id, key))))

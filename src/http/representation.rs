@@ -9,7 +9,7 @@ use super::problem::Problem;
 use crate::db::users::User;
 
 /// A typical user in any format, in bytes: what to reserve for each.
-pub(super) const USER_SIZE: usize = 90;
+pub const USER_SIZE: usize = 90;
 
 /// What users can be represented as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +74,12 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
     }
 }
 
-/// Writes a user straight from its row.
-pub(super) fn write_json(out: &mut Vec<u8>, user: User<'_>) {
-    serde_json::to_writer(out, &user).expect("numbers and text always fit into memory as JSON");
+/// Writes a user as JSON, straight from its row.
+///
+/// # Panics
+/// Never: numbers and text always fit into memory as JSON.
+pub fn write_json(out: &mut Vec<u8>, user: User<'_>) {
+    serde_json::to_writer(out, &user).expect("numbers and text are JSON");
 }
 
 /// An answer that is complete, or 304 when the client's copy is the same.

@@ -336,7 +336,6 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::db::Db;
 
     #[test]
     fn a_panic_is_one_problem_and_the_next_request_is_served() {
@@ -348,7 +347,7 @@ mod tests {
             // Nobody asks the database.
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
-            let state = Data::new(State::new(&config, Db::open(&config)));
+            let state = Data::new(State::new(&config));
             let app = App::new().app_data(state).route("/", web::get().to(handler)).wrap(from_fn(scope));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();

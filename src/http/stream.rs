@@ -13,25 +13,20 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tracing::{Instrument as _, Span};
 
-use super::State;
 use super::listing::{ALL, Parameters};
 use super::problem::Problem;
 use super::representation::{Format, USER_SIZE, write_json};
-use crate::db;
 use crate::db::users::{self, Listing, User};
+use crate::db::{self, Db};
 
 /// Users a query: enough that its cost is that of its rows, few enough for a buffer of some 200 KB.
 const PAGE: u32 = 2000;
 
 /// `GET /users.ndjson` and `GET /users.csv`, or `GET /users` with a header that wants one of them.
-pub(super) async fn respond(
-    request: &HttpRequest,
-    state: Data<State>,
-    format: Format,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn respond(request: &HttpRequest, db: Data<Db>, format: Format) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(request.query_string(), ALL)?;
     let (listing, left) = (parameters.listing(PAGE)?, parameters.limit);
-    let export = Export { state, format, listing, left, span: Span::current() };
+    let export = Export { db, format, listing, left, span: Span::current() };
     let header = if format == Format::Csv { "id,username,email\r\n" } else { "" };
     let mut response = HttpResponse::Ok();
     response.content_type(format.content_type());
@@ -69,7 +64,7 @@ struct Broken;
 
 /// A stream on its way.
 struct Export {
-    state: Data<State>,
+    db: Data<Db>,
     format: Format,
     listing: Listing,
     /// How many users are still wanted, when not all are.
@@ -96,7 +91,7 @@ impl Export {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
         let mut rows = Vec::with_capacity(begin.len() + USER_SIZE * self.listing.limit as usize);
         rows.extend_from_slice(begin.as_bytes());
-        let next = users::list(&self.state.db, &self.listing, |user| {
+        let next = users::list(&self.db, &self.listing, &mut |user| {
             if self.format == Format::Csv {
                 write_csv(&mut rows, user);
             } else {

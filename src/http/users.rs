@@ -8,9 +8,9 @@ use super::documentation::Failures;
 use super::listing::{ALL, Parameters};
 use super::problem::{Body, Problem};
 use super::representation::{self, Format, USER_SIZE, negotiate, write_json};
-use super::{State, page, stream};
+use super::{page, stream};
 use crate::db::users::{Column, Key, User};
-use crate::db::{friends, users};
+use crate::db::{Db, friends, users};
 
 /// The rows of a page whose request names no limit.
 const LIMIT: u32 = 100;
@@ -42,17 +42,17 @@ const LIMIT: u32 = 100;
         Failures,
     )
 )]
-pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let format = negotiate(&request, &[Format::Json, Format::Ndjson, Format::Csv])?;
     let mut response = if format == Format::Json {
         let parameters = Parameters::parse(request.query_string(), ALL)?;
         let listing = parameters.listing(LIMIT)?;
         let mut body = Array::with_capacity(listing.limit);
-        let next = users::list(&state.db, &listing, |user| body.push(user)).await?;
+        let next = users::list(&db, &listing, &mut |user| body.push(user)).await?;
         let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
         array(&request, "/users", next, body)
     } else {
-        stream::respond(&request, state, format).await?
+        stream::respond(&request, db, format).await?
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
@@ -68,8 +68,8 @@ pub(super) async fn list(request: HttpRequest, state: Data<State>) -> Result<Htt
         Failures,
     )
 )]
-pub(super) async fn ndjson(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    stream::respond(&request, state, Format::Ndjson).await
+pub(super) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    stream::respond(&request, db, Format::Ndjson).await
 }
 
 /// Every matching user as a stream of CSV.
@@ -81,8 +81,8 @@ pub(super) async fn ndjson(request: HttpRequest, state: Data<State>) -> Result<H
     params(Parameters),
     responses((status = 200, description = "Users.", body = String, content_type = "text/csv"), Failures)
 )]
-pub(super) async fn csv(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
-    stream::respond(&request, state, Format::Csv).await
+pub(super) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    stream::respond(&request, db, Format::Csv).await
 }
 
 /// One user.
@@ -103,11 +103,11 @@ pub(super) async fn csv(request: HttpRequest, state: Data<State>) -> Result<Http
         Failures,
     )
 )]
-pub(super) async fn get(request: HttpRequest, id: Path<String>, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     Parameters::parse(request.query_string(), &[])?;
     let mut body = Vec::with_capacity(USER_SIZE);
-    let found = users::get(&state.db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
+    let found = users::get(&db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
     found.ok_or_else(Problem::unknown_user)?;
     Ok(representation::complete(&request, Format::Json, body, None))
 }
@@ -139,17 +139,13 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, state: Data<Stat
         Failures,
     )
 )]
-pub(super) async fn friends(
-    request: HttpRequest,
-    id: Path<String>,
-    state: Data<State>,
-) -> Result<HttpResponse, Problem> {
+pub(super) async fn friends(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let format = negotiate(&request, &[Format::Json, Format::Html])?;
     let id = parse_id(&id)?;
     let parameters = Parameters::parse(request.query_string(), &["limit", "after"])?;
     let mut response = match format {
-        Format::Html => page::friends(&request, &state, id, &parameters).await?,
-        _ => friends_as_json(&request, &state, id, &parameters).await?,
+        Format::Html => page::friends(&request, &db, id, &parameters).await?,
+        _ => friends_as_json(&request, &db, id, &parameters).await?,
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
@@ -157,16 +153,16 @@ pub(super) async fn friends(
 
 async fn friends_as_json(
     request: &HttpRequest,
-    state: &State,
+    db: &Db,
     id: i64,
     parameters: &Parameters,
 ) -> Result<HttpResponse, Problem> {
     let after = parameters.after_id()?;
     let limit = parameters.limit.unwrap_or(LIMIT);
     let mut body = Array::with_capacity(limit);
-    let next = friends::list(&state.db, id, after, limit, |user| body.push(user)).await?;
+    let next = friends::list(db, id, after, limit, &mut |user| body.push(user)).await?;
     if body.is_empty() {
-        users::get(&state.db, id, |_| ()).await?.ok_or_else(Problem::unknown_user)?;
+        users::get(db, id, |_| ()).await?.ok_or_else(Problem::unknown_user)?;
     }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
     Ok(array(request, &format!("/users/{id}/friends"), next, body))

@@ -83,12 +83,12 @@ def answers(url):
 def migrate(database_url):
     for task in (("up",), ("seed", "1000")):
         environment = {**os.environ, "DATABASE_URL": database_url, "RUST_LOG": "warn"}
-        subprocess.run((ROOT / "target/release/migrate", *task), check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run((ROOT / "target/programs/migrate", *task), check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
 def serve(database_url, ports):
     for port in ports:
-        start(f"web-{port}", ROOT / "target/release/web",
+        start(f"web-{port}", ROOT / "target/programs/web",
               DATABASE_URL=database_url, HOST="127.0.0.1", PORT=str(port), RUST_LOG="error")
         eventually(f"web is ready at {port}", lambda: answers(f"http://127.0.0.1:{port}/readyz"))
 

@@ -3,8 +3,8 @@
 scratch=$(mktemp -d)
 trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$scratch"' EXIT
 export DATABASE_URL="sqlite:$scratch/roster.db?mode=rwc" HOST=127.0.0.1 RUST_LOG=warn
-target/release/migrate up >/dev/null
-target/release/migrate seed 1000 >/dev/null
+target/programs/migrate up >/dev/null
+target/programs/migrate seed 1000 >/dev/null
 
 # start NAME VARIABLE=value…: a process, once it is ready; its number is then in ${pid[NAME]}.
 declare -A pid
@@ -12,7 +12,7 @@ start() {
     local name=$1 port=
     shift
     for variable in "$@"; do case $variable in PORT=*) port=${variable#PORT=} ;; esac; done
-    env "$@" target/release/web >>"$scratch/log" 2>&1 &
+    env "$@" target/programs/web >>"$scratch/log" 2>&1 &
     pid[$name]=$!
     for _ in $(seq 200); do
         # On a port that is shared, either process may answer: the new one has opened its own by then.

@@ -1,0 +1,54 @@
+//! What the smallest parts of the request path cost, by `cargo bench`: a page of users as JSON, beside the plain way of
+//! collecting it first, and the cursor that each page ends with.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use roster::db::users::{Column, Key, User};
+use roster::http::cursor;
+use roster::http::representation::{USER_SIZE, write_json};
+
+const PAGE: usize = 20;
+
+fn serialiser(criterion: &mut Criterion) {
+    let texts: Vec<_> =
+        (0..PAGE).map(|n| (format!("ada.lovelace{n}"), format!("ada.lovelace{n}@example.com"))).collect();
+    let users = || (1..).zip(&texts).map(|(id, (username, email))| User { id, username, email });
+    let mut group = criterion.benchmark_group("a page of 20 users as JSON");
+    group.bench_function("each row into one buffer", |bencher| {
+        bencher.iter(|| {
+            let mut body = Vec::with_capacity(PAGE * USER_SIZE);
+            for user in users() {
+                write_json(&mut body, black_box(user));
+            }
+            body
+        });
+    });
+    group.bench_function("collected, then all at once", |bencher| {
+        bencher.iter(|| {
+            let owned: Vec<_> =
+                users().map(|user| (user.id, user.username.to_owned(), user.email.to_owned())).collect();
+            let page: Vec<_> =
+                black_box(&owned).iter().map(|(id, username, email)| User { id: *id, username, email }).collect();
+            serde_json::to_string(&page)
+        });
+    });
+    group.finish();
+}
+
+fn cursors(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("a cursor");
+    for (column, key) in [(Column::Id, Key::Id(900_000)), (Column::Email, Key::Text("ada@example.com".into()))] {
+        let encoded = cursor::encode(column, &key);
+        group.bench_function(format!("{column:?}, encoded"), |bencher| {
+            bencher.iter(|| cursor::encode(column, black_box(&key)));
+        });
+        group.bench_function(format!("{column:?}, decoded"), |bencher| {
+            bencher.iter(|| cursor::decode(black_box(&encoded), column));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, serialiser, cursors);
+criterion_main!(benches);
