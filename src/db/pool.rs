@@ -5,13 +5,16 @@
 //! short for good. Here a connection goes back only from a query that completed, and is asked whether
 //! it still lives only when there is reason to doubt it.
 
+use std::iter;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use futures_util::future::{pending, select, select_all};
 use sqlx::{ConnectOptions as _, Connection, Database};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
@@ -22,6 +25,8 @@ use crate::config::Config;
 const DOUBT_AFTER: Duration = Duration::from_secs(1);
 /// The longest wait for the answer to such a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a request waits for its worker's own connections alone.
+const PATIENCE: Duration = Duration::from_millis(10);
 /// A connection so old is replaced, so that a fail-over or a new address is noticed in the end.
 const RETIRE_AFTER: Duration = Duration::from_mins(30);
 
@@ -129,17 +134,26 @@ impl<DB: Database> Pool<DB> {
         sum
     }
 
+    /// A connection of the own share, or of another while that is in use. When all are, the own one is waited for
+    /// first; only then for whichever is given back, so that no connection is idle while a request waits for long.
     async fn acquire(&self) -> Result<Lease<DB>, Error> {
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+        let (before, from_own) = self.shares.split_at(self.own);
+        let (own, after) = from_own.split_first().expect("the own share is one of them");
+        let others = || after.iter().chain(before);
         let connection = async {
-            let (before, from_own) = self.shares.split_at(self.own);
-            for share in from_own.iter().chain(before) {
+            for share in iter::once(own).chain(others()) {
                 match share.timeout_get(&AT_ONCE).await {
                     Err(PoolError::Timeout(_)) => {}
                     outcome => return outcome,
                 }
             }
-            self.shares[self.own].get().await
+            let any_other = async {
+                sleep(PATIENCE).await;
+                let waiting: Vec<_> = others().map(|share| Box::pin(share.get())).collect();
+                if waiting.is_empty() { pending().await } else { select_all(waiting).await.0 }
+            };
+            select(pin!(own.get()), pin!(any_other)).await.factor_first().0
         };
         match timeout(self.acquire_timeout, connection).await {
             Ok(Ok(connection)) => Ok(Lease(Some(connection))),
@@ -314,6 +328,7 @@ mod tests {
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
+    use crate::config::DriverOptions;
 
     fn connector() -> Connector<Sqlite> {
         // A database of this one connection, which is never used for more than a ping.
@@ -347,12 +362,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_worker_whose_share_is_in_use_takes_from_the_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}?mode=rwc", folder.path().join("roster.db").display());
+        let vars = [
+            ("DATABASE_URL", url.as_str()),
+            ("DATABASE_MAX_CONNECTIONS", "3"),
+            ("DATABASE_ACQUIRE_TIMEOUT_MS", "50"),
+            ("WEB_CONCURRENCY", "2"),
+        ];
+        let config =
+            Config::from_vars(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))).expect("complete");
+        let DriverOptions::Sqlite(options) = &config.database_url.options else { panic!("the URL is of SQLite") };
+        let pool = Pool::<Sqlite>::new(options, &config);
+        let second = pool.for_worker(1);
+        assert_eq!(pool.connections().max, 3);
+
+        let mut leases = Vec::new();
+        for _ in 0..3 {
+            leases.push(second.acquire().await.expect("there is another connection"));
+        }
+        assert!(matches!(second.acquire().await, Err(Error::Acquire(_))), "all are in use");
+        assert_eq!(pool.connections().used, 3, "both workers see the same pool");
+
+        // The first of them was the only one of its share. Who waits already gets it, too.
+        let given_back = async {
+            sleep(PATIENCE * 2).await;
+            leases.remove(0).give_back();
+        };
+        let (waited, ()) = tokio::join!(pool.acquire(), given_back);
+        assert!(waited.is_ok(), "a connection of another share came back");
+    }
+
+    #[tokio::test]
     async fn a_fault_condemns_the_connections_used_before_it_alone() {
         let connector = connector();
         let mut connection = connector.create().await.expect("it opens");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         connector.health.fault(&Error::Timeout(PING_TIMEOUT));
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         assert!(connector.recycle(&mut connection, &last_used(Duration::from_millis(500))).await.is_err());
         assert!(connector.recycle(&mut connection, &last_used(Duration::ZERO)).await.is_ok());
     }
