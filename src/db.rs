@@ -5,6 +5,7 @@
 //! the `on_engine!` macro repeats an expression for each of its variants, so that a query is written
 //! once and every driver still sees its own types. Their SQL has two dialects, named by the trait `Dialect`.
 
+mod dialect;
 mod error;
 pub mod friends;
 pub mod migrations;
@@ -13,10 +14,12 @@ pub mod users;
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, Executor as _};
-use sqlx::{MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Sqlite, SqliteConnection};
+use futures_util::future::BoxFuture;
+use sqlx::{ConnectOptions, Connection as _, Executor as _};
+use sqlx::{MySql, MySqlConnection, PgConnection, Postgres, Sqlite, SqliteConnection};
 
 use crate::config::{Config, DatabaseUrl, DriverOptions};
+use dialect::Dialect;
 pub use error::Error;
 pub use pool::Connections;
 use pool::Pool;
@@ -32,41 +35,6 @@ macro_rules! on_engine {
     };
 }
 use on_engine;
-
-/// Where the engines' SQL differs. Placeholders do as well, and `QueryBuilder` writes those.
-trait Dialect: sqlx::Database + Sized {
-    /// Ends an `INSERT` whose rows may be there already; `key` is a column of the table's primary key.
-    fn keep_existing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
-        insert.push(" ON CONFLICT DO NOTHING");
-    }
-    /// Reads the ledger of migrations: version, checksum, success, and time as text in UTC.
-    const LEDGER: &'static str;
-    /// Lets ids continue after the highest that was inserted by hand, where the engine does not by itself.
-    const CONTINUE_IDS: Option<&'static str> = None;
-}
-
-impl Dialect for Sqlite {
-    const LEDGER: &'static str =
-        "SELECT version, checksum, success, CAST(installed_on AS TEXT) FROM _sqlx_migrations ORDER BY version";
-}
-
-impl Dialect for MySql {
-    const LEDGER: &'static str =
-        "SELECT version, checksum, success, CAST(installed_on AS CHAR) FROM _sqlx_migrations ORDER BY version";
-
-    // INSERT IGNORE would hide every other error as well.
-    fn keep_existing(insert: &mut QueryBuilder<Self>, key: &'static str) {
-        insert.push(" ON DUPLICATE KEY UPDATE ").push(key).push(" = ").push(key);
-    }
-}
-
-impl Dialect for Postgres {
-    const LEDGER: &'static str = "SELECT version, checksum, success, \
-         to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM _sqlx_migrations ORDER BY version";
-    const CONTINUE_IDS: Option<&'static str> = Some(
-        "SELECT setval('users_id_seq', greatest((SELECT max(id) FROM users), (SELECT last_value FROM users_id_seq)))",
-    );
-}
 
 /// The oldest schema that this code can serve. A newer one is served too, so that a release can be
 /// rolled back without its database.
@@ -150,6 +118,11 @@ impl Db {
     }
 }
 
+/// Opens a connection. Its future is boxed, so that the whole of a driver's handshake is compiled once.
+fn connect<O: ConnectOptions<Connection: Sized>>(options: &O) -> BoxFuture<'_, Result<O::Connection, sqlx::Error>> {
+    Box::pin(options.connect())
+}
+
 /// Why a process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Unready {
@@ -183,10 +156,10 @@ impl Session {
         if url.is_lent_by_transaction {
             return Err(Error::Pooler);
         }
-        let opened = match url.options.clone() {
-            DriverOptions::Sqlite(options) => SqliteConnection::connect_with(&options).await.map(Self::Sqlite),
-            DriverOptions::MySql(options) => MySqlConnection::connect_with(&options).await.map(Self::MySql),
-            DriverOptions::Postgres(options) => PgConnection::connect_with(&options).await.map(Self::Postgres),
+        let opened = match &url.options {
+            DriverOptions::Sqlite(options) => connect(options).await.map(Self::Sqlite),
+            DriverOptions::MySql(options) => connect(options).await.map(Self::MySql),
+            DriverOptions::Postgres(options) => connect(options).await.map(Self::Postgres),
         };
         opened.map_err(|cause| Error::connect(url.address(), cause))
     }

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use futures_util::future::{pending, select, select_all};
-use sqlx::{ConnectOptions as _, Connection, Database};
+use sqlx::{Connection, Database};
 use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::Error;
+use super::{Dialect, Error};
 use crate::config::Config;
 
 /// A connection that nobody used for so long is pinged before it is used again.
@@ -34,7 +34,7 @@ const RETIRE_AFTER: Duration = Duration::from_mins(30);
 ///
 /// It is in shares, one for each worker where there are connections enough: a connection is registered with the event
 /// loop of the thread that opened it, and used from another it wakes both. Who finds its share in use asks the others.
-pub struct Pool<DB: Database> {
+pub struct Pool<DB: Dialect> {
     shares: Arc<[managed::Pool<Connector<DB>>]>,
     own: usize,
     is_lent_by_transaction: bool,
@@ -43,19 +43,23 @@ pub struct Pool<DB: Database> {
 }
 
 // Derived, Clone would ask it of the engine too.
-impl<DB: Database> Clone for Pool<DB> {
+impl<DB: Dialect> Clone for Pool<DB> {
     fn clone(&self) -> Self {
         Self { shares: self.shares.clone(), ..*self }
     }
 }
 
-impl<DB: Database> Pool<DB> {
+impl<DB: Dialect> Pool<DB> {
     pub(super) fn new(options: &Options<DB>, config: &Config) -> Self {
         let health = Arc::new(Health::new(config.database_url.address()));
         let connections = usize::from(config.database_max_connections.get());
         let shares = connections.min(config.web_concurrency.get().into());
         let share = |index| {
-            let connector = Connector { options: options.clone(), health: health.clone() };
+            let connector = Connector {
+                options: options.clone(),
+                is_own_session: !config.database_url.is_lent_by_transaction,
+                health: health.clone(),
+            };
             managed::Pool::builder(connector)
                 .max_size(connections / shares + usize::from(index < connections % shares))
                 // The connection that was used last is the least likely to need a ping.
@@ -188,15 +192,15 @@ pub struct Connections {
 }
 
 /// A connection on loan. Dropped, it is closed; only [`Lease::give_back`] returns it.
-struct Lease<DB: Database>(Option<Object<Connector<DB>>>);
+struct Lease<DB: Dialect>(Option<Object<Connector<DB>>>);
 
-impl<DB: Database> Lease<DB> {
+impl<DB: Dialect> Lease<DB> {
     fn give_back(mut self) {
         drop(self.0.take());
     }
 }
 
-impl<DB: Database> Drop for Lease<DB> {
+impl<DB: Dialect> Drop for Lease<DB> {
     fn drop(&mut self) {
         if let Some(unfinished) = self.0.take() {
             drop(Object::take(unfinished));
@@ -209,17 +213,26 @@ type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 /// Opens connections and judges those that come back from the shelf.
 struct Connector<DB: Database> {
     options: Options<DB>,
+    /// Whether what is set on a connection stays there.
+    is_own_session: bool,
     health: Arc<Health>,
 }
 
-impl<DB: Database> managed::Manager for Connector<DB> {
+impl<DB: Dialect> managed::Manager for Connector<DB> {
     type Type = DB::Connection;
     type Error = Error;
 
     async fn create(&self) -> Result<DB::Connection, Error> {
         let mut attempt = Attempt { health: &self.health, started: Instant::now(), answered: false };
         // Boxed, because it is large and seldom: a query's future, which holds it, is moved with every request.
-        let connected = Box::pin(self.options.connect()).await;
+        let connected = Box::pin(async {
+            let mut connection = super::connect(&self.options).await?;
+            if self.is_own_session {
+                DB::set_up(&mut connection).await?;
+            }
+            Ok(connection)
+        })
+        .await;
         attempt.answered = true;
         connected.map_err(|cause| {
             let error = Error::connect(&self.health.address, cause);
@@ -333,7 +346,7 @@ mod tests {
     fn connector() -> Connector<Sqlite> {
         // A database of this one connection, which is never used for more than a ping.
         let options = SqliteConnectOptions::new().filename(":memory:");
-        Connector { options, health: Arc::new(Health::new("memory")) }
+        Connector { options, is_own_session: true, health: Arc::new(Health::new("memory")) }
     }
 
     fn past(ago: Duration) -> Instant {

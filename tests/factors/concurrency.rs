@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use roster::db::friends;
 use roster::db::users::{Column, Key, Listing};
 use sqlx::{
-    AssertSqlSafe, Connection as _, Execute as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder,
-    Row as _, Sqlite, SqliteConnection,
+    Arguments as _, AssertSqlSafe, Connection as _, Execute as _, Executor as _, MySql, MySqlConnection, PgConnection,
+    Postgres, QueryBuilder, Row as _, Sqlite, SqliteConnection,
 };
 
 use crate::support::engine::{Database, Engine};
@@ -111,9 +111,7 @@ macro_rules! explain {
                 Engine::Sqlite => {
                     explained!($database, $query: Sqlite => $build, "EXPLAIN QUERY PLAN", SqliteConnection, |row| row.get(3)).await
                 }
-                Engine::Postgres => {
-                    explained!($database, $query: Postgres => $build, "EXPLAIN", PgConnection, |row| row.get(0)).await
-                }
+                Engine::Postgres => kept_plan($database, $build).await,
                 Engine::MySql => {
                     explained!($database, $query: MySql => $build, "EXPLAIN", MySqlConnection, |row| {
                         let text = |column: &str| row.get::<Option<String>, _>(column).unwrap_or_default();
@@ -124,6 +122,17 @@ macro_rules! explain {
             }
         })
     }};
+}
+
+/// The plan that PostgreSQL keeps for a statement, whatever its values will be.
+async fn kept_plan(database: &Database, mut query: QueryBuilder<Postgres>) -> String {
+    let mut connection = PgConnection::connect(&database.url).await.unwrap();
+    let keep = format!("SET plan_cache_mode = force_generic_plan; PREPARE kept AS {}", query.sql().as_str());
+    connection.execute(AssertSqlSafe(keep)).await.unwrap();
+    let values = query.build().take_arguments().unwrap().unwrap().len();
+    let explain = format!("EXPLAIN EXECUTE kept({})", vec!["NULL"; values].join(", "));
+    let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_all(&mut connection).await.unwrap();
+    plan.join("\n")
 }
 
 fn explain(database: &Database, listing: &Listing) -> String {
