@@ -2,7 +2,10 @@
 //! collector, when the environment names one.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::{PoisonError, RwLock};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
@@ -49,27 +52,24 @@ impl Telemetry {
 pub fn to_stdout(config: &Config) -> Result<Telemetry, opentelemetry_otlp::ExporterBuildError> {
     let exporter =
         config.otel_exporter_otlp_endpoint.as_deref().map(|endpoint| traces_to(endpoint, config)).transpose()?;
-    start(config, io::stdout, io::stdout().is_terminal(), exporter.as_ref());
+    start(config, &io::stdout(), exporter.as_ref());
     Ok(Telemetry(exporter))
 }
 
 /// Sends this process's events to its standard error; for an admin task, whose output is its result.
 pub fn to_stderr(config: &Config) {
-    start(config, io::stderr, io::stderr().is_terminal(), None);
+    start(config, &io::stderr(), None);
 }
 
-fn start<W>(config: &Config, writer: W, terminal: bool, exporter: Option<&SdkTracerProvider>)
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
+fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&SdkTracerProvider>) {
     // What actix-http says of a client's bad bytes is said by our own line of them, and is no error; that
     // actix-server starts, by ours too.
     let filter: Targets = format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log)
         .parse()
         .expect("the configuration was checked");
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::to(stream));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
-        LogFormat::Text => lines.with_ansi(terminal).with_filter(filter).boxed(),
+        LogFormat::Text => lines.with_ansi(stream.is_terminal()).with_filter(filter).boxed(),
         LogFormat::Json => {
             let line = JsonLine { release_id: config.release_id.clone() };
             lines.fmt_fields(JsonMembers).event_format(line).with_filter(filter).boxed()
@@ -86,6 +86,53 @@ where
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
     }));
+}
+
+/// Where lines go: each by one write of its own, from whichever thread it comes, with nothing held back. The standard
+/// library's stream has a lock around each write, which the workers of a busy server wait for.
+struct Lines {
+    stream: File,
+    /// Held by all who write what no other write can get into, and alone by one who writes more.
+    order: RwLock<()>,
+}
+
+impl Lines {
+    /// The most bytes that a pipe takes as one (`PIPE_BUF` of POSIX, which is 4096 on Linux, and 512 at least).
+    const ATOMIC: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+
+    fn to(stream: &impl AsFd) -> Self {
+        let own = stream.as_fd().try_clone_to_owned().expect("a process that begins may open a file");
+        Self { stream: own.into(), order: RwLock::default() }
+    }
+}
+
+impl Write for &Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.write_all(line).map(|()| line.len())
+    }
+
+    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        // Nothing is guarded but the order, which a panic leaves as it is.
+        if line.len() <= Lines::ATOMIC {
+            let _together = self.order.read().unwrap_or_else(PoisonError::into_inner);
+            (&self.stream).write_all(line)
+        } else {
+            let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
+            (&self.stream).write_all(line)
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
 }
 
 /// An exporter of spans in a thread of its own, in batches, by OTLP over HTTP.
