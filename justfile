@@ -37,9 +37,9 @@ containers:
 faults:
     tests/chaos/faults
 
-# Write openapi.json anew from the handlers, with `just run` beside it
+# Write openapi.json anew from the handlers
 openapi:
-    curl --fail --silent localhost:5000/openapi.json --output openapi.json
+    UPDATE_OPENAPI=1 cargo test --lib the_committed_description
 
 # What the tests can be judged by besides: a browser, and programs that know the standards
 tools:

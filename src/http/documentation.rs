@@ -1,36 +1,19 @@
 //! The description of the API: generated from the handlers, served as OpenAPI 3.1 and as a page.
+//!
+//! What is served is the committed file, and a test of this module generates it: a change of the API shows in a review,
+//! and the generator, which is as large as all handlers together, is in no release.
 
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde_json::{Map, Value};
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::IntoResponses;
 
 use super::page::{self, STYLE_PATH};
 use super::problem::{self, Problem};
 use super::representation::{self, Format};
-use super::{operations, users};
-use crate::db::users::User;
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
-                       the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
-    ),
-    paths(
-        users::list,
-        users::ndjson,
-        users::csv,
-        users::get,
-        users::friends,
-        operations::livez,
-        operations::readyz,
-        operations::metrics,
-        operations::version,
-    ),
-    components(schemas(User, problem::Body))
-)]
-struct Api;
+/// The description, as OpenAPI 3.1.
+const API: &str = include_str!("../../openapi.json");
 
 /// What may go wrong with any request.
 #[derive(IntoResponses)]
@@ -65,14 +48,12 @@ pub(super) enum Failures {
 
 /// `GET /openapi.json`
 pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let mut text = Api::openapi().to_pretty_json().map_err(|error| Problem::internal(&error))?;
-    text.push('\n');
-    Ok(representation::complete(&request, Format::Json, text.into_bytes(), None))
+    Ok(representation::complete(&request, Format::Json, API.into(), None))
 }
 
 /// `GET /docs`
 pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    let api = serde_json::to_value(Api::openapi()).map_err(|error| Problem::internal(&error))?;
+    let api = serde_json::from_str(API).map_err(|error| Problem::internal(&error))?;
     page::respond(&request, &DocsPage::of(&api))
 }
 
@@ -208,4 +189,49 @@ fn kind(schema: &Value) -> String {
     let values = items(&schema["enum"]).map(text).collect::<Vec<_>>().join(", ");
     let values = (!values.is_empty()).then(|| format!("one of {values}"));
     std::iter::once(types).chain(limits).chain(values).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::{env, fs};
+
+    use utoipa::OpenApi;
+
+    use super::super::{operations, users};
+    use super::*;
+    use crate::db::users::User;
+
+    #[derive(OpenApi)]
+    #[openapi(
+        info(
+            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
+                           the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
+        ),
+        paths(
+            users::list,
+            users::ndjson,
+            users::csv,
+            users::get,
+            users::friends,
+            operations::livez,
+            operations::readyz,
+            operations::metrics,
+            operations::version,
+        ),
+        components(schemas(User, problem::Body))
+    )]
+    struct Api;
+
+    /// `UPDATE_OPENAPI=1` writes it.
+    #[test]
+    fn the_committed_description_is_that_of_the_handlers() {
+        let generated = Api::openapi().to_pretty_json().expect("it is JSON") + "\n";
+        if env::var_os("UPDATE_OPENAPI").is_some() {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+            fs::write(file, &generated).expect("it can be written");
+        } else {
+            assert!(generated == API, "openapi.json is not what the handlers say; `just openapi` writes it anew");
+        }
+    }
 }

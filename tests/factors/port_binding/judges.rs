@@ -37,7 +37,7 @@ fn the_description_is_the_committed_one(database: &Database) {
     let served = web.get("/openapi.json");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
     let committed = fs::read_to_string(file).unwrap();
-    assert!(committed == served.body, "openapi.json is not what is served; `just openapi` writes it anew");
+    assert!(committed == served.body, "openapi.json is not what is served");
     let description = served.json();
     assert_eq!(description["openapi"], "3.1.0");
     for path in description["paths"].as_object().unwrap().keys() {
