@@ -282,3 +282,35 @@ impl<M: SerializeMap> Visit for Members<M> {
         self.member(field, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, pipe};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_many_threads_stay_whole() {
+        let (reader, writer) = pipe().expect("a pipe");
+        let lines = Lines::to(&writer);
+        drop(writer);
+        thread::scope(|scope| {
+            for letter in 'a'..='d' {
+                let lines = &lines;
+                scope.spawn(move || {
+                    for number in 1..=200 {
+                        // Every other line is longer than what a pipe takes as one.
+                        let length = number * if number % 2 == 0 { 100 } else { 10 };
+                        let line = letter.to_string().repeat(length) + "\n";
+                        let mut writer = lines.make_writer();
+                        writer.write_all(line.as_bytes()).expect("the reader reads");
+                    }
+                });
+            }
+            let read = BufReader::new(reader).lines().take(800).map(|line| line.expect("text"));
+            let broken = read.filter(|line| line.is_empty() || line.bytes().any(|byte| byte != line.as_bytes()[0]));
+            assert_eq!(broken.count(), 0);
+        });
+    }
+}

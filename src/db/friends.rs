@@ -1,6 +1,6 @@
 //! The table of friendships: who names whom as a friend.
 
-use sqlx::{Database, Encode, QueryBuilder, Type};
+use sqlx::{Database, Encode, Executor as _, QueryBuilder, Type};
 
 use super::users::{User, page};
 use super::{Db, Dialect, Error, Session, on_engine};
@@ -19,7 +19,8 @@ pub async fn list(
 ) -> Result<Option<i64>, Error> {
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = select(user, after, limit);
-        page(query.build().persistent(persistent).fetch(conn), limit, |friend| friend.id, each).await
+        let rows = conn.fetch_many(query.build().persistent(persistent));
+        page(rows, limit, |friend| friend.id, each).await
     }).await)
 }
 

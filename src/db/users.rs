@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
-use sqlx::{ColumnIndex, Database, Decode, Encode, FromRow, QueryBuilder, Row, Type};
+use sqlx::{ColumnIndex, Database, Decode, Either, Encode, Executor as _, FromRow, QueryBuilder, Row, Type};
 use utoipa::ToSchema;
 
 use super::{Db, Dialect, Error, Session, on_engine};
@@ -160,15 +160,16 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 pub async fn list(db: &Db, listing: &Listing, each: &mut dyn FnMut(User<'_>)) -> Result<Option<Key>, Error> {
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = listing.select();
-        page(query.build().persistent(persistent).fetch(conn), listing.limit, |user| listing.key(user), each).await
+        let rows = conn.fetch_many(query.build().persistent(persistent));
+        page(rows, listing.limit, |user| listing.key(user), each).await
     }).await)
 }
 
 /// Hands over the rows of a page, of which there is one more when the page is not the last; then tells
 /// the key that the next page starts behind. The answer is read to its end, so that the connection is
-/// ready for the next query.
-pub(super) async fn page<R: Row, K>(
-    mut rows: BoxStream<'_, Result<R, sqlx::Error>>,
+/// ready for the next query. It is the driver's own stream, without the one that `fetch` puts around it.
+pub(super) async fn page<Q, R: Row, K>(
+    mut rows: BoxStream<'_, Result<Either<Q, R>, sqlx::Error>>,
     limit: u32,
     key: impl Fn(User<'_>) -> K,
     each: &mut dyn FnMut(User<'_>),
@@ -177,7 +178,8 @@ where
     for<'r> User<'r>: FromRow<'r, R>,
 {
     let (mut count, mut last, mut next) = (0, None, None);
-    while let Some(row) = rows.try_next().await? {
+    while let Some(row_or_result) = rows.try_next().await? {
+        let Either::Right(row) = row_or_result else { continue };
         let user = User::from_row(&row)?;
         count += 1;
         if count == limit {

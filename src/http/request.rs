@@ -249,7 +249,7 @@ impl Entry {
             headers.insert(TRACEPARENT, trace);
         }
         for (name, value) in SECURITY {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers.insert(name, value);
         }
         response
     }
@@ -262,9 +262,9 @@ impl Entry {
         macro_rules! event {
             ($level:ident) => {
                 tracing::event!(
+                    // It has the ids.
+                    parent: &self.trace.span,
                     tracing::Level::$level,
-                    request_id = self.id.as_str(),
-                    trace_id = self.trace.id.as_str(),
                     method = self.method,
                     route = route.unwrap_or("none"),
                     status = status.as_u16(),
@@ -308,15 +308,18 @@ fn is_too_long(request: &ServiceRequest) -> bool {
 }
 
 /// What OWASP's secure-headers project recommends for answers that load nothing from elsewhere.
-const SECURITY: [(HeaderName, &str); 5] = [
+const SECURITY: [(HeaderName, HeaderValue); 5] = [
     (
         header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; \
+             frame-ancestors 'none'",
+        ),
     ),
-    (header::CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
-    (header::CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin")),
+    (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];
 
 /// Whether a client's own id can be repeated in a header and in a line of the log.

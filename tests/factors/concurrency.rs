@@ -21,6 +21,7 @@ use crate::support::{Factor, eventually};
 pub(crate) fn tests() -> Vec<Trial> {
     let factor = Factor::new("concurrency")
         .each("every_listing_is_one_range_of_one_index", every_listing_is_one_range_of_one_index)
+        .on(&[Engine::Postgres], "a_statement_keeps_its_plan", a_statement_keeps_its_plan)
         .each("pages_are_complete_and_in_order", pages_are_complete_and_in_order)
         .each("a_slow_reader_holds_no_connection", a_slow_reader_holds_no_connection)
         .each("processes_serve_side_by_side", processes_serve_side_by_side)
@@ -161,6 +162,25 @@ fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str
     }
     if engine == Engine::MySql && bounded {
         assert!(plan.contains(" range ") || plan.contains(" ref "), "{of}: no range in\n{plan}");
+    }
+}
+
+/// What was explained is what requests get: a view in the place of the table tells how the server plans for them. Where a
+/// pooler lends connections by transaction, nothing is set that the next one to borrow it would find.
+fn a_statement_keeps_its_plan(database: &Database) {
+    drop(Web::seeded(database));
+    let mut sql = database.sql();
+    sql.execute("ALTER TABLE users RENAME TO users_themselves");
+    sql.execute(
+        "CREATE VIEW users AS SELECT id, current_setting('plan_cache_mode')::VARCHAR AS username, email
+         FROM users_themselves",
+    );
+    let url = format!("{}&statement-cache-capacity=0", database.url);
+    for (web, mode) in [
+        (Web::start(database, &[]), "force_generic_plan"),
+        (Web::start(database, &[("DATABASE_URL", url.as_str())]), "auto"),
+    ] {
+        assert_eq!(web.get("/users/1").json()["username"], mode);
     }
 }
 
