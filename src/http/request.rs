@@ -262,9 +262,9 @@ impl Entry {
         macro_rules! event {
             ($level:ident) => {
                 tracing::event!(
-                    // It has the ids.
-                    parent: &self.trace.span,
                     tracing::Level::$level,
+                    request_id = self.id.as_str(),
+                    trace_id = self.trace.id.as_str(),
                     method = self.method,
                     route = route.unwrap_or("none"),
                     status = status.as_u16(),

@@ -89,6 +89,12 @@ fn the_filter_is_the_environments(database: &Database) {
     web.signal("TERM");
     assert_eq!(web.exit_code(), 0);
     assert_eq!(web.requests(0).len(), 0);
+
+    // A request's line has its ids even where no other target is let through.
+    let web = Web::start(database, &[("RUST_LOG", "roster::server=info,roster::http::request=info")]);
+    let id = web.get("/livez").header("x-request-id").unwrap().to_owned();
+    assert_eq!(web.requests(1)[0]["request_id"], id);
+    assert!(web.requests(1)[0]["trace_id"].is_string());
 }
 
 /// Whatever a client puts where, each line of the log is one JSON object.
