@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use tempfile::TempDir;
 
 use crate::support::Factor;
 use crate::support::engine::{Database, Engine};
@@ -13,6 +14,7 @@ pub(crate) fn tests() -> Vec<Trial> {
     Factor::new("codebase")
         .once("both_binaries_are_of_one_version", both_binaries_are_of_one_version)
         .on(&[Engine::Sqlite], "version_names_the_commit", version_names_the_commit)
+        .once("a_clone_has_the_committed_bytes", a_clone_has_the_committed_bytes)
         .tests()
 }
 
@@ -35,5 +37,33 @@ fn version_names_the_commit(database: &Database) {
         assert_eq!(String::from_utf8(known.stdout).unwrap().trim(), "commit", "{commit}");
     } else {
         assert!(!commit.is_empty());
+    }
+}
+
+/// Whatever the settings of the one who clones: migrations are compared by checksum, and scripts are executed.
+fn a_clone_has_the_committed_bytes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !root.join(".git").exists() {
+        return;
+    }
+    for settings in [["core.autocrlf=true", "core.eol=native"], ["core.autocrlf=false", "core.eol=crlf"]] {
+        let folder = TempDir::with_prefix("roster-clone-").unwrap();
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            git.current_dir(folder.path()).args(settings.iter().flat_map(|setting| ["-c", setting]));
+            let done = git.args(arguments).output().unwrap();
+            assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+            String::from_utf8(done.stdout).unwrap()
+        };
+        git(&["clone", "--quiet", root.to_str().unwrap(), "."]);
+        let index = git(&["ls-files", "--stage"]);
+        // "100644 <hash> 0<tab><path>"
+        let entries: Vec<_> = index.lines().map(|line| line.split_once('\t').unwrap()).collect();
+        let paths: Vec<_> = entries.iter().map(|(_, path)| *path).collect();
+        let hashes = git(&[&["hash-object", "--no-filters", "--"], &paths[..]].concat());
+        let pairs = entries.iter().zip(hashes.lines());
+        let changed: Vec<_> =
+            pairs.filter(|((entry, _), hash)| !entry.contains(hash)).map(|((_, path), _)| path).collect();
+        assert!(paths.len() > 100 && changed.is_empty(), "with {settings:?}, these differ: {changed:?}");
     }
 }
