@@ -322,9 +322,13 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];
 
-/// Whether a client's own id can be repeated in a header and in a line of the log.
+/// The longest id that is accepted from a client, in bytes.
+const ID_MAX: usize = 128;
+
+/// Whether a client's own id can be repeated as it is in a header, in JSON and in quoted text: visible characters
+/// without quotes or a backslash.
 fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    (1..=ID_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(&b))
 }
 
 fn new_id() -> String {

@@ -1,12 +1,15 @@
 //! The trace that a request belongs to: continued from its `traceparent`, or begun here (W3C Trace Context).
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId, TraceState};
+use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
+use opentelemetry::trace::{SpanId, Status, TraceContextExt as _, TraceFlags, TraceId};
 use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// A request's place in its trace.
 pub(super) struct Trace {
@@ -22,12 +25,12 @@ pub(super) struct Trace {
 impl Trace {
     /// Enters the trace that a request names, or a new one.
     pub(super) fn enter(headers: &HeaderMap, request_id: &str, exported: bool) -> Self {
-        let parent = headers.get(&TRACEPARENT).and_then(|header| parse(header.to_str().ok()?));
+        let parent = parent(headers);
         if exported {
             return Self::enter_exported(parent, request_id);
         }
-        let (trace_id, flags) = match &parent {
-            Some(parent) => (parent.trace_id(), parent.trace_flags()),
+        let (trace_id, flags) = match &parent.as_ref().map(Context::span) {
+            Some(parent) => (parent.span_context().trace_id(), parent.span_context().trace_flags()),
             None => (TraceId::from(fastrand::u128(1..)), TraceFlags::NOT_SAMPLED),
         };
         let id = trace_id.to_string();
@@ -37,11 +40,11 @@ impl Trace {
     }
 
     /// The exporter chooses the ids, and whether the trace is sampled.
-    fn enter_exported(parent: Option<SpanContext>, request_id: &str) -> Self {
+    fn enter_exported(parent: Option<Context>, request_id: &str) -> Self {
         let span = tracing::error_span!("request", request_id, trace_id = field::Empty, otel.kind = "server");
         if let Some(parent) = parent {
             // It fails for a span that has begun already, and this one has not.
-            let _ = span.set_parent(Context::new().with_remote_span_context(parent));
+            let _ = span.set_parent(parent);
         }
         let context = span.context();
         let own = context.span().span_context().clone();
@@ -76,53 +79,125 @@ impl Trace {
     }
 }
 
-/// The parent that a `traceparent` names: version, trace, parent and flags in lower-case hexadecimal. A later
-/// version may add fields, and is read as far as this one knows it.
-fn parse(header: &str) -> Option<SpanContext> {
-    let mut fields = header.split('-');
-    let mut field = |digits: usize| {
-        let field = fields.next()?;
-        let is_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        (field.len() == digits && field.bytes().all(is_hex)).then_some(field)
+/// The parent that the headers of a request name. Without exactly one valid `traceparent` there is none, and the
+/// `tracestate` is disregarded, too (W3C Trace Context, section 4.3).
+fn parent(headers: &HeaderMap) -> Option<Context> {
+    let mut lines = headers.get_all(&TRACEPARENT);
+    let (Some(line), None) = (lines.next(), lines.next()) else { return None };
+    let traceparent = line.to_str().ok().filter(|header| is_traceparent(header))?;
+    // Several lines are one list (RFC 9110, section 5.3), which is of use only as a whole.
+    let members: Result<Vec<_>, _> = headers.get_all(TRACESTATE).map(HeaderValue::to_str).collect();
+    let fields = TraceFields { traceparent, tracestate: members.unwrap_or_default().join(",") };
+    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &fields);
+    context.has_active_span().then_some(context)
+}
+
+/// Whether a `traceparent` is of the form that the propagator expects without verifying it: version, trace, parent and
+/// flags in lower-case hexadecimal digits of fixed lengths. A later version may append fields.
+fn is_traceparent(header: &str) -> bool {
+    let is_valid = |(at, byte)| match at {
+        2 | 35 | 52 | 55 => byte == b'-',
+        0..55 => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        _ => true,
     };
-    let (version, trace, parent, flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
-    if version == "ff" || (version == "00" && fields.next().is_some()) {
-        return None;
+    let is_complete = header.len() == 55 || (header.len() > 55 && !header.starts_with("00"));
+    is_complete && header.bytes().enumerate().all(is_valid)
+}
+
+/// The headers of a trace, as the propagator reads them.
+struct TraceFields<'a> {
+    traceparent: &'a str,
+    tracestate: String,
+}
+
+impl Extractor for TraceFields<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            "traceparent" => Some(self.traceparent),
+            "tracestate" => Some(&self.tracestate),
+            _ => None,
+        }
     }
-    let context = SpanContext::new(
-        TraceId::from_hex(trace).ok()?,
-        SpanId::from_hex(parent).ok()?,
-        TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
-        true,
-        TraceState::default(),
-    );
-    context.is_valid().then_some(context)
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+    fn parent_of(lines: &[(&'static str, &str)]) -> Option<(String, String)> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"));
+        }
+        let context = parent(&headers)?;
+        let span = context.span();
+        let state = span.span_context().trace_state().header();
+        Some((span.span_context().trace_id().to_string(), state))
+    }
+
     #[test]
-    fn a_traceparent_is_read_or_disregarded() {
-        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    fn a_traceparent_is_valid_as_the_w3c_defines() {
         for (header, valid) in [
-            (format!("00-{trace}-00f067aa0ba902b7-01"), true),
-            (format!("00-{trace}-00f067aa0ba902b7-00"), true),
-            (format!("cc-{trace}-00f067aa0ba902b7-01-what-the-future-holds"), true),
-            (format!("00-{trace}-00f067aa0ba902b7-01-more"), false),
-            (format!("ff-{trace}-00f067aa0ba902b7-01"), false),
-            (format!("00-{trace}-0000000000000000-01"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7-01"), true),
+            (format!("00-{TRACE}-00f067aa0ba902b7-00"), true),
+            (format!("00-{TRACE}-00f067aa0ba902b7-ff"), true),
+            (format!("cc-{TRACE}-00f067aa0ba902b7-01"), true),
+            (format!("cc-{TRACE}-00f067aa0ba902b7-01-"), true),
+            (format!("cc-{TRACE}-00f067aa0ba902b7-01-what-the-future-holds"), true),
+            (format!("cc-{TRACE}-00f067aa0ba902b7-01.what-the-future-holds"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7-01-"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7-01-more"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7-01,00-{TRACE}-00f067aa0ba902b7-01"), false),
+            (format!("ff-{TRACE}-00f067aa0ba902b7-01"), false),
+            (format!("0-{TRACE}-00f067aa0ba902b7-01"), false),
+            (format!("+0-{TRACE}-00f067aa0ba902b7-01"), false),
+            (format!("0A-{TRACE}-00f067aa0ba902b7-01"), false),
+            (format!("00-{TRACE}-0000000000000000-01"), false),
             (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), false),
-            (format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()), false),
-            (format!("00-{trace}-00f067aa0ba902b7"), false),
+            (format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()), false),
+            (format!("00-+{}-00f067aa0ba902b7-01", &TRACE[1..]), false),
+            (format!("00-{TRACE}-00F067AA0BA902B7-01"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7-1"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7-.0"), false),
+            (format!("00-{TRACE}-00f067aa0ba902b7"), false),
+            ("00-1-1-1".to_owned(), false),
             (String::new(), false),
         ] {
-            assert_eq!(
-                parse(&header).map(|parent| parent.trace_id().to_string()),
-                valid.then(|| trace.to_owned()),
-                "{header}"
-            );
+            let parent = parent_of(&[("traceparent", &header)]);
+            assert_eq!(parent.map(|(trace, _)| trace), valid.then(|| TRACE.to_owned()), "{header}");
+        }
+    }
+
+    #[test]
+    fn two_traceparents_are_none() {
+        let one = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        assert_eq!(parent_of(&[("traceparent", &one), ("traceparent", &one), ("tracestate", "a=1")]), None);
+        assert_eq!(parent_of(&[("traceparent", &one), ("traceparent", "nonsense")]), None);
+    }
+
+    #[test]
+    fn a_tracestate_is_one_list_and_needs_a_traceparent() {
+        let one = format!("00-{TRACE}-00f067aa0ba902b7-01");
+        for (lines, state) in [
+            (&["congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"][..], "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"),
+            (&["congo=1", "rojo=2,acme@w3c=3"], "congo=1,rojo=2,acme@w3c=3"),
+            (&["congo=1 \t, \trojo=2,", "", "foo=3"], "congo=1,rojo=2,foo=3"),
+            (&["no list"], ""),
+            (&["congo=1", "NO KEY=2"], ""),
+            (&[], ""),
+        ] {
+            let headers: Vec<_> = [("traceparent", one.as_str())]
+                .into_iter()
+                .chain(lines.iter().map(|line| ("tracestate", *line)))
+                .collect();
+            assert_eq!(parent_of(&headers), Some((TRACE.to_owned(), state.to_owned())), "{lines:?}");
+            assert_eq!(parent_of(&headers[1..]), None);
         }
     }
 }

@@ -57,17 +57,31 @@ fn a_request_is_one_line_of_json(database: &Database) {
 
 fn a_request_id_is_taken_or_made(database: &Database) {
     let web = Web::start(database, &[]);
-    let longest = "a".repeat(64);
-    for id in ["abc", "A.b_c-9", longest.as_str()] {
-        assert_eq!(web.get_with("/livez", &[("x-request-id", id)]).header("x-request-id"), Some(id));
+    let longest = "a".repeat(128);
+    let taken = [
+        "A.b_c-9",
+        // Heroku's, a span of Zipkin, Google's, AWS's, base64 and a hash, and the rest of what is visible.
+        "01234567-89ab-cdef-0123-456789abcdef#1",
+        "463ac35c9f6413ad:a2fb4a1d1a96d312",
+        "105445aa7843bc8bf206b12000100000/1;o=1",
+        "Root=1-67891233-abcdef012345678912345678",
+        "dGVzdA+/==",
+        "!#$%&()*+,-./:;<=>?@[]^_`{|}~",
+        longest.as_str(),
+    ];
+    for (count, id) in (1..).zip(taken) {
+        let answer = web.get_with("/nothing", &[("x-request-id", id)]);
+        assert_eq!((answer.header("x-request-id"), &answer.json()["instance"]), (Some(id), &id.into()));
+        assert_eq!(web.requests(count).last().unwrap()["request_id"], id);
     }
-    let too_long = "a".repeat(65);
-    for id in ["", "a b", "a\"b", too_long.as_str()] {
+    let too_long = "a".repeat(129);
+    for id in ["", "a b", "a\tb", "a\"b", "a'b", "a\\b", "caf\u{e9}", too_long.as_str()] {
         let made = web.get_with("/livez", &[("x-request-id", id)]);
         let made = made.header("x-request-id").unwrap();
         assert!(made.len() == 32 && made.bytes().all(|b| b.is_ascii_hexdigit()), "{id}: {made}");
     }
-    assert_eq!(web.requests(7).iter().filter(|line| line["request_id"] == "A.b_c-9").count(), 1);
+    let page = web.get_with("/nothing", &[("x-request-id", "<b>&"), ("accept", "text/html")]);
+    assert!(page.body.contains("<code>&#60;b&#62;&#38;</code>"), "{}", page.body);
 }
 
 fn text_is_for_people(database: &Database) {
@@ -185,10 +199,8 @@ fn a_canary_is_nowhere(database: &Database) {
             "/users/99",
             "/readyz",
         ] {
-            for headers in
-                [[("accept", "text/html"), ("x-request-id", "canary@example.com")], [("accept", "image/png"); 2]]
-            {
-                let answer = web.get_with(path, &headers);
+            for accept in ["text/html", "image/png"] {
+                let answer = web.get_with(path, &[("accept", accept)]);
                 if answer.status >= 400 {
                     errors.push(format!("{:?} {}", answer.headers, answer.body));
                 }
@@ -238,6 +250,10 @@ fn a_trace_is_continued_or_begun(database: &Database) {
     assert!(fields[1].len() == 32 && fields[1] != trace && fields[3] == "00", "{fields:?}");
     let lines = web.requests(2);
     assert_eq!((&lines[0]["trace_id"], &lines[1]["trace_id"]), (&trace.into(), &fields[1].into()));
+    let two = web.get_with("/livez", &[("traceparent", &given), ("traceparent", &given)]);
+    let new = two.header("traceparent").unwrap().split('-').nth(1).unwrap();
+    assert_ne!(new, trace, "two parents begin a new trace");
+    assert_eq!(web.requests(3)[2]["trace_id"], new);
 }
 
 /// Something that takes what is sent by OTLP over HTTP, and keeps it.
@@ -294,7 +310,8 @@ fn traces_go_to_the_collector(database: &Database) {
     let environment = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()), ("RELEASE_ID", "0.1.0.7")];
     let mut web = Web::start(database, &environment);
     let given = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let answer = web.get_with("/users/1", &[("traceparent", given)]);
+    let state = [("tracestate", "congo=t61rcWkgMzE"), ("tracestate", "rojo=00f067aa0ba902b7")];
+    let answer = web.get_with("/users/1", &[("traceparent", given), state[0], state[1]]);
     assert_eq!(answer.status, 200);
     let own = answer.header("traceparent").unwrap().split('-').nth(2).unwrap().to_owned();
     assert_eq!(web.requests(1)[0]["trace_id"], given.split('-').nth(1).unwrap());
@@ -313,7 +330,8 @@ fn traces_go_to_the_collector(database: &Database) {
         Engine::MySql => "MySQL",
         Engine::Postgres => "PostgreSQL",
     };
-    for text in ["GET /users/{id}", "query", engine, "http.route", "service.name", "roster", "0.1.0.7"] {
+    let state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7";
+    for text in ["GET /users/{id}", "query", engine, "http.route", "service.name", "roster", "0.1.0.7", state] {
         assert!(collector.has(text.as_bytes()), "{text} is in what was sent");
     }
 }
