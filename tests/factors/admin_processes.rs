@@ -9,7 +9,7 @@ use std::time::Duration;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::{Database, Engine, Family};
 use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr,
 };
@@ -23,7 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("a_killed_migrator_is_healed_by_the_next", a_killed_migrator_is_healed_by_the_next)
         .each("a_changed_migration_is_refused", a_changed_migration_is_refused)
         .each("somebody_elses_table_is_left_alone", somebody_elses_table_is_left_alone)
-        .on(&[Engine::MySql], "an_interrupted_statement_is_repeated", an_interrupted_statement_is_repeated)
+        .on(&Engine::MYSQL, "an_interrupted_statement_is_repeated", an_interrupted_statement_is_repeated)
         .each("a_waiting_migrator_stops_at_a_signal", a_waiting_migrator_stops_at_a_signal)
         .each("a_newer_releases_migration_is_not_reverted", a_newer_releases_migration_is_not_reverted)
         .each("seed_is_the_same_every_time", seed_is_the_same_every_time)
@@ -97,10 +97,10 @@ fn status_and_dry_run_change_nothing(database: &Database) {
     assert!(planned.contains("-- 1 users\n") && planned.contains("CREATE TABLE friends"), "{planned}");
     assert!(!migrated(database, &["up", "--dry-run", "--to", "1"]).contains("CREATE TABLE friends"));
     assert_eq!(states(database), state(["pending", "pending"]));
-    let tables = match database.engine {
-        Engine::Sqlite => "SELECT COUNT(*) FROM sqlite_schema",
-        Engine::MySql => "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()",
-        Engine::Postgres => "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'public'",
+    let tables = match database.engine.family() {
+        Family::Sqlite => "SELECT COUNT(*) FROM sqlite_schema",
+        Family::MySql => "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()",
+        Family::Postgres => "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'public'",
     };
     assert_eq!(database.sql().number(tables), 0);
     migrated(database, &["up"]);
@@ -126,8 +126,8 @@ fn a_killed_migrator_is_healed_by_the_next(database: &Database) {
 
 fn a_changed_migration_is_refused(database: &Database) {
     migrated(database, &["up", "--to", "1"]);
-    database.sql().execute(match database.engine {
-        Engine::Postgres => "UPDATE _sqlx_migrations SET checksum = '\\x00'",
+    database.sql().execute(match database.engine.family() {
+        Family::Postgres => "UPDATE _sqlx_migrations SET checksum = '\\x00'",
         _ => "UPDATE _sqlx_migrations SET checksum = x'00'",
     });
     let refused = migrate(database, &["up"]);
@@ -181,10 +181,10 @@ fn an_interrupted_statement_is_repeated(database: &Database) {
 
 fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
     let mut holder = database.sql();
-    match database.engine {
-        Engine::Sqlite => holder.execute("BEGIN IMMEDIATE"),
-        Engine::MySql => holder.execute("SELECT GET_LOCK(CONCAT('roster migrate ', MD5(DATABASE())), 0)"),
-        Engine::Postgres => holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64)),
+    match database.engine.family() {
+        Family::Sqlite => holder.execute("BEGIN IMMEDIATE"),
+        Family::MySql => holder.execute("SELECT GET_LOCK(CONCAT('roster migrate ', MD5(DATABASE())), 0)"),
+        Family::Postgres => holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64)),
     }
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url)]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

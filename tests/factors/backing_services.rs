@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use socket2::SockRef;
 
-use crate::support::engine::{Certificate, Database, Engine, Server};
+use crate::support::engine::{Certificate, Database, Engine, Family, Server};
 use crate::support::load::Load;
 use crate::support::pooler::Pooler;
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, seed, stderr, wide_users};
@@ -43,7 +43,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         )
         .on(servers, "a_server_that_is_full_is_told", a_server_that_is_full_is_told)
         .on(
-            &[Engine::MySql],
+            &Engine::MYSQL,
             "connections_that_were_idle_too_long_cost_nothing",
             connections_that_were_idle_too_long_cost_nothing,
         )
@@ -190,8 +190,8 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     let server = Server::start(database.engine);
     let mut admin = server.admin();
     admin.execute("CREATE DATABASE app");
-    admin.execute(match database.engine {
-        Engine::MySql => "CREATE USER roster IDENTIFIED BY 'right'",
+    admin.execute(match database.engine.family() {
+        Family::MySql => "CREATE USER roster IDENTIFIED BY 'right'",
         _ => "CREATE ROLE roster LOGIN PASSWORD 'right'",
     });
     let url = server.url_of("roster:canary", "app");
@@ -287,8 +287,8 @@ fn an_idle_connection_that_was_killed_is_noticed(database: &Database) {
     let web = Web::seeded(database);
     assert_eq!(web.get("/users").status, 200);
     let mut sql = database.sql();
-    match database.engine {
-        Engine::MySql => {
+    match database.engine.family() {
+        Family::MySql => {
             let others = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
             for id in sql.texts(others) {
                 sql.execute(&format!("KILL {id}"));
@@ -367,8 +367,8 @@ fn a_server_that_is_full_is_told(database: &Database) {
     let mut admin = server.admin();
     admin.execute("CREATE DATABASE app");
     // Whoever administers the server may come in all the same, so others fill it.
-    let (setup, told) = match database.engine {
-        Engine::MySql => (
+    let (setup, told) = match database.engine.family() {
+        Family::MySql => (
             [
                 "CREATE USER roster IDENTIFIED BY 'word'",
                 "GRANT ALL ON app.* TO roster",
@@ -428,8 +428,8 @@ fn behind_a_network(engine: Engine) -> (Server, Proxy, Web) {
     let url = server.url("app");
     seed(&url);
     let proxy = Proxy::start(server.socket());
-    let url = match engine {
-        Engine::MySql => format!("mysql://root@127.0.0.1:{}/app", proxy.port),
+    let url = match engine.family() {
+        Family::MySql => format!("mysql://root@127.0.0.1:{}/app", proxy.port),
         _ => format!("postgres://postgres@127.0.0.1:{}/app", proxy.port),
     };
     let limits = [
@@ -499,15 +499,15 @@ fn a_server_is_verified_when_that_is_asked(database: &Database) {
     };
     let (right, other) = (authority("right.pem", &own.authority), authority("other.pem", &foreign.authority));
     let missing = folder.path().join("missing.pem").display().to_string();
-    let verified = |port: u16, authority: &str| match engine {
-        Engine::MySql => format!("mysql://roster@localhost:{port}/app?ssl-mode=VERIFY_IDENTITY&ssl-ca={authority}"),
+    let verified = |port: u16, authority: &str| match engine.family() {
+        Family::MySql => format!("mysql://roster@localhost:{port}/app?ssl-mode=VERIFY_IDENTITY&ssl-ca={authority}"),
         _ => format!("postgres://postgres@localhost:{port}/app?sslmode=verify-full&sslrootcert={authority}"),
     };
     let start = |certificate: Option<&Certificate>| {
         let (server, port) = Server::start_with_certificate(engine, certificate);
         let mut admin = server.admin();
         admin.execute("CREATE DATABASE app");
-        if engine == Engine::MySql {
+        if engine.family() == Family::MySql {
             admin.execute("CREATE USER roster");
             admin.execute("GRANT ALL ON app.* TO roster");
         }

@@ -14,7 +14,7 @@ use sqlx::{
     Postgres, QueryBuilder, Row as _, Sqlite, SqliteConnection,
 };
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::{Database, Engine, Family};
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
 use crate::support::{Factor, eventually};
 
@@ -33,18 +33,18 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn every_listing_is_one_range_of_one_index(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "20000"]);
-    database.sql().execute(match database.engine {
-        Engine::MySql => "ANALYZE TABLE users, friends",
+    database.sql().execute(match database.engine.family() {
+        Family::MySql => "ANALYZE TABLE users, friends",
         _ => "ANALYZE",
     });
     let mut explained = 0;
     for column in [Column::Id, Column::Username, Column::Email] {
-        let index = match (column, database.engine) {
-            (Column::Id, Engine::MySql) => "PRIMARY",
-            (Column::Id, Engine::Postgres) => "users_pkey",
-            (Column::Id, Engine::Sqlite) => "PRIMARY KEY",
-            (Column::Username, Engine::Sqlite) => "sqlite_autoindex_users_1",
-            (Column::Email, Engine::Sqlite) => "sqlite_autoindex_users_2",
+        let index = match (column, database.engine.family()) {
+            (Column::Id, Family::MySql) => "PRIMARY",
+            (Column::Id, Family::Postgres) => "users_pkey",
+            (Column::Id, Family::Sqlite) => "PRIMARY KEY",
+            (Column::Username, Family::Sqlite) => "sqlite_autoindex_users_1",
+            (Column::Email, Family::Sqlite) => "sqlite_autoindex_users_2",
             (Column::Username, _) => "users_username_key",
             (Column::Email, _) => "users_email_key",
         };
@@ -73,10 +73,10 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
     }
     assert_eq!(explained, 20);
 
-    let index = match database.engine {
-        Engine::MySql => "PRIMARY",
-        Engine::Postgres => "friends_pkey",
-        Engine::Sqlite => "PRIMARY KEY",
+    let index = match database.engine.family() {
+        Family::MySql => "PRIMARY",
+        Family::Postgres => "friends_pkey",
+        Family::Sqlite => "PRIMARY KEY",
     };
     for after in [None, Some(10_000)] {
         assert_index(
@@ -108,12 +108,12 @@ macro_rules! explain {
     ($database:expr, $query:ident => $build:expr) => {{
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            match $database.engine {
-                Engine::Sqlite => {
+            match $database.engine.family() {
+                Family::Sqlite => {
                     explained!($database, $query: Sqlite => $build, "EXPLAIN QUERY PLAN", SqliteConnection, |row| row.get(3)).await
                 }
-                Engine::Postgres => kept_plan($database, $build).await,
-                Engine::MySql => {
+                Family::Postgres => kept_plan($database, $build).await,
+                Family::MySql => {
                     explained!($database, $query: MySql => $build, "EXPLAIN", MySqlConnection, |row| {
                         let text = |column: &str| row.get::<Option<String>, _>(column).unwrap_or_default();
                         format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
@@ -145,14 +145,14 @@ fn explain_friends(database: &Database, after: Option<i64>) -> String {
 }
 
 fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str) {
-    let (good, bad): (Vec<String>, &[&str]) = match engine {
-        Engine::Sqlite if bounded => (vec![format!("USING {}", named(index))], &["SCAN", "TEMP B-TREE"]),
+    let (good, bad): (Vec<String>, &[&str]) = match engine.family() {
+        Family::Sqlite if bounded => (vec![format!("USING {}", named(index))], &["SCAN", "TEMP B-TREE"]),
         // Ordered by the row's id, a table is its own index.
-        Engine::Sqlite if index == "PRIMARY KEY" => (vec!["SCAN users".to_owned()], &["TEMP B-TREE"]),
-        Engine::Sqlite => (vec![format!("USING {}", named(index))], &["TEMP B-TREE"]),
-        Engine::Postgres if bounded => (vec![index.to_owned(), "Index Cond".to_owned()], &["Seq Scan", "Sort"]),
-        Engine::Postgres => (vec![index.to_owned()], &["Seq Scan", "Sort"]),
-        Engine::MySql => (vec![index.to_owned()], &["filesort", "temporary", " ALL "]),
+        Family::Sqlite if index == "PRIMARY KEY" => (vec!["SCAN users".to_owned()], &["TEMP B-TREE"]),
+        Family::Sqlite => (vec![format!("USING {}", named(index))], &["TEMP B-TREE"]),
+        Family::Postgres if bounded => (vec![index.to_owned(), "Index Cond".to_owned()], &["Seq Scan", "Sort"]),
+        Family::Postgres => (vec![index.to_owned()], &["Seq Scan", "Sort"]),
+        Family::MySql => (vec![index.to_owned()], &["filesort", "temporary", " ALL "]),
     };
     for good in good {
         assert!(plan.contains(&good), "{of}: no {good} in\n{plan}");
@@ -160,7 +160,7 @@ fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str
     for bad in bad {
         assert!(!plan.contains(bad), "{of}: {bad} in\n{plan}");
     }
-    if engine == Engine::MySql && bounded {
+    if engine.family() == Family::MySql && bounded {
         assert!(plan.contains(" range ") || plan.contains(" ref "), "{of}: no range in\n{plan}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::{Database, Engine, Family};
 use crate::support::load::Load;
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
 use crate::support::{Factor, eventually};
@@ -49,8 +49,8 @@ fn a_signal_stops_it_with_success(database: &Database) {
 /// transaction lasts, so it is not the lock's that asks.
 fn wait_for_waiting(database: &Database) {
     let mut sql = database.sql();
-    let waiting = match database.engine {
-        Engine::MySql => {
+    let waiting = match database.engine.family() {
+        Family::MySql => {
             "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%'"
         }
         _ => "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -194,8 +194,8 @@ fn a_hangup_is_ignored(database: &Database) {
 }
 
 fn it_stops_while_the_database_is_down(database: &Database) {
-    let url = match database.engine {
-        Engine::MySql => "mysql://u:p@127.0.0.1:1/app",
+    let url = match database.engine.family() {
+        Family::MySql => "mysql://u:p@127.0.0.1:1/app",
         _ => "postgres://u:p@127.0.0.1:1/app",
     };
     let mut web = Web::start_at(url, &[]);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::{Database, Engine, Family};
 use crate::support::process::{Web, migrated};
 use crate::support::tool::Tool;
 use crate::support::{Factor, eventually};
@@ -175,8 +175,8 @@ fn a_canary_is_nowhere(database: &Database) {
     database.sql().execute("INSERT INTO users (username, email) VALUES ('bird', 'canary@example.com')");
     let collector = Collector::start();
     // A server is asked with a password that is wrong, a file by a name that is secret.
-    let wrong = match database.engine {
-        Engine::Sqlite => database.url.replace("roster.db", "missing/canary.db"),
+    let wrong = match database.engine.family() {
+        Family::Sqlite => database.url.replace("roster.db", "missing/canary.db"),
         _ => "postgres://roster:canary@127.0.0.1:1/roster".to_owned(),
     };
     let environment = [("REQUEST_TIMEOUT_MS", "500"), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str())];
@@ -325,10 +325,10 @@ fn traces_go_to_the_collector(database: &Database) {
     for id in &ids {
         assert!(collector.has(id), "trace, parent and span are in what was sent");
     }
-    let engine = match database.engine {
-        Engine::Sqlite => "SQLite",
-        Engine::MySql => "MySQL",
-        Engine::Postgres => "PostgreSQL",
+    let engine = match database.engine.family() {
+        Family::Sqlite => "SQLite",
+        Family::MySql => "MySQL",
+        Family::Postgres => "PostgreSQL",
     };
     let state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7";
     for text in ["GET /users/{id}", "query", engine, "http.route", "service.name", "roster", "0.1.0.7", state] {

@@ -2,7 +2,7 @@
 //! named as the factor is.
 //!
 //! A test runs once for each engine that is installed here, on a database of its own; one whose engine
-//! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mysql,postgres` makes a missing engine an error, and
+//! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mariadb,mysql,postgres` makes a missing engine an error, and
 //! `REQUIRE_TOOLS` a missing judge from outside.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

