@@ -8,7 +8,7 @@ use askama::Template;
 use serde_json::{Map, Value};
 use utoipa::IntoResponses;
 
-use super::page::{self, STYLE_PATH};
+use super::page::{self, STYLE_NAME};
 use super::problem::{self, Problem};
 use super::representation::{self, Format};
 
@@ -54,12 +54,13 @@ pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Proble
 /// `GET /docs`
 pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let api = serde_json::from_str(API).map_err(|error| Problem::internal(&error))?;
-    page::respond(&request, &DocsPage::of(&api))
+    page::respond(&request, &DocsPage::of(&api, page::root(request.path())))
 }
 
 #[derive(Template)]
 #[template(path = "docs.html")]
 struct DocsPage {
+    root: String,
     style: &'static str,
     title: String,
     version: String,
@@ -100,7 +101,7 @@ struct Member {
 }
 
 impl DocsPage {
-    fn of(api: &Value) -> Self {
+    fn of(api: &Value, root: String) -> Self {
         let operations = members(&api["paths"]).flat_map(|(path, methods)| {
             members(methods).map(|(method, operation)| Operation {
                 anchor: text(&operation["operationId"]),
@@ -118,7 +119,8 @@ impl DocsPage {
             members: members(&schema["properties"]).map(Member::property).collect(),
         });
         Self {
-            style: STYLE_PATH,
+            root,
+            style: STYLE_NAME,
             title: text(&api["info"]["title"]),
             version: text(&api["info"]["version"]),
             description: text(&api["info"]["description"]),
@@ -208,6 +210,8 @@ mod tests {
             description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
                            the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
         ),
+        // Relative to the address of this description, so that a path prefix belongs to it.
+        servers((url = ".")),
         paths(
             users::list,
             users::ndjson,

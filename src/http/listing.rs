@@ -80,13 +80,25 @@ impl Sort {
     }
 }
 
+/// What happens to a parameter that a resource does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// The API refuses the request: the client may have misspelt a parameter that changes the answer.
+    Refuse,
+    /// A page is shown without it: other sites append their own to its address, such as `utm_source` and `fbclid`.
+    Ignore,
+}
+
 impl Parameters {
-    /// Reads a query string that may hold these parameters and no other.
-    pub(super) fn parse(query: &str, allowed: &[&str]) -> Result<Self, Problem> {
+    /// Reads a query string that may hold these parameters.
+    pub(super) fn parse(query: &str, allowed: &[&str], unknown: Unknown) -> Result<Self, Problem> {
         let mut parameters = Self::default();
         let mut seen = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let Some(name) = allowed.iter().find(|allowed| **allowed == name) else {
+                if unknown == Unknown::Ignore {
+                    continue;
+                }
                 let takes = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
                 let reason = format!("there is no such parameter; this resource takes {takes}");
                 return Err(Problem::bad_parameter(&name, reason));

@@ -5,7 +5,7 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
-use super::listing::{ALL, Parameters, Sort};
+use super::listing::{ALL, Parameters, Sort, Unknown};
 use super::problem::Problem;
 use super::representation::{self, Format};
 use crate::db::users::{self, Column, Key, User};
@@ -16,12 +16,24 @@ const LIMIT: u32 = 50;
 
 /// The stylesheet of every page.
 const STYLE: &str = include_str!("../../templates/style.css");
-/// Its address, which changes with its content, so that a browser may keep it for good.
-pub(super) const STYLE_PATH: &str = concat!("/style-", env!("STYLE_HASH"), ".css");
+/// Its name, which changes with its content, so that a browser may keep it for good.
+pub(super) const STYLE_NAME: &str = concat!("style-", env!("STYLE_HASH"), ".css");
+
+/// The relative reference from a path to the root of the service, such as `../../` from `/users/1/friends` (RFC 3986,
+/// section 5.2). Every link starts from it, because a proxy may publish the service under a prefix that it strips.
+pub(super) fn root(path: &str) -> String {
+    // No resource is that deep. Without the limit, an error's page could be several times as long as its request.
+    const DEEPEST: usize = 100;
+    match path.bytes().filter(|byte| *byte == b'/').count() {
+        0 | 1 => "./".to_owned(),
+        slashes => "../".repeat((slashes - 1).min(DEEPEST)),
+    }
+}
 
 #[derive(Template)]
 #[template(path = "users.html")]
 struct UsersPage {
+    root: String,
     style: &'static str,
     q: String,
     headings: [Heading; 3],
@@ -33,6 +45,7 @@ struct UsersPage {
 #[derive(Template)]
 #[template(path = "friends.html")]
 struct FriendsPage {
+    root: String,
     style: &'static str,
     user: Row,
     friends: Vec<Row>,
@@ -61,7 +74,7 @@ impl Row {
 
 /// `GET /`
 pub(super) async fn users(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
-    let parameters = Parameters::parse(request.query_string(), ALL)?;
+    let parameters = Parameters::parse(request.query_string(), ALL, Unknown::Ignore)?;
     let listing = parameters.listing(LIMIT)?;
     let mut rows = Vec::new();
     let next = users::list(&db, &listing, &mut |user| rows.push(Row::of(user))).await?;
@@ -70,7 +83,7 @@ pub(super) async fn users(request: HttpRequest, db: Data<Db>) -> Result<HttpResp
         let current = listing.column == column;
         let sort = Sort { column, descending: current && !listing.descending };
         // A search has the order of the column that it matches.
-        let link = (current || listing.prefix.is_none()).then(|| format!("/?{}", parameters.query(Some(sort), None)));
+        let link = (current || listing.prefix.is_none()).then(|| format!("?{}", parameters.query(Some(sort), None)));
         let order = match (current, listing.descending) {
             (false, _) => "none",
             (true, false) => "ascending",
@@ -79,12 +92,13 @@ pub(super) async fn users(request: HttpRequest, db: Data<Db>) -> Result<HttpResp
         Heading { name, link, order }
     };
     let page = UsersPage {
-        style: STYLE_PATH,
+        root: root(request.path()),
+        style: STYLE_NAME,
         q: parameters.q.clone().unwrap_or_default(),
         headings: [heading("Id", Column::Id), heading("Username", Column::Username), heading("E-mail", Column::Email)],
         rows,
-        first: listing.after.is_some().then(|| format!("/?{}", parameters.query(parameters.sort, None))),
-        next: next.map(|key| format!("/?{}", parameters.query(parameters.sort, Some((listing.column, &key))))),
+        first: listing.after.is_some().then(|| format!("?{}", parameters.query(parameters.sort, None))),
+        next: next.map(|key| format!("?{}", parameters.query(parameters.sort, Some((listing.column, &key))))),
     };
     respond(&request, &page)
 }
@@ -103,10 +117,11 @@ pub(super) async fn friends(
     let next = friends::list(db, id, after, limit, &mut |friend| rows.push(Row::of(friend))).await?;
     let link = |after: Option<i64>| {
         let after = after.map(Key::Id);
-        format!("/users/{id}/friends?{}", parameters.query(None, after.as_ref().map(|key| (Column::Id, key))))
+        format!("?{}", parameters.query(None, after.as_ref().map(|key| (Column::Id, key))))
     };
     let page = FriendsPage {
-        style: STYLE_PATH,
+        root: root(request.path()),
+        style: STYLE_NAME,
         user,
         friends: rows,
         first: after.is_some().then(|| link(None)),
@@ -124,9 +139,35 @@ pub(super) fn respond(request: &HttpRequest, page: &impl Template) -> Result<Htt
 /// `GET /style-{hash}.css`. While releases change, a page of the one may ask a process of the other: it gets
 /// what there is, and is not to keep it.
 pub(super) async fn style(request: HttpRequest) -> HttpResponse {
-    let kept = if request.path() == STYLE_PATH { "public, max-age=31536000, immutable" } else { "no-store" };
+    let kept = if request.path().strip_prefix('/') == Some(STYLE_NAME) {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-store"
+    };
     HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static(kept)))
         .content_type("text/css; charset=utf-8")
         .body(STYLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::root;
+
+    #[test]
+    fn the_root_is_reached_from_any_depth() {
+        for (path, expected) in [
+            ("*", "./"),
+            ("/", "./"),
+            ("/docs", "./"),
+            ("/docs/", "../"),
+            ("/users/1/friends", "../../"),
+            ("/users/1/friends/", "../../../"),
+            ("//a", "../"),
+            ("/a%2Fb/c", "../"),
+        ] {
+            assert_eq!(root(path), expected, "{path}");
+        }
+        assert_eq!(root(&"/".repeat(8000)).len(), 300);
+    }
 }

@@ -11,7 +11,7 @@ use askama::Template;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::page::STYLE_PATH;
+use super::page::STYLE_NAME;
 use super::request::{BODY_MAX, URI_MAX};
 use crate::db;
 
@@ -114,8 +114,8 @@ impl Problem {
         matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
     }
 
-    /// The answer: HTML for a person, and otherwise the problem's JSON.
-    pub(super) fn render(&self, instance: &str, as_page: bool) -> HttpResponse {
+    /// The answer: a page with links that start from this root, and otherwise the problem's JSON.
+    pub(super) fn render(&self, instance: &str, page_root: Option<&str>) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response.insert_header((header::ALLOW, HeaderValue::from_static("GET, HEAD")));
@@ -125,9 +125,9 @@ impl Problem {
         }
         response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
         let title = self.status.canonical_reason().unwrap_or("Error");
-        if as_page {
-            let page =
-                ErrorPage { style: STYLE_PATH, status: self.status.as_u16(), title, detail: &self.detail, instance };
+        if let Some(root) = page_root {
+            let (status, detail) = (self.status.as_u16(), &*self.detail);
+            let page = ErrorPage { root, style: STYLE_NAME, status, title, detail, instance };
             if let Ok(html) = page.render() {
                 return response.content_type("text/html; charset=utf-8").body(html);
             }
@@ -156,6 +156,7 @@ pub(super) struct Body<'a> {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
+    root: &'a str,
     style: &'static str,
     status: u16,
     title: &'a str,

@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 
 use super::State;
 use super::connection::{Body, Connection};
+use super::page;
 use super::problem::Problem;
 use super::trace::{TRACEPARENT, Trace};
 
@@ -118,7 +119,7 @@ impl MessageBody for Streaming {
 /// The answer to bytes that never became a request, whole, as it goes over the wire; it has its line in
 /// the log as any other.
 pub(super) fn refuse(state: &Data<State>, problem: &Problem) -> Vec<u8> {
-    let mut entry = Entry::new(state.clone(), &HeaderMap::new(), "none", None);
+    let mut entry = Entry::new(state.clone(), &HeaderMap::new(), "none", None, "");
     let mut response = entry.refuse(problem);
     let date = header::HttpDate::from(std::time::SystemTime::now()).to_string();
     if let Ok(date) = HeaderValue::try_from(date) {
@@ -144,7 +145,8 @@ struct Entry {
     method: &'static str,
     /// A template and never the path, which may hold anything.
     route: Option<String>,
-    as_page: bool,
+    /// Where the links of an error's page start, if its client is a browser.
+    page_root: Option<String>,
     started: Instant,
     is_answered: bool,
 }
@@ -155,18 +157,20 @@ impl Entry {
         // A path that is too long is not worth matching.
         let route = if is_too_long(request) { None } else { request.match_pattern() };
         let connection = request.conn_data::<Rc<Connection>>().cloned();
-        let mut entry = Self::new(state, request.headers(), name(request.method()), route);
+        let mut entry = Self::new(state, request.headers(), name(request.method()), route, request.path());
         entry.connection = connection;
         entry
     }
 
-    fn new(state: Data<State>, headers: &HeaderMap, method: &'static str, route: Option<String>) -> Self {
+    fn new(state: Data<State>, headers: &HeaderMap, method: &'static str, route: Option<String>, path: &str) -> Self {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let id = header(REQUEST_ID).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
         let trace = Trace::enter(headers, &id, state.exports_traces);
         let is_page = matches!(route.as_deref(), None | Some("/" | "/users/{id}/friends"));
         let as_page = is_page && header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
-        Self { state, connection: None, id, trace, method, route, as_page, started: Instant::now(), is_answered: false }
+        let page_root = as_page.then(|| page::root(path));
+        let started = Instant::now();
+        Self { state, connection: None, id, trace, method, route, page_root, started, is_answered: false }
     }
 
     fn deadline(&self) -> Instant {
@@ -220,7 +224,7 @@ impl Entry {
     }
 
     fn refuse(&mut self, problem: &Problem) -> HttpResponse {
-        let mut response = problem.render(&self.id, self.as_page);
+        let mut response = problem.render(&self.id, self.page_root.as_deref());
         if problem.ends_connection() {
             // What is left of the request would be taken for the next one.
             response.head_mut().set_connection_type(ConnectionType::Close);

@@ -13,7 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tracing::{Instrument as _, Span};
 
-use super::listing::{ALL, Parameters};
+use super::listing::{ALL, Parameters, Unknown};
 use super::problem::Problem;
 use super::representation::{Format, USER_SIZE, write_json};
 use crate::db::users::{self, Listing, User};
@@ -24,7 +24,7 @@ const PAGE: u32 = 2000;
 
 /// `GET /users.ndjson` and `GET /users.csv`, or `GET /users` with a header that wants one of them.
 pub(super) async fn respond(request: &HttpRequest, db: Data<Db>, format: Format) -> Result<HttpResponse, Problem> {
-    let parameters = Parameters::parse(request.query_string(), ALL)?;
+    let parameters = Parameters::parse(request.query_string(), ALL, Unknown::Refuse)?;
     let (listing, left) = (parameters.listing(PAGE)?, parameters.limit);
     let export = Export { db, format, listing, left, span: Span::current() };
     let header = if format == Format::Csv { "id,username,email\r\n" } else { "" };

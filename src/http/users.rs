@@ -5,7 +5,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::documentation::Failures;
-use super::listing::{ALL, Parameters};
+use super::listing::{ALL, Parameters, Unknown};
 use super::problem::{Body, Problem};
 use super::representation::{self, Format, USER_SIZE, negotiate, write_json};
 use super::{page, stream};
@@ -34,7 +34,7 @@ const LIMIT: u32 = 100;
             ),
             headers(
                 ("etag" = String, description = "Of a page: for If-None-Match."),
-                ("link" = String, description = "Of a page that another follows: where that is (RFC 8288)."),
+                ("link" = String, description = "Of a page that another follows: where that is, relative to the request (RFC 8288)."),
             ),
         ),
         (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
@@ -45,12 +45,12 @@ const LIMIT: u32 = 100;
 pub(super) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let format = negotiate(&request, &[Format::Json, Format::Ndjson, Format::Csv])?;
     let mut response = if format == Format::Json {
-        let parameters = Parameters::parse(request.query_string(), ALL)?;
+        let parameters = Parameters::parse(request.query_string(), ALL, Unknown::Refuse)?;
         let listing = parameters.listing(LIMIT)?;
         let mut body = Array::with_capacity(listing.limit);
         let next = users::list(&db, &listing, &mut |user| body.push(user)).await?;
         let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
-        array(&request, "/users", next, body)
+        array(&request, "users", next, body)
     } else {
         stream::respond(&request, db, format).await?
     };
@@ -105,7 +105,7 @@ pub(super) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
 )]
 pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
-    Parameters::parse(request.query_string(), &[])?;
+    Parameters::parse(request.query_string(), &[], Unknown::Refuse)?;
     let mut body = Vec::with_capacity(USER_SIZE);
     let found = users::get(&db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
     found.ok_or_else(Problem::unknown_user)?;
@@ -114,7 +114,8 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
 
 /// A user's friends, in ascending id.
 ///
-/// The next page is in the header `Link`. For `Accept: text/html`, it is a page for people.
+/// The next page is in the header `Link`. For `Accept: text/html`, it is a page for people, which ignores parameters
+/// that it does not have.
 #[utoipa::path(
     get,
     path = "/users/{id}/friends",
@@ -130,7 +131,7 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
             content((Vec<User> = "application/json"), (String = "text/html")),
             headers(
                 ("etag" = String, description = "For If-None-Match."),
-                ("link" = String, description = "Where the next page is, if there is one (RFC 8288)."),
+                ("link" = String, description = "Where the next page is, if there is one, relative to the request (RFC 8288)."),
             ),
         ),
         (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
@@ -142,7 +143,8 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
 pub(super) async fn friends(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let format = negotiate(&request, &[Format::Json, Format::Html])?;
     let id = parse_id(&id)?;
-    let parameters = Parameters::parse(request.query_string(), &["limit", "after"])?;
+    let unknown = if format == Format::Html { Unknown::Ignore } else { Unknown::Refuse };
+    let parameters = Parameters::parse(request.query_string(), &["limit", "after"], unknown)?;
     let mut response = match format {
         Format::Html => page::friends(&request, &db, id, &parameters).await?,
         _ => friends_as_json(&request, &db, id, &parameters).await?,
@@ -165,7 +167,7 @@ async fn friends_as_json(
         users::get(db, id, |_| ()).await?.ok_or_else(Problem::unknown_user)?;
     }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
-    Ok(array(request, &format!("/users/{id}/friends"), next, body))
+    Ok(array(request, "friends", next, body))
 }
 
 /// A JSON array of users, written straight from the rows.
@@ -190,10 +192,11 @@ impl Array {
     }
 }
 
-fn array(request: &HttpRequest, path: &str, next: Option<String>, mut body: Array) -> HttpResponse {
+/// An array as an answer, with a link to its next page. `name` is the last segment of the request's path: only the
+/// client knows by which host and prefix it reached us, and some resolve a query without a path wrongly (Java's `URI`).
+fn array(request: &HttpRequest, name: &str, next: Option<String>, mut body: Array) -> HttpResponse {
     body.0.push(b']');
-    // RFC 8288; relative, because only the client knows by which name it reached us.
-    let link = next.and_then(|query| HeaderValue::try_from(format!("<{path}?{query}>; rel=\"next\"")).ok());
+    let link = next.and_then(|query| HeaderValue::try_from(format!("<{name}?{query}>; rel=\"next\"")).ok());
     representation::complete(request, Format::Json, body.0, link)
 }
 

@@ -112,7 +112,8 @@ fn bad_input_is_named(database: &Database) {
     }
     let refused = web.send("DELETE", "/users/1", &[]);
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
-    let page = web.get_with("/?limit=0", &[("accept", "text/html,*/*;q=0.1")]);
+    let html = [("accept", "text/html,*/*;q=0.1")];
+    let page = web.get_with("/?limit=0", &html);
     assert_eq!((page.status, page.header("content-type")), (400, Some("text/html; charset=utf-8")));
     assert_eq!(web.get("/users").status, 200);
 }

@@ -3,6 +3,7 @@
 mod browser;
 mod judges;
 mod limits;
+mod prefix;
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -10,7 +11,7 @@ use std::process::Command;
 use libtest_mimic::Trial;
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{Web, code, migrated, stderr, web};
+use crate::support::process::{Answer, Web, code, migrated, stderr, web};
 use crate::support::{Factor, free_port};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -25,7 +26,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&[Engine::Sqlite], "the_style_is_kept_by_its_address", the_style_is_kept_by_its_address)
         .on(&[Engine::Sqlite], "every_answer_is_guarded", every_answer_is_guarded)
         .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server);
-    browser::tests(judges::tests(limits::tests(factor))).tests()
+    browser::tests(judges::tests(limits::tests(prefix::tests(factor)))).tests()
 }
 
 fn the_port_is_the_environments(database: &Database) {
@@ -110,9 +111,10 @@ fn the_format_is_the_clients_choice(database: &Database) {
     assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
 }
 
-/// The address of the stylesheet that a page names.
-fn style(page: &str) -> &str {
-    page.split('"').find(|text| text.starts_with("/style-")).unwrap()
+/// The path of the stylesheet that a page names.
+fn style(page: &Answer) -> String {
+    let link = page.body.split('"').find(|text| text.contains("style-")).unwrap();
+    page.url.join(link).unwrap().path().to_owned()
 }
 
 /// Fifty users and all that it takes to show them are below 14 KB, which is what a server may send before it
@@ -124,7 +126,7 @@ fn pages_are_light(database: &Database) {
     for path in ["/", "/users/1/friends", "/?sort=-email&limit=50"] {
         let page = web.get_with(path, &[("accept", "text/html")]);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-        let all = page.body.len() + web.get(style(&page.body)).body.len();
+        let all = page.body.len() + web.get(&style(&page)).body.len();
         assert!(all < 14_000, "{path}: {all} bytes");
         assert!(!page.body.contains("<script") && !page.body.contains("style="), "{}", page.body);
     }
@@ -133,8 +135,7 @@ fn pages_are_light(database: &Database) {
 
 fn the_style_is_kept_by_its_address(database: &Database) {
     let web = Web::seeded(database);
-    let page = web.get("/").body;
-    let style = web.get(style(&page));
+    let style = web.get(&style(&web.get("/")));
     assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
     assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
     // The page of another release has its style too, but not for good.

@@ -136,8 +136,7 @@ fn request(method: &str, target: &str, headers: &[&str]) -> String {
 fn exchanges_keep_to_the_standards(database: &Database) {
     const END: &str = "Connection: close\r\n\r\n";
     let web = Web::seeded(database);
-    let page = web.get("/").body;
-    let style = page.split('"').find(|text| text.starts_with("/style-")).unwrap();
+    let style = &*super::style(&web.get("/"));
     let folder = TempDir::with_prefix("roster-judge-").unwrap();
     let mut recorder = Recorder { web: &web, folder, whole: Vec::new(), answers: Vec::new() };
     let resources = [

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use socket2::SockRef;
+use url::Url;
 
 use super::engine::Database;
 use super::eventually;
@@ -104,6 +105,8 @@ pub(crate) struct Web {
 /// What `web` answered.
 #[derive(Debug)]
 pub(crate) struct Answer {
+    /// The address that was requested.
+    pub(crate) url: Url,
     pub(crate) status: u16,
     pub(crate) headers: ureq::http::HeaderMap,
     pub(crate) body: String,
@@ -118,11 +121,31 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The target of the link to the next page.
+    /// Where the link to the next page leads to, as a path with a query.
     pub(crate) fn next(&self) -> Option<String> {
         let link = self.header("link")?;
         let target = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"");
-        Some(target.unwrap_or_else(|| panic!("not a link to the next page: {link}")).to_owned())
+        let next = self.url.join(target.unwrap_or_else(|| panic!("not a link to the next page: {link}"))).unwrap();
+        Some(next[url::Position::BeforePath..].to_owned())
+    }
+}
+
+/// A client to which no status is an error.
+pub(crate) fn agent() -> ureq::Agent {
+    let timeout = Some(Duration::from_secs(30));
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into()
+}
+
+/// Asks at this address, whatever is there.
+pub(crate) fn request(agent: &ureq::Agent, method: &str, url: Url, headers: &[(&str, &str)]) -> Answer {
+    let request = ureq::http::Request::builder().method(method).uri(url.as_str());
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    let mut response = agent.run(request.body(()).unwrap()).unwrap();
+    Answer {
+        url,
+        status: response.status().as_u16(),
+        headers: response.headers().clone(),
+        body: response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap(),
     }
 }
 
@@ -165,9 +188,7 @@ impl Web {
                 collected.lock().unwrap().push(line);
             }
         });
-        let timeout = Some(Duration::from_secs(30));
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into();
-        let mut web = Self { child, port: 0, lines, agent };
+        let mut web = Self { child, port: 0, lines, agent: agent() };
         eventually("web serves", || {
             assert!(web.child.try_wait().unwrap().is_none(), "web ended: {}", web.log());
             let log = web.log();
@@ -191,17 +212,7 @@ impl Web {
     }
 
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let request = headers
-            .iter()
-            .fold(ureq::http::Request::builder().method(method).uri(self.url(path)), |request, (name, value)| {
-                request.header(*name, *value)
-            });
-        let mut response = self.agent.run(request.body(()).unwrap()).unwrap();
-        Answer {
-            status: response.status().as_u16(),
-            headers: response.headers().clone(),
-            body: response.body_mut().with_config().limit(1 << 30).read_to_string().unwrap(),
-        }
+        request(&self.agent, method, Url::parse(&self.url(path)).unwrap(), headers)
     }
 
     /// A connection that has asked for this path and has read no more than the beginning of the answer.
