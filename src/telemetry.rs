@@ -30,6 +30,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat};
+use crate::json;
 
 /// What must be done at the end of a process for its telemetry to be complete.
 #[must_use = "traces that were not flushed are lost"]
@@ -174,7 +175,7 @@ struct JsonMembers;
 impl<'writer> FormatFields<'writer> for JsonMembers {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         let mut object = Vec::with_capacity(128);
-        let mut serializer = serde_json::Serializer::new(&mut object);
+        let mut serializer = json::serializer(&mut object);
         let mut members = Members { map: serializer.serialize_map(None).map_err(|_| fmt::Error)?, outcome: Ok(()) };
         fields.record(&mut members);
         members.outcome.and_then(|()| members.map.end()).map_err(|_| fmt::Error)?;
@@ -227,7 +228,7 @@ impl JsonLine {
         let mut time = String::with_capacity(32);
         // A clock that cannot be told leaves the time empty.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-        let mut serializer = serde_json::Serializer::new(line);
+        let mut serializer = json::serializer(line);
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("time", &time)?;
         map.serialize_entry("level", event.metadata().level().as_str())?;

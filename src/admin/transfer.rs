@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::users::{self, Existing, NewUser};
 use crate::db::{Error as DbError, Session};
+use crate::json;
 
 /// Users an `INSERT`, below every engine's limit of parameters.
 const BATCH: usize = 1_000;
@@ -270,7 +271,7 @@ pub async fn export(
             let mut writer = std::io::BufWriter::new(file);
             users::export(session, |user| {
                 go_on()?;
-                serde_json::to_writer(&mut writer, &user).map_err(|error| Error::Write(error.into()))?;
+                json::write(&mut writer, &user).map_err(|error| Error::Write(error.into()))?;
                 writer.write_all(b"\n").map_err(Error::Write)
             })
             .await?;

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::page::STYLE_NAME;
 use super::request::{BODY_MAX, URI_MAX};
-use crate::db;
+use crate::{db, json};
 
 /// An answer that is not what the client asked for. What it tells the client and what it tells the
 /// log are apart, so that nothing unexpected leaks.
@@ -133,7 +133,9 @@ impl Problem {
             }
         }
         let body = Body { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail, instance };
-        response.content_type("application/problem+json").body(serde_json::to_vec(&body).unwrap_or_default())
+        let mut json = Vec::with_capacity(256);
+        json::write(&mut json, &body).expect("numbers and text are JSON");
+        response.content_type("application/problem+json").body(json)
     }
 }
 

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::problem::Problem;
 use crate::db::users::User;
+use crate::json;
 
 /// A typical user in any format, in bytes: what to reserve for each.
 pub const USER_SIZE: usize = 90;
@@ -79,7 +80,7 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
 /// # Panics
 /// Never: numbers and text always fit into memory as JSON.
 pub fn write_json(out: &mut Vec<u8>, user: User<'_>) {
-    serde_json::to_writer(out, &user).expect("numbers and text are JSON");
+    json::write(out, &user).expect("numbers and text are JSON");
 }
 
 /// An answer that is complete, or 304 when the client's copy is the same.

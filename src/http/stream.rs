@@ -118,18 +118,68 @@ fn write_csv(out: &mut Vec<u8>, user: User<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A cell of RFC 4180, whose content no spreadsheet takes for a formula: OWASP, "CSV Injection".
+/// A cell of RFC 4180 that no spreadsheet takes for a formula: an apostrophe precedes each character that could begin one.
 fn cell(out: &mut Vec<u8>, text: &str) {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
-    if !is_formula && !text.contains([',', '"', '\r', '\n']) {
+    if is_plain(text) {
         return out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');
-    if is_formula {
-        out.push(b'\'');
+    let mut before = None;
+    for c in text.chars() {
+        if begins_formula(before.replace(c), c) {
+            out.push(b'\'');
+        }
+        if c == '"' {
+            out.push(b'"');
+        }
+        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
     }
-    out.extend_from_slice(text.replace('"', "\"\"").as_bytes());
     out.push(b'"');
+}
+
+/// Whether a spreadsheet could begin a formula at this character of a cell: OWASP, "CSV Injection". It may skip blanks and
+/// control characters, and split the cell at a line break, at another separator than ours, or at a quote.
+fn begins_formula(before: Option<char>, c: char) -> bool {
+    // The last four are what Excel takes for the first four in an East Asian locale.
+    let is_operator = matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠');
+    match before {
+        None => is_operator || c.is_control(),
+        Some(',' | ';' | '|' | '"' | '\'') => is_operator,
+        Some(before) => is_operator && (before.is_whitespace() || before.is_control()),
+    }
+}
+
+/// Whether a cell is written as it is: nothing in it needs quotes, and nothing can begin a formula. It looks at bytes
+/// alone, so that a stream is not slower for it, and so it does not recognise every such cell that is not ASCII.
+fn is_plain(text: &str) -> bool {
+    /// Nothing may begin behind it but text.
+    const WORD: u8 = 0;
+    /// A formula may begin behind it: blanks, controls, separators, and the last byte of any character but an ASCII one.
+    const BREAK: u8 = 1;
+    /// A formula may begin with it: an operator, or the first byte of one of full width.
+    const OPERATOR: u8 = 2;
+    const QUOTED: u8 = 4;
+    const KINDS: [u8; 256] = {
+        let mut kinds = [WORD; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            kinds[byte as usize] = match byte as u8 {
+                b',' | b'"' | 0..b' ' | 0x7F => QUOTED,
+                b' ' | b';' | b'|' | b'\'' | 0x80..0xC0 => BREAK,
+                b'=' | b'+' | b'-' | b'@' | 0xEF => OPERATOR,
+                _ => WORD,
+            };
+            byte += 1;
+        }
+        kinds
+    };
+    let (mut before, mut found) = (BREAK, 0);
+    for byte in text.bytes() {
+        let kind = KINDS[usize::from(byte)];
+        found |= (kind & QUOTED) | (kind & OPERATOR & (before << 1));
+        before = kind;
+    }
+    found == 0
 }
 
 #[cfg(test)]
@@ -144,8 +194,35 @@ mod tests {
             ("a \"b\"", "\"a \"\"b\"\"\""),
             ("a\nb", "\"a\nb\""),
             ("=1+1", "\"'=1+1\""),
+            ("+1", "\"'+1\""),
+            ("-1", "\"'-1\""),
             ("@sum", "\"'@sum\""),
-            ("a-b", "a-b"),
+            ("＝1+1", "\"'＝1+1\""),
+            ("＋1", "\"'＋1\""),
+            ("－1", "\"'－1\""),
+            ("＠sum", "\"'＠sum\""),
+            ("\tada", "\"'\tada\""),
+            ("\rada", "\"'\rada\""),
+            ("\nada", "\"'\nada\""),
+            ("\0ada", "\"'\0ada\""),
+            (" =1+1", "\" '=1+1\""),
+            ("\u{a0}\u{3000}=1+1", "\"\u{a0}\u{3000}'=1+1\""),
+            ("a\n=1+1", "\"a\n'=1+1\""),
+            ("a\r\n\t ＝1+1", "\"a\r\n\t '＝1+1\""),
+            ("a\r=1", "\"a\r'=1\""),
+            ("a\t=1", "\"a\t'=1\""),
+            ("a =1", "\"a '=1\""),
+            ("a,=1", "\"a,'=1\""),
+            ("a;=1;+2|@b", "\"a;'=1;'+2|'@b\""),
+            ("a\"=1", "\"a\"\"'=1\""),
+            ("a\"\r\n=1", "\"a\"\"\r\n'=1\""),
+            ("a';'=1", "\"a';''=1\""),
+            ("a-b+c=d@e", "a-b+c=d@e"),
+            // Quotes that are not necessary do no harm.
+            ("ａ＝ｂ", "\"ａ＝ｂ\""),
+            ("a\tb", "\"a\tb\""),
+            ("M\u{fc}ller;x", "M\u{fc}ller;x"),
+            ("", ""),
         ] {
             let mut out = Vec::new();
             cell(&mut out, text);

@@ -74,7 +74,8 @@ pub(super) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpRes
 
 /// Every matching user as a stream of CSV.
 ///
-/// The first row has the names of the columns. A cell that a spreadsheet would take for a formula begins with an apostrophe.
+/// The first row has the names of the columns. An apostrophe precedes each `=`, `+`, `-` or `@` with which
+/// a spreadsheet could begin a formula.
 #[utoipa::path(
     get,
     path = "/users.csv",

@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::process::Command;
 
 use libtest_mimic::Trial;
+use serde_json::{Value, json};
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Answer, Web, code, migrated, stderr, web};
@@ -22,6 +23,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .once("a_descriptor_that_is_no_listener_is_told", a_descriptor_that_is_no_listener_is_told)
         .each("a_copy_is_confirmed_and_not_sent_again", a_copy_is_confirmed_and_not_sent_again)
         .on(&[Engine::Sqlite], "the_format_is_the_clients_choice", the_format_is_the_clients_choice)
+        .each("a_user_is_one_line_of_json_to_every_reader", a_user_is_one_line_of_json_to_every_reader)
+        .each("no_cell_of_csv_is_a_formula", no_cell_of_csv_is_a_formula)
         .each("pages_are_light", pages_are_light)
         .on(&[Engine::Sqlite], "the_style_is_kept_by_its_address", the_style_is_kept_by_its_address)
         .on(&[Engine::Sqlite], "every_answer_is_guarded", every_answer_is_guarded)
@@ -109,6 +112,70 @@ fn the_format_is_the_clients_choice(database: &Database) {
     assert!(page.body.contains("<h1>admin</h1>"), "{}", page.body);
     let refused = web.get_with("/users", &[("accept", "image/png")]).json();
     assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
+}
+
+/// JSON allows line breaks of Unicode inside a string, but not every reader of lines does.
+fn a_user_is_one_line_of_json_to_every_reader(database: &Database) {
+    const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+    let web = Web::seeded(database);
+    let name = "M\u{fc}ller \u{20ac}\u{85}a\u{2028}\u{2029}b";
+    let mut sql = database.sql();
+    sql.execute(&format!("INSERT INTO users (username, email) VALUES ('{name}', 'x\u{2028}@example.com')"));
+    sql.execute("INSERT INTO friends (user_id, friend_id) VALUES (2, 3)");
+    let sent = ["/users", "/users.ndjson", "/users/3", "/users/2/friends"].map(|path| web.get(path).body);
+    for json in sent.into_iter().chain([migrated(database, &["export", "-", "--format", "ndjson"])]) {
+        assert!(!json.contains(BREAKS), "{json:?}");
+        assert!(json.contains("M\u{fc}ller \u{20ac}\\u0085a\\u2028\\u2029b"), "{json:?}");
+        let last: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+        let user = if let Value::Array(users) = &last { users.last().unwrap() } else { &last };
+        assert_eq!(user, &json!({"id": 3, "username": name, "email": "x\u{2028}@example.com"}));
+    }
+    let problem = web.get("/users?%C2%85%E2%80%A8=1");
+    assert_eq!((problem.status, problem.body.contains(BREAKS)), (400, false), "{}", problem.body);
+}
+
+/// A spreadsheet may skip blanks, split a cell at a line break or at a separator of its own, and take an operator of
+/// full width for the ASCII one (OWASP, "CSV Injection").
+fn no_cell_of_csv_is_a_formula(database: &Database) {
+    let web = Web::seeded(database);
+    let names = [
+        "=1+1",
+        "+1+1",
+        "-1+1",
+        "@SUM(1)",
+        "＝1+1",
+        "＋1+1",
+        "－1+1",
+        "＠SUM(1)",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        " =1",
+        "\u{a0}＝1",
+        "a\n=1",
+        "a\r\n＝1",
+        "a\r=1",
+        "a\t=1",
+        "a\n\t =1",
+        "a =1",
+        "a,=1",
+        "a;=1",
+        "a|=1",
+        "a\"=1",
+        "a\",\"=1",
+    ];
+    let rows =
+        (0..).zip(names).map(|(n, name)| format!("('{name}', '={n}@example.com')")).collect::<Vec<_>>().join(", ");
+    database.sql().execute(&format!("INSERT INTO users (username, email) VALUES {rows}"));
+    let csv = web.get("/users.csv").body;
+    let pieces = csv.split([',', ';', '|', '\t', '\r', '\n', '"']).map(|piece| piece.trim_matches([' ', '\u{a0}']));
+    for piece in pieces {
+        assert!(!piece.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{piece:?} of {csv}");
+    }
+    // Without the apostrophes, it is what is in the table.
+    let mut reader = csv::Reader::from_reader(csv.as_bytes());
+    let read: Vec<String> = reader.records().skip(2).map(|row| row.unwrap()[1].replace('\'', "")).collect();
+    assert_eq!(read, names);
 }
 
 /// The path of the stylesheet that a page names.
