@@ -12,11 +12,14 @@ pub mod migrations;
 mod pool;
 pub mod users;
 
+use std::io;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::{ConnectOptions, Connection as _, Executor as _};
 use sqlx::{MySql, MySqlConnection, PgConnection, Postgres, Sqlite, SqliteConnection};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DatabaseUrl, DriverOptions};
 use dialect::Dialect;
@@ -39,6 +42,9 @@ use on_engine;
 /// The oldest schema that this code can serve. A newer one is served too, so that a release can be
 /// rolled back without its database.
 pub const REQUIRED_SCHEMA: i64 = 2;
+
+/// The longest time to open the session of an admin task. A server that starts, or is far away, may need seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The database as requests use it. Cloning is cheap and shares the pool.
 #[derive(Clone)]
@@ -72,7 +78,7 @@ impl Db {
     /// # Errors
     /// Those of any query, when the database does not answer.
     pub async fn schema_version(&self) -> Result<i64, Error> {
-        const SQL: &str = "SELECT MAX(version) FROM _sqlx_migrations WHERE success";
+        const SQL: &str = "SELECT MAX(version) FROM roster_migrations WHERE success";
         let version: Result<Option<i64>, Error> = on_engine!(Db, self, pool => pool.run(async |conn, persistent| {
                 sqlx::query_scalar(SQL).persistent(persistent).fetch_one(conn).await
             }).await);
@@ -148,11 +154,21 @@ pub enum Session {
 }
 
 impl Session {
-    /// Opens a connection.
+    /// Opens a connection, unless `stop` is cancelled first.
     ///
     /// # Errors
-    /// [`Error::Connect`] with the cause, and [`Error::Pooler`].
-    pub async fn open(url: &DatabaseUrl) -> Result<Self, Error> {
+    /// [`Error::Connect`] with the cause, also when the server is silent, [`Error::Stopped`] and [`Error::Pooler`].
+    pub async fn open(url: &DatabaseUrl, stop: &CancellationToken) -> Result<Self, Error> {
+        tokio::select! {
+            opened = timeout(CONNECT_TIMEOUT, Self::connect(url)) => opened.unwrap_or_else(|_| {
+                let cause = format!("no answer within {} s; is this the port of the database?", CONNECT_TIMEOUT.as_secs());
+                Err(Error::connect(url.address(), io::Error::new(io::ErrorKind::TimedOut, cause).into()))
+            }),
+            () = stop.cancelled() => Err(Error::Stopped),
+        }
+    }
+
+    async fn connect(url: &DatabaseUrl) -> Result<Self, Error> {
         if url.is_lent_by_transaction {
             return Err(Error::Pooler);
         }

@@ -4,6 +4,7 @@
 //! without an init, because PID 1 has no default actions.
 
 use std::io;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,18 @@ impl Stop {
     /// Asks the process to end, as a process manager does.
     pub fn ask(&self) {
         self.asked.cancel();
+    }
+
+    /// Runs a task to its end, or drops it when it still runs after this time behind a request to stop.
+    pub async fn bounded<T>(&self, limit: Duration, task: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            self.asked.cancelled().await;
+            tokio::time::sleep(limit).await;
+        };
+        tokio::select! {
+            done = task => Some(done),
+            () = over => None,
+        }
     }
 
     /// Ends when whoever asked does not want to wait for balancers.

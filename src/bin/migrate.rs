@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use roster::admin::sample;
 use roster::admin::transfer::{self, Format};
 use roster::config::{Config, Problems};
-use roster::db::migrations::{self, State};
+use roster::db::migrations::{self, Limits, State};
 use roster::db::{self, REQUIRED_SCHEMA, Session};
 use roster::shutdown::{Signal, Signals, Stop};
 use roster::telemetry;
@@ -34,7 +34,7 @@ Exit codes:
   2    the command line is wrong
   65   rows of the file cannot be imported; nothing was
   66   the file cannot be read
-  69   the database cannot be reached, or broke off; run it again
+  69   the database cannot be reached, or a lock was not released in time; run it again
   70   a migration failed, or the history is not this release's; the message says what to do
   71   any other error of the database or the system
   74   the result cannot be written
@@ -53,12 +53,16 @@ enum Command {
         /// Print the SQL and change nothing
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        wait: LockTimeout,
     },
     /// Reverts the last migration, with its data
     Down {
         /// Revert every migration above this one; 0 reverts all
         #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(0..=migrations::LATEST))]
         to: Option<i64>,
+        #[command(flatten)]
+        wait: LockTimeout,
     },
     /// Shows where each migration stands
     Status {
@@ -91,6 +95,19 @@ enum Command {
         #[arg(long)]
         format: Option<FileFormat>,
     },
+}
+
+#[derive(clap::Args)]
+struct LockTimeout {
+    /// The longest wait for a lock that another session holds, from 1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value_t = Limits::LOCK_TIMEOUT_SECONDS.into(), value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    lock_timeout: u32,
+}
+
+impl LockTimeout {
+    fn limits(self, stop: &CancellationToken) -> Limits<'_> {
+        Limits { stop, lock_timeout: Duration::from_secs(self.lock_timeout.into()) }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -128,10 +145,12 @@ impl From<db::Error> for Failure {
 
 impl From<migrations::Error> for Failure {
     fn from(error: migrations::Error) -> Self {
-        match error {
-            migrations::Error::Database(error) => error.into(),
-            error => Self::new(70, &error),
-        }
+        let code = match error {
+            migrations::Error::Database(error) => return error.into(),
+            migrations::Error::Interrupted { .. } | migrations::Error::LockTimeout { .. } => 69,
+            _ => 70,
+        };
+        Self::new(code, &error)
     }
 }
 
@@ -154,57 +173,70 @@ impl From<io::Error> for Failure {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stderr, reason = "the last word of a command is for the one who gave it")]
-pub(crate) async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let command = arguments.command.unwrap_or(Command::Up { to: None, dry_run: false });
-    let (failure, signal) = match run(command).await {
-        Ok(signal) => (None, signal),
-        Err((failure, signal)) => (Some(failure), signal),
-    };
-    if let Some(Failure(_, message)) = &failure {
-        eprintln!("migrate: {message}");
-    }
-    match (signal, failure) {
-        (Some(signal), _) => ExitCode::from(signal.exit_code()),
-        (None, Some(Failure(code, _))) => ExitCode::from(code),
-        (None, None) => ExitCode::SUCCESS,
-    }
+/// Whether a command did all that it was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Complete,
+    /// A signal ended it before.
+    Stopped,
 }
 
-/// Runs a command, and tells the signal that stopped it, if one did.
-async fn run(command: Command) -> Result<Option<Signal>, (Failure, Option<Signal>)> {
-    let config = Config::from_env().map_err(|problems| (problems.into(), None))?;
+#[tokio::main(flavor = "current_thread")]
+#[expect(clippy::print_stderr, reason = "an error of a command goes to the standard error stream")]
+pub(crate) async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let wait = LockTimeout { lock_timeout: Limits::LOCK_TIMEOUT_SECONDS.into() };
+    let command = arguments.command.unwrap_or(Command::Up { to: None, dry_run: false, wait });
+    run(command).await.unwrap_or_else(|Failure(code, message)| {
+        eprintln!("migrate: {message}");
+        ExitCode::from(code)
+    })
+}
+
+/// Runs a command until its end, or until a signal stops it.
+async fn run(command: Command) -> Result<ExitCode, Failure> {
+    let config = Config::from_env()?;
     telemetry::to_stderr(&config);
-    let mut signals = Signals::install().map_err(|error| (Failure::new(71, &error), None))?;
+    let mut signals = Signals::install().map_err(|error| Failure::new(71, &error))?;
     let stop = Stop::default();
     let task = async {
-        let mut session = Session::open(&config.database_url).await?;
+        let mut session = Session::open(&config.database_url, stop.token()).await?;
         let done = perform(command, &mut session, stop.token()).await;
         session.close().await;
         done
     };
-    match signals.run(&stop, task).await {
-        (Some(Err(failure)), signal) => Err((failure, signal)),
-        (_, signal) => Ok(signal),
+    let limit = Duration::from_millis(config.shutdown_timeout_ms.get());
+    let (outcome, signal) = signals.run(&stop, stop.bounded(limit, task)).await;
+    // What a signal stopped ends with the signal's code, whatever its error is.
+    let stopped = |code| signal.map_or(code, Signal::exit_code);
+    match outcome.flatten() {
+        Some(Ok(End::Complete)) => Ok(ExitCode::SUCCESS),
+        Some(Ok(End::Stopped)) => Ok(ExitCode::from(stopped(1))),
+        Some(Err(Failure(code, message))) => Err(Failure(stopped(code), message)),
+        None => {
+            let message = "stopped before the database answered a statement; it may have taken effect or not: see `migrate status`";
+            Err(Failure::new(stopped(1), &message))
+        }
     }
 }
 
-async fn perform(command: Command, session: &mut Session, stop: &CancellationToken) -> Result<(), Failure> {
+async fn perform(command: Command, session: &mut Session, stop: &CancellationToken) -> Result<End, Failure> {
+    let mut end = End::Complete;
     match command {
-        Command::Up { to, dry_run: true } => {
+        Command::Up { to, dry_run: true, .. } => {
             for (version, name, sql) in migrations::pending(session, to).await? {
                 print(format_args!("-- {version} {name}\n{sql}"))?;
             }
         }
-        Command::Up { to, dry_run: false } => {
-            let done = migrations::up(session, to, stop).await?;
-            print(format_args!("{} applied", migrations_of(&done)))?;
+        Command::Up { to, dry_run: false, wait } => {
+            let run = migrations::up(session, to, wait.limits(stop)).await?;
+            print(format_args!("{} applied", migrations_of(&run.done)))?;
+            end = ended(run.stopped);
         }
-        Command::Down { to } => {
-            let done = migrations::down(session, to, stop).await?;
-            print(format_args!("{} reverted", migrations_of(&done)))?;
+        Command::Down { to, wait } => {
+            let run = migrations::down(session, to, wait.limits(stop)).await?;
+            print(format_args!("{} reverted", migrations_of(&run.done)))?;
+            end = ended(run.stopped);
         }
         Command::Status { json } => status(session, json).await?,
         Command::Seed { count } => {
@@ -213,6 +245,7 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
             let done = sample::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
             progress.end();
             print(format_args!("{done} sample users in place"))?;
+            end = ended(done < count as usize);
         }
         Command::Import { file, format, skip_bad } => {
             let format = format_of(&file, format)?;
@@ -225,7 +258,11 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
             export(session, &file, format, stop).await?;
         }
     }
-    Ok(())
+    Ok(end)
+}
+
+const fn ended(stopped: bool) -> End {
+    if stopped { End::Stopped } else { End::Complete }
 }
 
 /// A result on standard output, whose reader may be gone.

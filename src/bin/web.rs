@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use roster::admin::sample;
 use roster::config::Config;
-use roster::db::{Db, Session, migrations, users};
+use roster::db::migrations::{self, Limits};
+use roster::db::{Db, Session, users};
 use roster::shutdown::{Signal, Signals, Stop};
 use roster::{server, telemetry};
 use tokio_util::sync::CancellationToken;
@@ -59,10 +60,13 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::install().context("cannot handle signals")?;
     let stop = Stop::default();
     let task = async {
-        prepare(config, stop.token()).await?;
+        let limit = Duration::from_millis(config.shutdown_timeout_ms.get());
+        let prepared = stop.bounded(limit, prepare(config, stop.token())).await;
         if stop.token().is_cancelled() {
+            tracing::info!("stopped before serving");
             return Ok(0);
         }
+        prepared.transpose()?;
         let listener = server::bind(config)?;
         server::run(config, Db::open(config), listener, stop.clone()).await.context("the server failed")
     };
@@ -80,9 +84,10 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     if !config.auto_migrate && config.auto_seed == 0 {
         return Ok(());
     }
-    let mut session = Session::open(&config.database_url).await?;
+    let mut session = Session::open(&config.database_url, stop).await?;
     if config.auto_migrate {
-        migrations::up(&mut session, None, stop).await.context("AUTO_MIGRATE")?;
+        let lock_timeout = Duration::from_secs(Limits::LOCK_TIMEOUT_SECONDS.into());
+        migrations::up(&mut session, None, Limits { stop, lock_timeout }).await.context("AUTO_MIGRATE")?;
     }
     if config.auto_seed > 0 && users::is_empty(&mut session).await.context("AUTO_SEED")? {
         let count = sample::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await.context("AUTO_SEED")?;

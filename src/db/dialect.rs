@@ -10,8 +10,8 @@ pub trait Dialect: Database + Sized {
     fn keep_existing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
         insert.push(" ON CONFLICT DO NOTHING");
     }
-    /// Reads the ledger of migrations: version, checksum, success, and time as text in UTC.
-    const LEDGER: &'static str;
+    /// The time in the ledger of migrations as text in UTC.
+    const INSTALLED_ON: &'static str;
     /// Sets a new connection for requests up, where the engine does not do by itself what they need.
     fn set_up(_: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
         ready(Ok(()))
@@ -21,13 +21,11 @@ pub trait Dialect: Database + Sized {
 }
 
 impl Dialect for Sqlite {
-    const LEDGER: &'static str =
-        "SELECT version, checksum, success, CAST(installed_on AS TEXT) FROM _sqlx_migrations ORDER BY version";
+    const INSTALLED_ON: &'static str = "CAST(installed_on AS TEXT)";
 }
 
 impl Dialect for MySql {
-    const LEDGER: &'static str =
-        "SELECT version, checksum, success, CAST(installed_on AS CHAR) FROM _sqlx_migrations ORDER BY version";
+    const INSTALLED_ON: &'static str = "CAST(installed_on AS CHAR)";
 
     // INSERT IGNORE would hide every other error as well.
     fn keep_existing(insert: &mut QueryBuilder<Self>, key: &'static str) {
@@ -36,8 +34,7 @@ impl Dialect for MySql {
 }
 
 impl Dialect for Postgres {
-    const LEDGER: &'static str = "SELECT version, checksum, success, \
-         to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM _sqlx_migrations ORDER BY version";
+    const INSTALLED_ON: &'static str = "to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')";
     const CONTINUE_IDS: Option<&'static str> = Some(
         "SELECT setval('users_id_seq', greatest((SELECT max(id) FROM users), (SELECT last_value FROM users_id_seq)))",
     );

@@ -40,6 +40,9 @@ pub enum Error {
     /// A row breaks a constraint, named as the database names it.
     #[error("the row breaks the constraint {0}")]
     Constraint(String),
+    /// A signal came before the database answered.
+    #[error("stopped before the database answered; nothing was changed")]
+    Stopped,
     /// Any other error: a mistake in our SQL, as far as we know.
     #[error("{}", describe(.0))]
     Query(#[source] sqlx::Error),
@@ -53,7 +56,18 @@ impl Error {
     /// Whether the same request may well succeed in a moment.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Query(_) | Self::Constraint(_) | Self::Pooler)
+        !matches!(self, Self::Query(_) | Self::Constraint(_) | Self::Pooler | Self::Stopped)
+    }
+
+    /// Whether another session held the lock of a table or a row for too long.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        let (Self::Lost(sqlx::Error::Database(cause)) | Self::Query(sqlx::Error::Database(cause))) = self else {
+            return false;
+        };
+        match cause.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
+            Some(mysql) => mysql.number() == 1205,
+            None => cause.code().is_some_and(|code| code == "55P03"),
+        }
     }
 
     /// Whether the connection that met the error can serve another query.

@@ -1,29 +1,41 @@
 //! The schema's migrations and their safety (factor XII: admin processes).
 //!
 //! The files in `migrations/` have the same numbers and the same meaning on every engine and are part
-//! of the binary. sqlx applies them and keeps the ledger, the table `_sqlx_migrations`. Its lock does
-//! not hold on MariaDB and is nothing on SQLite, so the locks are ours, and so is what follows a
-//! process that was killed half-way:
+//! of the binary. The table `roster_migrations` is the ledger: the migrations that this database has. It has the columns
+//! of sqlx's own ledger, but a name of its own, because several applications may share a database.
 //!
-//! | engine | lock | killed half-way |
+//! sqlx applies migrations where one is a transaction. Its lock does not hold on MariaDB (it ignores that `GET_LOCK`
+//! returns NULL) and is a no-op on SQLite, so the locks are ours, and so are migrations on MySQL:
+//!
+//! | engine | lock | after a process was killed in the middle |
 //! |---|---|---|
-//! | PostgreSQL | a session's advisory lock | the transaction never happened |
-//! | SQLite | `BEGIN IMMEDIATE` around the whole run | the transaction never happened |
-//! | MySQL, MariaDB | `GET_LOCK`, its answer checked | the ledger has a row without success, and the next run repeats its one statement |
+//! | PostgreSQL | a session's advisory lock | the transaction was rolled back |
+//! | SQLite | `BEGIN IMMEDIATE` around the whole run | the transaction was rolled back |
+//! | MySQL, MariaDB | `GET_LOCK`, its answer checked | the next run finds out whether the statement took effect, and finishes it |
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType};
-use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection, SqlStr, SqliteConnection};
+use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection, QueryBuilder, SqlStr, SqliteConnection};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Dialect, Error as DbError, Session, on_engine};
 
-const TABLE: &str = "_sqlx_migrations";
-/// How often a waiting process asks for the lock.
+/// The ledger.
+const TABLE: &str = "roster_migrations";
+/// The ledger while it is filled for the first time.
+const NEW_TABLE: &str = "roster_migrations_new";
+/// The ledger of releases before 0.2, which other applications that use sqlx share.
+const SHARED_TABLE: &str = "_sqlx_migrations";
+/// The interval between two attempts to take a lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);
-/// Names the lock; any number that no other program uses on this database.
+/// The interval between two log lines of a run that waits.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// The longest time for a statement that needs no lock of a table.
+const SHORT_STATEMENT: Duration = Duration::from_secs(10);
+/// The key of the lock on PostgreSQL: any number that no other program uses on this database.
 const LOCK_KEY: i64 = 0x726f_7374_6572;
 
 /// The files of one engine, in order: every migration has an `up` and a `down`.
@@ -44,7 +56,7 @@ const SQLITE: [(i64, &str, &str, &str); 2] = embedded!("sqlite": 1 "users", 2 "f
 const MYSQL: [(i64, &str, &str, &str); 2] = embedded!("mysql": 1 "users", 2 "friends");
 const POSTGRES: [(i64, &str, &str, &str); 2] = embedded!("postgres": 1 "users", 2 "friends");
 
-/// A migration and its way back.
+/// A migration: its files for both directions.
 struct Step {
     version: i64,
     name: &'static str,
@@ -75,7 +87,7 @@ fn steps(session: &Session) -> Vec<Step> {
 /// The version of the newest migration in this binary.
 pub const LATEST: i64 = SQLITE[SQLITE.len() - 1].0;
 
-/// Why a migration did not happen. Nothing is left half-done, unless the text says so.
+/// Why a migration did not happen. The schema is as before, unless the text says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database failed outside a migration.
@@ -86,7 +98,17 @@ pub enum Error {
     Failed {
         /// Its number.
         version: i64,
-        /// What the database said.
+        /// The database's error.
+        cause: DbError,
+    },
+    /// A migration's statement may have taken effect, but that is not recorded. Only MySQL has no transaction around it.
+    #[error("migration {version} was interrupted; run `migrate {direction}` again to finish it: {cause}")]
+    Interrupted {
+        /// Its number.
+        version: i64,
+        /// The command that finishes it.
+        direction: &'static str,
+        /// The database's error.
         cause: DbError,
     },
     /// A migration's file is not the one that was applied.
@@ -94,14 +116,24 @@ pub enum Error {
         "migration {0} was changed after it had been applied: restore its file, and put the change into a new migration"
     )]
     Modified(i64),
-    /// A release newer than this one was here.
+    /// A newer release applied a migration that this one does not have.
     #[error("migration {0} belongs to a newer release: run that release's `migrate`")]
     Newer(i64),
-    /// The server refused to say whether the lock is taken.
-    #[error("GET_LOCK failed: the server gave NULL instead of an answer; see its log, then run `migrate` again")]
+    /// The server did not say whether the lock is taken.
+    #[error("GET_LOCK returned NULL instead of an answer; see the server's log, then run `migrate` again")]
     Lock,
-    /// A signal came before the lock did.
-    #[error("stopped while waiting for another `migrate` to end; nothing was changed")]
+    /// Another session held a lock for too long.
+    #[error("{lock} is still held by another session after {} s: {holder}; end it, or raise --lock-timeout", .waited.as_secs())]
+    LockTimeout {
+        /// Which lock.
+        lock: &'static str,
+        /// The time that the run waited.
+        waited: Duration,
+        /// The session, as far as the engine names it.
+        holder: String,
+    },
+    /// A signal came while the run waited for a lock.
+    #[error("stopped while waiting for a lock; nothing was changed")]
     Stopped,
 }
 
@@ -119,6 +151,29 @@ impl From<MigrateError> for Error {
             other => Self::Database(DbError::Query(sqlx::Error::Configuration(other.into()))),
         }
     }
+}
+
+/// When a run gives up: at a signal, or after a time that it waited for locks.
+#[derive(Clone, Copy)]
+pub struct Limits<'a> {
+    /// Cancelled by a signal. A run then ends before the next migration.
+    pub stop: &'a CancellationToken,
+    /// The longest time that a run waits for locks of other sessions.
+    pub lock_timeout: Duration,
+}
+
+impl Limits<'_> {
+    /// The default of [`Limits::lock_timeout`], in seconds.
+    pub const LOCK_TIMEOUT_SECONDS: u16 = 600;
+}
+
+/// What a run did.
+#[derive(Debug)]
+pub struct Run {
+    /// The migrations that it applied or reverted, in that order.
+    pub done: Vec<i64>,
+    /// Whether a signal ended it before the last one.
+    pub stopped: bool,
 }
 
 /// A line of the ledger, or a migration that is not in it.
@@ -140,9 +195,9 @@ pub struct Status {
 pub enum State {
     /// Its statements ran.
     Applied,
-    /// It waits for `migrate up`.
+    /// `migrate up` will apply it.
     Pending,
-    /// Its process was killed on the way; `migrate up` or `migrate down` finishes it.
+    /// Its process was killed in the middle; `migrate up` or `migrate down` finishes it.
     Interrupted,
     /// It was applied from a file that has changed since.
     Modified,
@@ -156,7 +211,7 @@ pub enum State {
 /// Those of the database.
 pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
     let steps = steps(session);
-    let ledger = on_engine!(Session, session, conn => ledger_or_none(conn).await)?;
+    let ledger = on_engine!(Session, session, conn => readable_ledger(conn, &steps).await)?;
     let mut lines: Vec<Status> = ledger
         .iter()
         .map(|entry| {
@@ -194,7 +249,7 @@ pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
 /// As those of [`up`].
 pub async fn pending(session: &mut Session, to: Option<i64>) -> Result<Vec<(i64, &'static str, String)>, Error> {
     let steps = steps(session);
-    let ledger = on_engine!(Session, session, conn => ledger_or_none(conn).await)?;
+    let ledger = on_engine!(Session, session, conn => readable_ledger(conn, &steps).await)?;
     check(&ledger, &steps)?;
     Ok(steps
         .into_iter()
@@ -204,82 +259,94 @@ pub async fn pending(session: &mut Session, to: Option<i64>) -> Result<Vec<(i64,
         .collect())
 }
 
-/// Applies every pending migration, or those up to a version, and tells which. Any number of processes
-/// may do so at once: one works, the others wait and find nothing left to do. When `stop` is cancelled
-/// it ends before the next migration.
+/// Applies every pending migration, or those up to a version. Any number of processes may do so at once: one works, the
+/// others wait and find nothing left to do. With nothing to do, it reads the ledger and takes no lock, so it succeeds on a
+/// standby, on a read-only server and without the right to change the schema.
 ///
 /// # Errors
 /// [`Error::Failed`] names the migration; those before it stay applied, except on SQLite, where the
 /// whole run is one transaction.
-pub async fn up(session: &mut Session, to: Option<i64>, stop: &CancellationToken) -> Result<Vec<i64>, Error> {
+pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> Result<Run, Error> {
     let steps = steps(session);
-    if let Session::Sqlite(conn) = session {
-        write_ahead(conn, stop).await?;
+    let wanted = |step: &&Step| to.is_none_or(|to| step.version <= to);
+    let is_applied = |ledger: &[Entry], step: &Step| ledger.iter().any(|it| it.version == step.version && it.success);
+    // An error is met again below, where a lock that another process holds is waited for.
+    if let Ok(ledger) = on_engine!(Session, session, conn => short(conn.entries(TABLE)).await) {
+        check(&ledger, &steps)?;
+        if steps.iter().filter(wanted).all(|step| is_applied(&ledger, step)) {
+            return Ok(Run { done: Vec::new(), stopped: false });
+        }
     }
-    with_lock(session, stop, async |conn| {
-        conn.ensure_migrations_table(TABLE).await?;
-        let ledger = conn.ledger().await?;
+    with_lock(session, limits, async |conn, wait| {
+        ensure_ledger(conn, &steps).await?;
+        let ledger = conn.entries(TABLE).await?;
         check(&ledger, &steps)?;
         let mut done = Vec::new();
-        for step in steps.iter().filter(|step| to.is_none_or(|to| step.version <= to)) {
+        for step in steps.iter().filter(wanted).filter(|step| !is_applied(&ledger, step)) {
+            if limits.stop.is_cancelled() {
+                return Ok(Run { done, stopped: true });
+            }
             let version = step.version;
-            match ledger.iter().find(|entry| entry.version == version) {
-                Some(entry) if entry.success => continue,
-                _ if stop.is_cancelled() => break,
-                Some(_) => {
-                    tracing::warn!(version, "the migration was interrupted; its statement is repeated");
-                    conn.finish_up(&step.up).await?;
-                }
-                None => {
-                    if let Err(error) = conn.apply(TABLE, &step.up).await {
-                        conn.forget_failure(version, false).await?;
-                        return Err(error.into());
-                    }
+            let interrupted = ledger.iter().find(|entry| entry.version == version);
+            if interrupted.is_some() {
+                tracing::warn!(version, "the migration was interrupted; finishing it");
+            }
+            loop {
+                let applied = reported(
+                    version,
+                    match interrupted {
+                        Some(entry) => conn.finish_apply(&step.up, entry),
+                        None => conn.apply_step(&step.up),
+                    },
+                );
+                match applied.await {
+                    Err(error) if is_lock_timeout(&error) => wait.pause("a table", conn.transaction_holder()).await?,
+                    done => break done?,
                 }
             }
             tracing::info!(version, name = step.name, "migration applied");
             done.push(version);
         }
-        Ok(done)
+        Ok(Run { done, stopped: false })
     })
     .await
 }
 
-/// Reverts the last migration, or every one above a version, and tells which. When `stop` is
-/// cancelled it ends before the next one.
+/// Reverts the last migration, or every one above a version.
 ///
 /// # Errors
-/// [`Error::Failed`] names the migration; [`Error::Newer`] one whose way back this binary does not have.
-pub async fn down(session: &mut Session, to: Option<i64>, stop: &CancellationToken) -> Result<Vec<i64>, Error> {
+/// [`Error::Failed`] names the migration; [`Error::Newer`] one whose down file this binary does not have.
+pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> Result<Run, Error> {
     let steps = steps(session);
-    with_lock(session, stop, async |conn| {
-        conn.ensure_migrations_table(TABLE).await?;
-        let ledger = conn.ledger().await?;
+    with_lock(session, limits, async |conn, wait| {
+        ensure_ledger(conn, &steps).await?;
+        let ledger = conn.entries(TABLE).await?;
         let last = ledger.last().map_or(0, |entry| entry.version);
         let to = to.unwrap_or(last - 1);
         let mut done = Vec::new();
         for entry in ledger.iter().rev().filter(|entry| entry.version > to) {
-            if stop.is_cancelled() {
-                break;
+            if limits.stop.is_cancelled() {
+                return Ok(Run { done, stopped: true });
             }
             let version = entry.version;
             let known = steps.iter().find(|step| step.version == version).ok_or(Error::Newer(version))?;
-            if entry.success {
-                if let Err(error) = conn.revert(TABLE, &known.down).await {
-                    conn.forget_failure(version, true).await?;
-                    return Err(match error {
-                        MigrateError::Execute(cause) => Error::Failed { version, cause: cause.into() },
-                        other => other.into(),
-                    });
+            if !entry.success {
+                tracing::warn!(version, "the migration was interrupted; reverting it");
+            }
+            loop {
+                let reverted = reported(
+                    version,
+                    if entry.success { conn.revert_step(&known.down) } else { conn.finish_revert(&known.down, entry) },
+                );
+                match reverted.await {
+                    Err(error) if is_lock_timeout(&error) => wait.pause("a table", conn.transaction_holder()).await?,
+                    done => break done?,
                 }
-            } else {
-                tracing::warn!(version, "the migration was interrupted; its way back is repeated");
-                conn.finish_down(&known.down).await?;
             }
             tracing::info!(version, name = known.name, "migration reverted");
             done.push(version);
         }
-        Ok(done)
+        Ok(Run { done, stopped: false })
     })
     .await
 }
@@ -302,121 +369,411 @@ fn check(ledger: &[Entry], steps: &[Step]) -> Result<(), Error> {
 /// A row of the ledger.
 struct Entry {
     version: i64,
+    name: String,
     checksum: Vec<u8>,
     success: bool,
+    /// In an interrupted row on MySQL, the [`Mark`] of what was interrupted.
+    mark: i64,
     at: String,
 }
 
 /// What migrations need of a connection beyond sqlx's own trait.
 trait Ledger: Migrate + Send {
-    fn ledger(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, DbError>>;
+    fn entries(&mut self, table: &'static str) -> BoxFuture<'_, Result<Vec<Entry>, DbError>>;
 
-    /// Clears the trace of a statement that failed and had no effect. Where a migration is a
-    /// transaction, there is none.
-    fn forget_failure(&mut self, _version: i64, _applied: bool) -> BoxFuture<'_, Result<(), DbError>> {
-        Box::pin(async { Ok(()) })
-    }
+    /// Copies a row of the shared ledger into the new one.
+    fn adopt<'a>(&'a mut self, entry: &'a Entry) -> BoxFuture<'a, Result<(), DbError>>;
 
-    /// Repeats the statement of an interrupted migration. Where a migration is a transaction, none
-    /// is ever interrupted.
-    fn finish_up<'a>(&'a mut self, migration: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
+    fn run(&mut self, sql: &'static str) -> BoxFuture<'_, Result<(), DbError>>;
+
+    /// Applies a migration and records it.
+    fn apply_step<'a>(&'a mut self, migration: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
         Box::pin(async { Ok(self.apply(TABLE, migration).await.map(drop)?) })
     }
 
-    /// Repeats the statement of an interrupted way back.
-    fn finish_down<'a>(&'a mut self, migration: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(async { Ok(self.revert(TABLE, migration).await.map(drop)?) })
+    /// Reverts a migration and removes its record.
+    fn revert_step<'a>(&'a mut self, migration: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async {
+            self.revert(TABLE, migration).await.map(drop).map_err(|error| match error {
+                MigrateError::Execute(cause) => Error::Failed { version: migration.version, cause: cause.into() },
+                other => other.into(),
+            })
+        })
+    }
+
+    /// Finishes a migration that was interrupted. Where a migration is a transaction, none ever is.
+    fn finish_apply<'a>(&'a mut self, up: &'a Migration, _: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
+        self.apply_step(up)
+    }
+
+    /// Reverts a migration that was interrupted.
+    fn finish_revert<'a>(&'a mut self, down: &'a Migration, _: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
+        self.revert_step(down)
+    }
+
+    /// The session that holds the lock of migrations, as far as the engine names it.
+    fn lock_holder(&mut self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    /// The session with the oldest open transaction, which most likely holds the lock of a table.
+    fn transaction_holder(&mut self) -> BoxFuture<'_, Option<String>> {
+        Box::pin(async { None })
     }
 }
 
-/// The ledger's query, which differs by dialect alone.
-macro_rules! ledger_query {
-    ($conn:expr) => {
-        Box::pin(async move {
-            fn sql<C: sqlx::Connection<Database: Dialect>>(_: &C) -> &'static str {
-                <C::Database as Dialect>::LEDGER
+/// The methods that are the same code for each driver's types.
+macro_rules! common {
+    () => {
+        fn entries(&mut self, table: &'static str) -> BoxFuture<'_, Result<Vec<Entry>, DbError>> {
+            fn query<C: sqlx::Connection<Database: Dialect>>(_: &C, table: &'static str) -> QueryBuilder<C::Database> {
+                let mut query = QueryBuilder::new("SELECT version, description, checksum, success, execution_time, ");
+                query.push(<C::Database as Dialect>::INSTALLED_ON).push(" FROM ").push(table).push(" ORDER BY version");
+                query
             }
-            let rows: Vec<(i64, Vec<u8>, bool, String)> = sqlx::query_as(sql($conn)).fetch_all($conn).await?;
-            let entry = |(version, checksum, success, at)| Entry { version, checksum, success, at };
-            Ok(rows.into_iter().map(entry).collect())
-        })
+            Box::pin(async move {
+                let mut query = query(self, table);
+                let rows: Vec<(i64, String, Vec<u8>, bool, i64, String)> =
+                    query.build_query_as().persistent(false).fetch_all(self).await?;
+                let entry =
+                    |(version, name, checksum, success, mark, at)| Entry { version, name, checksum, success, mark, at };
+                Ok(rows.into_iter().map(entry).collect())
+            })
+        }
+
+        fn adopt<'a>(&'a mut self, entry: &'a Entry) -> BoxFuture<'a, Result<(), DbError>> {
+            Box::pin(async move {
+                let mut query = QueryBuilder::new("INSERT INTO ");
+                query.push(NEW_TABLE).push(" (version, description, success, checksum, execution_time) VALUES (");
+                query.push_bind(entry.version).push(", ").push_bind(entry.name.as_str()).push(", ");
+                query.push_bind(entry.success).push(", ").push_bind(entry.checksum.as_slice()).push(", ");
+                query.push_bind(entry.mark).push(")").build().execute(self).await?;
+                Ok(())
+            })
+        }
+
+        fn run(&mut self, sql: &'static str) -> BoxFuture<'_, Result<(), DbError>> {
+            Box::pin(async move { Ok(self.execute(sql).await.map(drop)?) })
+        }
     };
 }
 
 impl Ledger for SqliteConnection {
-    fn ledger(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, DbError>> {
-        ledger_query!(self)
-    }
+    common!();
 }
 
 impl Ledger for PgConnection {
-    fn ledger(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, DbError>> {
-        ledger_query!(self)
+    common!();
+
+    fn lock_holder(&mut self) -> BoxFuture<'_, Option<String>> {
+        // A key of 64 bits is shown in two halves: https://www.postgresql.org/docs/current/view-pg-locks.html
+        const SQL: &str = "SELECT concat_ws(', ', 'process ' || pid, 'user ' || usename, 'application ' || application_name, \
+             'address ' || host(client_addr)) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+             WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+             AND classid::bigint = $1 >> 32 AND objid::bigint = $1 & 4294967295 AND objsubid = 1";
+        Box::pin(async { sqlx::query_scalar(SQL).bind(LOCK_KEY).fetch_optional(self).await.ok().flatten() })
+    }
+
+    fn transaction_holder(&mut self) -> BoxFuture<'_, Option<String>> {
+        const SQL: &str = "SELECT concat_ws(', ', 'process ' || pid, 'user ' || usename, 'application ' || application_name, \
+             'transaction since ' || xact_start) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL ORDER BY xact_start LIMIT 1";
+        Box::pin(async { sqlx::query_scalar(SQL).fetch_optional(self).await.ok().flatten() })
     }
 }
 
-/// MySQL commits before and after each DDL statement, so a migration is never a transaction. But each
-/// file is one statement, and each statement is atomic (MySQL 8.0, MariaDB 10.6): after a kill it
-/// has happened or not, and repeating it tells which.
+/// MySQL commits before and after each DDL statement, so a migration of such a statement is never a transaction. But each
+/// file is one statement, and each statement is atomic (MySQL 8.0, MariaDB 10.6): after a kill it took effect or it did not.
+/// The row of the ledger is written before the statement, with a [`Mark`] by which the next run tells the two apart.
+/// A statement that changes rows alone is a transaction together with its row.
 impl Ledger for MySqlConnection {
-    fn ledger(&mut self) -> BoxFuture<'_, Result<Vec<Entry>, DbError>> {
-        ledger_query!(self)
-    }
+    common!();
 
-    fn forget_failure(&mut self, version: i64, applied: bool) -> BoxFuture<'_, Result<(), DbError>> {
-        let sql = if applied {
-            "UPDATE _sqlx_migrations SET success = TRUE WHERE version = ? AND NOT success"
-        } else {
-            "DELETE FROM _sqlx_migrations WHERE version = ? AND NOT success"
+    fn apply_step<'a>(&'a mut self, up: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
+        const INSERT: &str = "INSERT INTO roster_migrations (version, description, success, checksum, execution_time) VALUES (?, ?, ?, ?, ?)";
+        let insert = |success: bool, mark: i64| {
+            sqlx::query(INSERT).bind(up.version).bind(&*up.description).bind(success).bind(&*up.checksum).bind(mark)
         };
         Box::pin(async move {
-            sqlx::query(sql).bind(version).execute(self).await?;
-            Ok(())
+            let version = up.version;
+            if is_transactional(up) {
+                let mut transaction = self.begin().await?;
+                insert(true, 0).execute(&mut *transaction).await?;
+                let failed = |cause: sqlx::Error| Error::Failed { version, cause: cause.into() };
+                transaction.execute(up.sql.clone()).await.map_err(failed)?;
+                return Ok(transaction.commit().await?);
+            }
+            let before = names(self).await?;
+            insert(false, Mark::Apply.encode(before)).execute(&mut *self).await?;
+            if let Err(cause) = self.execute(up.sql.clone()).await {
+                return Err(
+                    undone(self, up, "up", before, "DELETE FROM roster_migrations WHERE version = ?", cause).await
+                );
+            }
+            record(self, up).await
         })
     }
 
-    fn finish_up<'a>(&'a mut self, migration: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
-        // ER_TABLE_EXISTS_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME: it has happened.
-        Box::pin(async {
-            repeat(self, migration, &[1050, 1060, 1061]).await?;
-            sqlx::query("UPDATE _sqlx_migrations SET success = TRUE, checksum = ? WHERE version = ?")
-                .bind(&*migration.checksum)
-                .bind(migration.version)
-                .execute(self)
-                .await?;
-            Ok(())
+    fn revert_step<'a>(&'a mut self, down: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
+        const BEGIN: &str = "UPDATE roster_migrations SET success = FALSE, execution_time = ? WHERE version = ?";
+        const UNDO: &str = "UPDATE roster_migrations SET success = TRUE WHERE version = ?";
+        Box::pin(async move {
+            let version = down.version;
+            if is_transactional(down) {
+                let mut transaction = self.begin().await?;
+                sqlx::query(REMOVE).bind(version).execute(&mut *transaction).await?;
+                let failed = |cause: sqlx::Error| Error::Failed { version, cause: cause.into() };
+                transaction.execute(down.sql.clone()).await.map_err(failed)?;
+                return Ok(transaction.commit().await?);
+            }
+            let before = names(self).await?;
+            sqlx::query(BEGIN).bind(Mark::Revert.encode(before)).bind(version).execute(&mut *self).await?;
+            if let Err(cause) = self.execute(down.sql.clone()).await {
+                return Err(undone(self, down, "down", before, UNDO, cause).await);
+            }
+            remove(self, down).await
         })
     }
 
-    fn finish_down<'a>(&'a mut self, migration: &'a Migration) -> BoxFuture<'a, Result<(), Error>> {
-        // ER_BAD_TABLE_ERROR, ER_CANT_DROP_FIELD_OR_KEY: it has happened.
-        Box::pin(async {
-            repeat(self, migration, &[1051, 1091]).await?;
-            let sql = "DELETE FROM _sqlx_migrations WHERE version = ?";
-            sqlx::query(sql).bind(migration.version).execute(self).await?;
-            Ok(())
+    fn finish_apply<'a>(&'a mut self, up: &'a Migration, entry: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let now = names(self).await?;
+            if entry.mark == Mark::Apply.encode(now) {
+                // The statement of `up` took no effect. Another table of its name may be there, which is an error.
+                remove(self, up).await?;
+                return self.apply_step(up).await;
+            }
+            if entry.mark != Mark::Revert.encode(now) {
+                repeat(self, up, "up").await?;
+            }
+            record(self, up).await
         })
+    }
+
+    fn finish_revert<'a>(&'a mut self, down: &'a Migration, entry: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let now = names(self).await?;
+            if entry.mark == Mark::Revert.encode(now) {
+                return self.revert_step(down).await;
+            }
+            if entry.mark != Mark::Apply.encode(now) {
+                repeat(self, down, "down").await?;
+            }
+            remove(self, down).await
+        })
+    }
+
+    fn lock_holder(&mut self) -> BoxFuture<'_, Option<String>> {
+        const SQL: &str = "SELECT CONCAT('connection ', id, ', user ', user, ', host ', host) \
+             FROM information_schema.processlist WHERE id = IS_USED_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)))";
+        Box::pin(async { sqlx::query_scalar(SQL).fetch_optional(self).await.ok().flatten() })
+    }
+
+    fn transaction_holder(&mut self) -> BoxFuture<'_, Option<String>> {
+        const SQL: &str = "SELECT CONCAT('connection ', trx_mysql_thread_id, ', transaction since ', trx_started) \
+             FROM information_schema.innodb_trx ORDER BY trx_started LIMIT 1";
+        Box::pin(async { sqlx::query_scalar(SQL).fetch_optional(self).await.ok().flatten() })
     }
 }
 
-/// Runs a statement that may have run before, which the server tells by one of these error numbers.
-async fn repeat(conn: &mut MySqlConnection, migration: &Migration, happened: &[u16]) -> Result<(), Error> {
+/// What an interrupted row was written for. It is kept in the column `execution_time` together with a hash of the names in
+/// the schema before the statement: while that is the hash still, the statement took no effect.
+#[derive(Clone, Copy)]
+enum Mark {
+    Apply,
+    Revert,
+}
+
+impl Mark {
+    /// Never -1, which sqlx writes.
+    fn encode(self, names: u32) -> i64 {
+        match self {
+            Self::Apply => -2 - i64::from(names),
+            Self::Revert => i64::from(names),
+        }
+    }
+}
+
+/// A hash of the names of everything in the schema. A statement that changes none of them, such as one that changes the
+/// type of a column, may be repeated.
+async fn names(conn: &mut MySqlConnection) -> Result<u32, DbError> {
+    const SQL: &str = "SELECT CAST(COALESCE(BIT_XOR(CRC32(CONCAT_WS('/', kind, parent, name))), 0) AS UNSIGNED) FROM ( \
+         SELECT 'table' AS kind, table_type AS parent, table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE() \
+         UNION SELECT 'column', table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE() \
+         UNION SELECT 'index', table_name, index_name FROM information_schema.statistics WHERE table_schema = DATABASE() \
+         UNION SELECT 'constraint', table_name, constraint_name FROM information_schema.table_constraints WHERE table_schema = DATABASE() \
+         UNION SELECT 'trigger', event_object_table, trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE() \
+         UNION SELECT 'event', '', event_name FROM information_schema.events WHERE event_schema = DATABASE() \
+         UNION SELECT 'routine', routine_type, routine_name FROM information_schema.routines WHERE routine_schema = DATABASE() \
+         ) AS names";
+    let hash: u64 = sqlx::query_scalar(SQL).persistent(false).fetch_one(conn).await?;
+    // CRC32 has 32 bits.
+    Ok(u32::try_from(hash).unwrap_or_default())
+}
+
+/// Whether a statement changes rows alone, and so can be part of a transaction.
+fn is_transactional(migration: &Migration) -> bool {
+    let code =
+        migration.sql.as_str().lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"));
+    let keyword = code.unwrap_or_default().split_whitespace().next().unwrap_or_default();
+    ["INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"].iter().any(|row| keyword.eq_ignore_ascii_case(row))
+}
+
+const REMOVE: &str = "DELETE FROM roster_migrations WHERE version = ?";
+
+/// Records that a migration was applied.
+async fn record(conn: &mut MySqlConnection, up: &Migration) -> Result<(), Error> {
+    let sql = "UPDATE roster_migrations SET success = TRUE, checksum = ?, execution_time = 0 WHERE version = ?";
+    let recorded = sqlx::query(sql).bind(&*up.checksum).bind(up.version).execute(conn).await;
+    recorded.map(drop).map_err(|cause| Error::Interrupted { version: up.version, direction: "up", cause: cause.into() })
+}
+
+/// Removes the record of a migration.
+async fn remove(conn: &mut MySqlConnection, down: &Migration) -> Result<(), Error> {
+    let removed = sqlx::query(REMOVE).bind(down.version).execute(conn).await;
+    removed.map(drop).map_err(|cause| Error::Interrupted {
+        version: down.version,
+        direction: "down",
+        cause: cause.into(),
+    })
+}
+
+/// Takes the mark of a statement back that failed, when the schema is as before. Otherwise, or when the server cannot be
+/// asked, the next run finds out.
+async fn undone(
+    conn: &mut MySqlConnection,
+    migration: &Migration,
+    direction: &'static str,
+    before: u32,
+    undo: &'static str,
+    cause: sqlx::Error,
+) -> Error {
+    let (version, cause) = (migration.version, cause.into());
+    let is_as_before = names(conn).await.is_ok_and(|after| after == before);
+    if is_as_before && sqlx::query(undo).bind(version).execute(conn).await.is_ok() {
+        Error::Failed { version, cause }
+    } else {
+        Error::Interrupted { version, direction, cause }
+    }
+}
+
+/// Whether MySQL or MariaDB reports by this error that a statement took effect before. The numbers are those of MySQL 9 and
+/// of MariaDB 10.11, which differ for constraints.
+#[must_use]
+pub const fn reports_done(number: u16) -> bool {
+    matches!(
+        number,
+        // It exists: a foreign key (MariaDB), a table or view, a column, an index, a primary key, a routine, a trigger, an
+        // event, a foreign key (MySQL) or check (MariaDB), a check (MySQL).
+        1005 | 1050 | 1060 | 1061 | 1068 | 1304 | 1359 | 1537 | 1826 | 3822
+        // It has its new name: a column, a table, an index.
+        | 1054 | 1146 | 1176
+        // It is gone: a table, a column or key, a routine, a trigger, an event, a check, a constraint, a view (MariaDB).
+        | 1051 | 1091 | 1305 | 1360 | 1539 | 3821 | 3940 | 4092
+    )
+}
+
+/// Repeats a statement that may have taken effect.
+async fn repeat(conn: &mut MySqlConnection, migration: &Migration, direction: &'static str) -> Result<(), Error> {
     let Err(cause) = conn.execute(migration.sql.clone()).await else { return Ok(()) };
     let number = cause
         .as_database_error()
         .and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>())
         .map(sqlx::mysql::MySqlDatabaseError::number);
     match number {
-        Some(number) if happened.contains(&number) => Ok(()),
-        _ => Err(Error::Failed { version: migration.version, cause: cause.into() }),
+        Some(number) if reports_done(number) => Ok(()),
+        _ => Err(Error::Interrupted { version: migration.version, direction, cause: cause.into() }),
     }
 }
 
-/// The ledger, empty where there is none yet.
-async fn ledger_or_none(conn: &mut dyn Ledger) -> Result<Vec<Entry>, DbError> {
-    match conn.ledger().await {
-        Err(DbError::Schema(_)) => Ok(Vec::new()),
+/// The rows of the ledger, without changing anything. Where there is none yet, those of the shared one that are ours.
+async fn readable_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, DbError> {
+    match short(conn.entries(TABLE)).await {
+        Err(DbError::Schema(_)) => shared_entries(conn, steps).await,
         other => other,
+    }
+}
+
+/// The rows of the shared ledger that this application wrote: of our migrations' numbers, names and content.
+async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, DbError> {
+    let is_ours = |entry: &Entry| {
+        let step = steps.iter().find(|step| step.version == entry.version && step.name == entry.name);
+        step.is_some_and(|step| *step.up.checksum == *entry.checksum)
+    };
+    match short(conn.entries(SHARED_TABLE)).await {
+        Ok(entries) => Ok(entries.into_iter().filter(is_ours).collect()),
+        Err(DbError::Schema(_)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates the ledger, with the rows of the shared one that are ours. It gets its name when it is complete, because not
+/// every engine creates and fills a table in one transaction. The shared one stays, for a roll back to an older release.
+async fn ensure_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<(), Error> {
+    match short(conn.entries(TABLE)).await {
+        Err(DbError::Schema(_)) => {}
+        other => return Ok(other.map(drop)?),
+    }
+    let adopted = shared_entries(conn, steps).await?;
+    conn.run("DROP TABLE IF EXISTS roster_migrations_new").await?;
+    conn.ensure_migrations_table(NEW_TABLE).await?;
+    for entry in &adopted {
+        conn.adopt(entry).await?;
+        tracing::info!(version = entry.version, "migration taken over from _sqlx_migrations");
+    }
+    Ok(conn.run("ALTER TABLE roster_migrations_new RENAME TO roster_migrations").await?)
+}
+
+/// Bounds a statement that no table's lock delays, so that a silent server is noticed.
+async fn short<T>(statement: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+    timeout(SHORT_STATEMENT, statement).await.unwrap_or(Err(DbError::Timeout(SHORT_STATEMENT)))
+}
+
+/// Logs now and then that a migration is still running. It may take long on a large table, so it has no limit.
+async fn reported<T>(version: i64, migration: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    tokio::pin!(migration);
+    loop {
+        match timeout(REPORT_INTERVAL, &mut migration).await {
+            Ok(done) => return done,
+            Err(_) => tracing::info!(version, seconds = started.elapsed().as_secs(), "the migration is still running"),
+        }
+    }
+}
+
+/// Whether a statement failed because another session held a table's lock; it took no effect then.
+fn is_lock_timeout(error: &Error) -> bool {
+    let (Error::Failed { cause, .. } | Error::Interrupted { cause, .. } | Error::Database(cause)) = error else {
+        return false;
+    };
+    cause.is_lock_timeout()
+}
+
+/// The wait of one run for locks that other sessions hold.
+struct Wait<'a> {
+    limits: Limits<'a>,
+    started: Option<Instant>,
+    last_reported: Option<Instant>,
+}
+
+impl Wait<'_> {
+    /// Waits for the next attempt, unless it is time to give up.
+    async fn pause(&mut self, lock: &'static str, holder: impl Future<Output = Option<String>>) -> Result<(), Error> {
+        let waited = self.started.get_or_insert_with(Instant::now).elapsed();
+        let is_over = waited >= self.limits.lock_timeout;
+        if is_over || self.last_reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+            self.last_reported = Some(Instant::now());
+            let holder = timeout(SHORT_STATEMENT, holder).await.ok().flatten();
+            let holder = holder.unwrap_or_else(|| "the engine does not name it".to_owned());
+            if is_over {
+                return Err(Error::LockTimeout { lock, waited, holder });
+            }
+            tracing::warn!(lock, holder, seconds = waited.as_secs(), "waiting for a lock of another session");
+        }
+        tokio::select! {
+            () = sleep(LOCK_POLL) => Ok(()),
+            () = self.limits.stop.cancelled() => Err(Error::Stopped),
+        }
     }
 }
 
@@ -424,68 +781,78 @@ async fn ledger_or_none(conn: &mut dyn Ledger) -> Result<Vec<Entry>, DbError> {
 /// the work fails.
 async fn with_lock<T>(
     session: &mut Session,
-    stop: &CancellationToken,
-    work: impl AsyncFnOnce(&mut dyn Ledger) -> Result<T, Error>,
+    limits: Limits<'_>,
+    work: impl AsyncFnOnce(&mut dyn Ledger, &mut Wait<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
+    /// The name of the lock of migrations in log lines and errors.
+    const MIGRATIONS: &str = "the lock of migrations";
+    let mut wait = Wait { limits, started: None, last_reported: None };
     match session {
-        Session::Sqlite(conn) => loop {
-            match conn.begin_with("BEGIN IMMEDIATE").await {
-                Ok(mut transaction) => {
-                    let done = work(&mut *transaction).await?;
-                    transaction.commit().await?;
-                    return Ok(done);
-                }
-                Err(error) => wait_if_busy(error, stop).await?,
+        Session::Sqlite(conn) => {
+            // Each attempt is short, so that a signal is noticed.
+            conn.execute("PRAGMA busy_timeout = 100").await?;
+            // With the write-ahead log, a property of the file, readers and a writer do not wait for each other:
+            // https://sqlite.org/wal.html. It cannot be turned on in a transaction.
+            while let Err(error) = conn.execute("PRAGMA journal_mode = WAL").await {
+                wait_if_busy(error, &mut wait, MIGRATIONS).await?;
             }
-        },
+            let mut transaction = loop {
+                match conn.begin_with("BEGIN IMMEDIATE").await {
+                    Ok(transaction) => break transaction,
+                    Err(error) => wait_if_busy(error, &mut wait, MIGRATIONS).await?,
+                }
+            };
+            let done = work(&mut *transaction, &mut wait).await?;
+            transaction.commit().await?;
+            conn.execute("PRAGMA busy_timeout = 5000").await?;
+            Ok(done)
+        }
         Session::MySql(conn) => {
             // Locks belong to the server, so the name has the database in it; 64 characters at most.
-            const LOCK: &str = "SELECT GET_LOCK(CONCAT('roster migrate ', MD5(DATABASE())), 0)";
-            const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('roster migrate ', MD5(DATABASE())))";
+            const LOCK: &str = "SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)";
+            const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)))";
+            // A statement that waits for a table's lock keeps all later ones of that table waiting, so each attempt is short.
+            short(conn.run("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1")).await?;
             loop {
-                let answer: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await?;
+                let answer = async { Ok(sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await?) };
+                let answer: Option<i64> = short(answer).await?;
                 match answer {
                     Some(1) => break,
-                    Some(_) => wait(stop).await?,
+                    Some(_) => wait.pause(MIGRATIONS, conn.lock_holder()).await?,
                     None => return Err(Error::Lock),
                 }
             }
-            let done = work(conn).await?;
+            let done = work(conn, &mut wait).await?;
             conn.execute(UNLOCK).await?;
             Ok(done)
         }
         Session::Postgres(conn) => {
-            while !sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(&mut *conn).await? {
-                wait(stop).await?;
+            short(conn.run("SET lock_timeout = '1s'")).await?;
+            loop {
+                let answer = async {
+                    Ok(sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+                        .bind(LOCK_KEY)
+                        .fetch_one(&mut *conn)
+                        .await?)
+                };
+                if short(answer).await? {
+                    break;
+                }
+                wait.pause(MIGRATIONS, conn.lock_holder()).await?;
             }
-            let done = work(conn).await?;
-            sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK_KEY).execute(conn).await?;
+            let done = work(conn, &mut wait).await?;
+            sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK_KEY).execute(&mut *conn).await?;
+            conn.run("RESET lock_timeout").await?;
             Ok(done)
         }
     }
 }
 
-async fn wait(stop: &CancellationToken) -> Result<(), Error> {
-    tokio::select! {
-        () = tokio::time::sleep(LOCK_POLL) => Ok(()),
-        () = stop.cancelled() => Err(Error::Stopped),
-    }
-}
-
-/// Waits when SQLite says that another process writes; any other error stays one.
-async fn wait_if_busy(error: sqlx::Error, stop: &CancellationToken) -> Result<(), Error> {
+/// Waits when SQLite reports that another process writes; any other error stays one.
+async fn wait_if_busy(error: sqlx::Error, wait: &mut Wait<'_>, lock: &'static str) -> Result<(), Error> {
     match error.as_database_error().and_then(|cause| cause.code()?.parse::<i32>().ok()) {
         // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy
-        Some(code) if code & 0xff == 5 => wait(stop).await,
+        Some(code) if code & 0xff == 5 => wait.pause(lock, std::future::ready(None)).await,
         _ => Err(error.into()),
     }
-}
-
-/// Turns on the write-ahead log, a property of the file, with which readers and a writer do not
-/// wait for each other: <https://sqlite.org/wal.html>. It cannot be done in a transaction.
-async fn write_ahead(conn: &mut SqliteConnection, stop: &CancellationToken) -> Result<(), Error> {
-    while let Err(error) = conn.execute("PRAGMA journal_mode = WAL").await {
-        wait_if_busy(error, stop).await?;
-    }
-    Ok(())
 }

@@ -175,7 +175,9 @@ impl From<db::Error> for Problem {
                 "the database is not available just now"
             }
             db::Error::Schema(_) => "the database's schema is older than this release",
-            db::Error::Constraint(_) | db::Error::Query(_) | db::Error::Pooler => return Self::internal(&error),
+            db::Error::Constraint(_) | db::Error::Query(_) | db::Error::Pooler | db::Error::Stopped => {
+                return Self::internal(&error);
+            }
         };
         Self::unavailable(detail, &error)
     }

@@ -2,17 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use roster::db::migrations;
 use serde_json::{Value, json};
 
-use crate::support::engine::{Database, Engine, Family};
+use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{
-    Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr,
+    Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
 };
+use crate::support::sql::Sql;
+use crate::support::step_proxy::{Point, StepProxy};
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -20,7 +27,23 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("eight_migrators_at_once_apply_each_migration_once", eight_migrators_at_once_apply_each_migration_once)
         .each("up_and_down_go_step_by_step", up_and_down_go_step_by_step)
         .each("status_and_dry_run_change_nothing", status_and_dry_run_change_nothing)
-        .each("a_killed_migrator_is_healed_by_the_next", a_killed_migrator_is_healed_by_the_next)
+        .on(&Engine::SERVERS, "a_kill_at_any_message_is_recovered", a_kill_at_any_message_is_recovered)
+        .on(&[Engine::Sqlite], "a_kill_within_the_transaction_is_recovered", a_kill_within_the_transaction_is_recovered)
+        .on(&Engine::MYSQL, "a_kill_never_adopts_a_foreign_table", a_kill_never_adopts_a_foreign_table)
+        .each("failed_bookkeeping_is_finished_by_the_next_run", failed_bookkeeping_is_finished_by_the_next_run)
+        .on(&Engine::MYSQL, "a_repeated_statement_is_recognised", a_repeated_statement_is_recognised)
+        .each("a_foreign_ledger_is_left_alone", a_foreign_ledger_is_left_alone)
+        .each("the_ledger_of_an_older_release_is_adopted", the_ledger_of_an_older_release_is_adopted)
+        .each("nothing_pending_needs_no_rights", nothing_pending_needs_no_rights)
+        .on(&Engine::POSTGRES, "nothing_pending_succeeds_on_a_standby", nothing_pending_succeeds_on_a_standby)
+        .on(&Engine::SERVERS, "a_silent_server_is_reported", a_silent_server_is_reported)
+        .each("a_held_lock_is_reported_with_its_holder", a_held_lock_is_reported_with_its_holder)
+        .on(&Engine::SERVERS, "a_locked_table_is_waited_for_in_short_attempts", a_locked_table_is_waited_for)
+        .on(
+            &Engine::SERVERS,
+            "a_run_that_completes_after_a_signal_succeeds",
+            a_run_that_completes_after_a_signal_succeeds,
+        )
         .each("a_changed_migration_is_refused", a_changed_migration_is_refused)
         .each("somebody_elses_table_is_left_alone", somebody_elses_table_is_left_alone)
         .on(&Engine::MYSQL, "an_interrupted_statement_is_repeated", an_interrupted_statement_is_repeated)
@@ -109,26 +132,399 @@ fn status_and_dry_run_change_nothing(database: &Database) {
     assert!(shown.starts_with("0001  users ") && shown.lines().all(|line| line.ends_with("  applied")), "{shown}");
 }
 
-fn a_killed_migrator_is_healed_by_the_next(database: &Database) {
-    for delay in 0..20 {
-        let environment = [("DATABASE_URL", database.url.as_str())];
-        let mut command = migrate_command(&["up"], &environment);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        thread::sleep(Duration::from_millis(delay));
-        let _ = child.kill();
-        child.wait().unwrap();
-        migrated(database, &["up"]);
-        assert_eq!(states(database), state(["applied", "applied"]), "after {delay} ms");
-        migrated(database, &["seed"]);
-        migrated(database, &["down", "--to", "0"]);
+/// Kills `up` and `down` at each message to the server, before the server gets it and after it answered, and then runs either.
+fn a_kill_at_any_message_is_recovered(database: &Database) {
+    let mut kills = 0;
+    for (task, next) in [("up", "up"), ("up", "down"), ("down", "down"), ("down", "up")] {
+        for point in [Point::Before, Point::After] {
+            for number in 0.. {
+                if task == "down" {
+                    migrated(database, &["up"]);
+                }
+                if !killed_at(database, task, point, number) {
+                    assert!(number > 10, "{task}: only {number} messages");
+                    break;
+                }
+                kills += 1;
+                let of = format!("{task} killed {point:?} message {number}, then {next}");
+                if next == "up" {
+                    migrated(database, &["up"]);
+                    assert_eq!(states(database), state(["applied", "applied"]), "{of}");
+                    assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0, "{of}");
+                }
+                migrated(database, &["down", "--to", "0"]);
+                assert_eq!(states(database), state(["pending", "pending"]), "{of}");
+                assert!(database.sql().refuses("SELECT 1 FROM users"), "{of}");
+            }
+            migrated(database, &["down", "--to", "0"]);
+        }
     }
+    assert!(kills > 80, "{kills} kills");
+}
+
+/// Runs a task, and kills it at a message to the server. False when it ended before that message.
+fn killed_at(database: &Database, task: &str, point: Point, number: usize) -> bool {
+    let proxy = StepProxy::start(database.socket(), point, move |message, _| message == number);
+    let arguments: &[&str] = if task == "up" { &["up"] } else { &["down", "--to", "0"] };
+    let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url_at(proxy.port))]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut ended = None;
+    eventually("it stops at the message, or ends", || {
+        ended = child.try_wait().unwrap();
+        // The last message is the end of the session, which has no answer.
+        proxy.is_reached() || ended.is_some()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(ended.is_none_or(|status| status.success()), "{task} failed before message {number}");
+    ended.is_none()
+}
+
+/// SQLite has no server. A log that nobody reads keeps the process in the middle of its transaction.
+fn a_kill_within_the_transaction_is_recovered(database: &Database) {
+    for arguments in [&["up"][..], &["down", "--to", "0"]] {
+        let before = states(database);
+        let (reader, writer) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        while (&writer).write(&[0; 64]).is_ok() {}
+        writer.set_nonblocking(false).unwrap();
+        let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url)]);
+        let mut child = command.stdout(Stdio::null()).stderr(OwnedFd::from(writer)).spawn().unwrap();
+        let mut sql = database.sql();
+        sql.execute("PRAGMA busy_timeout = 0");
+        eventually("it is within its transaction", || {
+            let is_locked = sql.refuses("BEGIN IMMEDIATE");
+            if !is_locked {
+                sql.execute("ROLLBACK");
+            }
+            is_locked
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop((reader, sql));
+        assert_eq!(states(database), before, "{arguments:?}");
+        migrated(database, arguments);
+    }
+    migrated(database, &["up"]);
+    assert_eq!(states(database), state(["applied", "applied"]));
+}
+
+/// A kill leaves a row in the ledger, and a foreign table has the name of ours: that is not our table.
+fn a_kill_never_adopts_a_foreign_table(database: &Database) {
+    database.sql().execute("CREATE TABLE users (name VARCHAR(10))");
+    for number in 0.. {
+        if !killed_before(database, number) {
+            assert!(number > 10, "only {number} messages");
+            break;
+        }
+        let refused = migrate(database, &["up"]);
+        assert_eq!(code(&refused), 70, "killed before message {number}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains("already exists"), "{}", stderr(&refused));
+        assert_eq!(states(database), state(["pending", "pending"]), "killed before message {number}");
+    }
+}
+
+/// Runs `up`, which fails, and kills it before a message to the server. False when it ended before that message.
+fn killed_before(database: &Database, number: usize) -> bool {
+    let proxy = StepProxy::start(database.socket(), Point::Before, move |message, _| message == number);
+    let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url_at(proxy.port))]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it stops at the message, or ends", || proxy.is_reached() || child.try_wait().unwrap().is_some());
+    let is_killed = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    is_killed
+}
+
+/// The statement takes effect, and its record is refused.
+fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
+    migrated(database, &["up", "--to", "1"]);
+    let refuse = |event: &str| {
+        let mut sql = database.sql();
+        match database.engine.family() {
+            Family::Sqlite => sql.execute(&format!(
+                "CREATE TRIGGER refuse BEFORE {event} ON roster_migrations BEGIN SELECT RAISE(ABORT, 'refused'); END"
+            )),
+            Family::MySql => sql.execute(&format!(
+                "CREATE TRIGGER refuse BEFORE {event} ON roster_migrations FOR EACH ROW \
+                 SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'refused'"
+            )),
+            Family::Postgres => {
+                sql.execute(
+                    "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'refused'; END $$",
+                );
+                sql.execute(&format!(
+                    "CREATE TRIGGER refuse BEFORE {event} ON roster_migrations FOR EACH ROW EXECUTE FUNCTION refuse()"
+                ));
+            }
+        }
+    };
+    let allow = || {
+        let of = if database.engine.family() == Family::Postgres { " ON roster_migrations" } else { "" };
+        database.sql().execute(&format!("DROP TRIGGER refuse{of}"));
+    };
+    for (event, next) in [("INSERT", "up"), ("UPDATE", "up"), ("UPDATE", "down")] {
+        refuse(event);
+        let refused = migrate(database, &["up"]);
+        assert_ne!(code(&refused), 0, "{event}");
+        assert!(stderr(&refused).contains("refused"), "{}", stderr(&refused));
+        allow();
+        migrated(database, &[next]);
+        migrated(database, &["up"]);
+        assert_eq!(states(database), state(["applied", "applied"]), "{event}, then {next}");
+        assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
+        migrated(database, &["down", "--to", "1"]);
+    }
+    for (event, next) in [("DELETE", "down"), ("DELETE", "up")] {
+        migrated(database, &["up"]);
+        refuse(event);
+        let refused = migrate(database, &["down"]);
+        assert_ne!(code(&refused), 0, "{event}");
+        // A ledger that calls a table applied that is gone would make a process ready that cannot serve.
+        let is_served = Web::start(database, &[]).get("/readyz").status == 200;
+        assert_eq!(is_served, !database.sql().refuses("SELECT 1 FROM friends"), "{event}");
+        allow();
+        migrated(database, &[next]);
+        let applied = if next == "up" { ["applied", "applied"] } else { ["applied", "pending"] };
+        assert_eq!(states(database), state(applied), "{event}, then {next}");
+        migrated(database, &["down", "--to", "1"]);
+    }
+}
+
+/// What each server answers to a statement that took effect before.
+fn a_repeated_statement_is_recognised(database: &Database) {
+    let mut sql = database.sql();
+    sql.execute("CREATE TABLE parent (id BIGINT PRIMARY KEY)");
+    sql.execute("CREATE TABLE child (id BIGINT, parent_id BIGINT, old BIGINT, gone BIGINT)");
+    let drop_check = if database.engine == Engine::MariaDb { "CONSTRAINT" } else { "CHECK" };
+    for statement in [
+        "CREATE TABLE made (id BIGINT)",
+        "ALTER TABLE child ADD COLUMN added BIGINT",
+        "ALTER TABLE child ADD INDEX by_parent (parent_id)",
+        "CREATE UNIQUE INDEX by_id ON child (id)",
+        "ALTER TABLE child ADD PRIMARY KEY (id)",
+        "ALTER TABLE child ADD CONSTRAINT child_parent FOREIGN KEY (parent_id) REFERENCES parent (id)",
+        "ALTER TABLE child ADD CONSTRAINT child_positive CHECK (old > 0)",
+        "ALTER TABLE child RENAME INDEX by_id TO by_identity",
+        &format!("ALTER TABLE child DROP {drop_check} child_positive"),
+        "ALTER TABLE child RENAME COLUMN old TO new",
+        "ALTER TABLE child DROP COLUMN gone",
+        "CREATE VIEW seen AS SELECT id FROM child",
+        "CREATE TRIGGER fires BEFORE INSERT ON child FOR EACH ROW SET NEW.id = NEW.id",
+        "CREATE PROCEDURE called() SELECT 1",
+        "RENAME TABLE made TO named",
+        "ALTER TABLE named RENAME TO renamed",
+        "DROP PROCEDURE called",
+        "DROP TRIGGER fires",
+        "DROP VIEW seen",
+        "ALTER TABLE child DROP FOREIGN KEY child_parent",
+        "ALTER TABLE child DROP INDEX by_parent",
+        "DROP TABLE renamed",
+    ] {
+        sql.execute(statement);
+        let number = sql.error_number(statement).unwrap_or_else(|| panic!("repeated, it succeeds: {statement}"));
+        assert!(migrations::reports_done(number), "{statement}: {number}");
+    }
+    // A statement that fails by itself reports something else.
+    for statement in ["CREATE TABLE broken (id NOTYPE)", "ALTER TABLE child ADD CHECK (nothing > 0)"] {
+        let number = sql.error_number(statement).unwrap();
+        assert!(!migrations::reports_done(number) || number == 1054, "{statement}: {number}");
+    }
+}
+
+/// Another application that uses sqlx has its ledger in the same database.
+fn a_foreign_ledger_is_left_alone(database: &Database) {
+    migrated(database, &["up"]);
+    // Of the same columns as that of sqlx.
+    database.sql().execute("CREATE TABLE _sqlx_migrations AS SELECT * FROM roster_migrations");
+    migrated(database, &["down", "--to", "0"]);
+    database.sql().execute("DROP TABLE roster_migrations");
+    database.sql().execute("UPDATE _sqlx_migrations SET description = 'theirs'");
+    database.sql().execute("UPDATE _sqlx_migrations SET version = 20240101000000 WHERE version = 2");
+    let theirs = || database.sql().texts("SELECT description FROM _sqlx_migrations ORDER BY version");
+
+    let web = Web::start(database, &[]);
+    assert_eq!(web.get("/readyz").status, 503, "{}", web.get("/readyz").body);
+    assert_eq!(states(database), state(["pending", "pending"]));
+    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
+    assert_eq!(web.get("/readyz").status, 200);
+    assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
+    assert_eq!(migrated(database, &["down"]), "nothing to do: no migration reverted\n");
+    assert_eq!(theirs(), ["theirs", "theirs"]);
+}
+
+fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
+    let web = Web::seeded(database);
+    database.sql().execute("ALTER TABLE roster_migrations RENAME TO _sqlx_migrations");
+    // Its dry run and its status know it before it is taken over.
+    assert_eq!(states(database), state(["applied", "applied"]));
+    assert_eq!(migrated(database, &["up", "--dry-run"]), "");
+    assert_eq!(web.get("/readyz").status, 503);
+
+    assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
+    assert_eq!(states(database), state(["applied", "applied"]));
+    assert_eq!(web.get("/readyz").status, 200);
+    assert_eq!(web.all("/users").len(), 2);
+    // An older release still finds its own, so that a roll back is possible.
+    assert_eq!(database.sql().number("SELECT COUNT(*) FROM _sqlx_migrations"), 2);
+    // Reverted, a migration does not come back from there.
+    assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
+    assert_eq!(states(database), state(["pending", "pending"]));
+    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
+}
+
+/// With nothing pending, `up` only reads.
+fn nothing_pending_needs_no_rights(database: &Database) {
+    const NOTHING: &str = "nothing to do: no migration applied\n";
+    migrated(database, &["up"]);
+    let up = |url: &str| {
+        let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), NOTHING);
+    };
+    if database.engine.family() == Family::Sqlite {
+        return up(&database.url.replace("mode=rwc", "mode=ro"));
+    }
+    let server = Server::start(database.engine);
+    let mut admin = server.admin();
+    admin.execute("CREATE DATABASE app");
+    let url = server.url("app");
+    assert_eq!(code(&migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap()), 0);
+    if database.engine.family() == Family::MySql {
+        admin.execute("CREATE USER reader IDENTIFIED BY 'word'");
+        admin.execute("GRANT SELECT ON app.* TO reader");
+        admin.execute("SET GLOBAL read_only = 1");
+    } else {
+        admin.execute("CREATE ROLE reader LOGIN PASSWORD 'word'");
+        Sql::connect(&url).execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader");
+        admin.execute("ALTER DATABASE app SET default_transaction_read_only = on");
+    }
+    up(&server.url_of("reader:word", "app"));
+}
+
+fn nothing_pending_succeeds_on_a_standby(database: &Database) {
+    let mut server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    let url = server.url("app");
+    let up = || migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
+    assert_eq!(code(&up()), 0);
+    server.admin().execute("CHECKPOINT");
+    server.kill();
+    server.become_standby();
+    server.run();
+    assert_eq!(Sql::connect(&url).texts("SELECT pg_is_in_recovery()::text"), ["true"]);
+    let done = up();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert_eq!(Web::start_at(&url, &[]).get("/readyz").status, 200);
+}
+
+/// A port that accepts and says nothing: the wrong one, or that of a server that hangs.
+fn a_silent_server_is_reported(database: &Database) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let silent = database.url_at(port);
+    let mut command = migrate_command(&["up"], &[("DATABASE_URL", &silent)]);
+    let mut waiting = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let connection = listener.accept().unwrap();
+    let mut stopped = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let other = listener.accept().unwrap();
+    signal(&stopped, "TERM");
+    eventually("it stops at the signal", || stopped.try_wait().unwrap().is_some());
+    let done = stopped.wait_with_output().unwrap();
+    assert_eq!(code(&done), 143, "{}", stderr(&done));
+    assert!(stderr(&done).contains("stopped before the database answered"), "{}", stderr(&done));
+
+    let environment = [("DATABASE_URL", silent.as_str()), ("AUTO_MIGRATE", "true"), ("PORT", "0")];
+    let mut web = web_command(&environment).stdout(Stdio::null()).spawn().unwrap();
+    let third = listener.accept().unwrap();
+    signal(&web, "TERM");
+    eventually("it stops at the signal", || web.try_wait().unwrap().is_some());
+    assert_eq!(web.wait().unwrap().code(), Some(0));
+
+    eventually("it gives up", || waiting.try_wait().unwrap().is_some());
+    let done = waiting.wait_with_output().unwrap();
+    assert_eq!(code(&done), 69, "{}", stderr(&done));
+    let reported = format!("cannot connect to the database at 127.0.0.1:{port}: no answer within 10 s");
+    assert!(stderr(&done).contains(&reported), "{}", stderr(&done));
+    drop((connection, other, third));
+}
+
+/// Takes the lock of migrations on a connection of the test's own.
+fn hold_lock(database: &Database) -> Sql {
+    let mut holder = database.sql();
+    match database.engine.family() {
+        Family::Sqlite => holder.execute("BEGIN IMMEDIATE"),
+        Family::MySql => holder.execute("SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)"),
+        Family::Postgres => holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64)),
+    }
+    holder
+}
+
+fn a_held_lock_is_reported_with_its_holder(database: &Database) {
+    let mut holder = hold_lock(database);
+    let session = match database.engine.family() {
+        Family::Sqlite => "the engine does not name it".to_owned(),
+        Family::MySql => format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)")),
+        Family::Postgres => format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint")),
+    };
+    let refused = migrate(database, &["up", "--lock-timeout", "1"]);
+    assert_eq!(code(&refused), 69, "{}", stderr(&refused));
+    let reported = stderr(&refused);
+    assert!(reported.contains("the lock of migrations is still held by another session after 1 s: "), "{reported}");
+    assert_eq!(reported.matches(&session).count(), 2, "in the log and in the error: {reported}");
+    assert!(reported.contains("waiting for a lock of another session"), "{reported}");
+    drop(holder);
+    migrated(database, &["up"]);
+}
+
+/// A statement that waits for the lock of a table would keep all later statements on it waiting.
+fn a_locked_table_is_waited_for(database: &Database) {
+    migrated(database, &["up"]);
+    let mut lock = database.sql();
+    match database.engine.family() {
+        Family::Postgres => lock.execute("BEGIN; LOCK TABLE friends"),
+        _ => lock.execute("LOCK TABLES friends READ"),
+    }
+    let refused = migrate(database, &["down", "--lock-timeout", "1"]);
+    assert_eq!(code(&refused), 69, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("a table is still held by another session after "), "{}", stderr(&refused));
+
+    let mut command = migrate_command(&["down"], &[("DATABASE_URL", &database.url)]);
+    let mut stopped = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(stopped.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("waiting for a lock of another session")));
+    signal(&stopped, "TERM");
+    eventually("it stops at the signal", || stopped.try_wait().unwrap().is_some());
+    assert_eq!(stopped.wait().unwrap().code(), Some(143));
+    assert_eq!(states(database), state(["applied", "applied"]));
+    drop(lock);
+    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    assert_eq!(states(database), state(["applied", "pending"]));
+}
+
+/// The signal comes while the last migration runs, so nothing is left to do when it is noticed.
+fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
+    migrated(database, &["up", "--to", "1"]);
+    let is_chosen = |_, message: &[u8]| message.windows(20).any(|bytes| bytes == b"CREATE TABLE friends");
+    let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
+    let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url_at(proxy.port))]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("the last migration runs", || proxy.is_reached());
+    assert!(proxy.messages() > 5);
+    signal(&child, "TERM");
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("stopping")));
+    proxy.release();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(code(&done), 0);
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), "migration 2 applied\n");
 }
 
 fn a_changed_migration_is_refused(database: &Database) {
     migrated(database, &["up", "--to", "1"]);
     database.sql().execute(match database.engine.family() {
-        Family::Postgres => "UPDATE _sqlx_migrations SET checksum = '\\x00'",
-        _ => "UPDATE _sqlx_migrations SET checksum = x'00'",
+        Family::Postgres => "UPDATE roster_migrations SET checksum = '\\x00'",
+        _ => "UPDATE roster_migrations SET checksum = x'00'",
     });
     let refused = migrate(database, &["up"]);
     assert_eq!(code(&refused), 70);
@@ -152,7 +548,7 @@ fn somebody_elses_table_is_left_alone(database: &Database) {
 
 /// What a kill at each point leaves behind, on the engine whose migrations are no transactions.
 fn an_interrupted_statement_is_repeated(database: &Database) {
-    let interrupt = "UPDATE _sqlx_migrations SET success = FALSE WHERE version = 2";
+    let interrupt = "UPDATE roster_migrations SET success = FALSE WHERE version = 2";
     migrated(database, &["up"]);
     migrated(database, &["seed"]);
 
@@ -180,12 +576,7 @@ fn an_interrupted_statement_is_repeated(database: &Database) {
 }
 
 fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
-    let mut holder = database.sql();
-    match database.engine.family() {
-        Family::Sqlite => holder.execute("BEGIN IMMEDIATE"),
-        Family::MySql => holder.execute("SELECT GET_LOCK(CONCAT('roster migrate ', MD5(DATABASE())), 0)"),
-        Family::Postgres => holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64)),
-    }
+    let holder = hold_lock(database);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url)]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     thread::sleep(Duration::from_millis(300));
@@ -200,7 +591,7 @@ fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
 fn a_newer_releases_migration_is_not_reverted(database: &Database) {
     migrated(database, &["up"]);
     database.sql().execute(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', TRUE, '', 0)",
+        "INSERT INTO roster_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', TRUE, '', 0)",
     );
     let refused = migrate(database, &["down"]);
     assert_eq!(code(&refused), 70);

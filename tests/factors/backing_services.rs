@@ -137,7 +137,7 @@ fn a_process_lives_unready_on_an_old_schema(database: &Database) {
 fn a_newer_schema_is_served(database: &Database) {
     let web = Web::seeded(database);
     database.sql().execute(
-        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)",
+        "INSERT INTO roster_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)",
     );
     assert_eq!(web.get("/readyz").status, 200);
     assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");

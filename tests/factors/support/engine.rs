@@ -166,6 +166,26 @@ impl Database {
         sql
     }
 
+    /// The socket of its server.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let servers = SERVERS.iter().map(|server| server.lock().unwrap_or_else(PoisonError::into_inner));
+        let socket = servers
+            .into_iter()
+            .flat_map(|server| server.as_ref().filter(|it| it.engine == self.engine).map(Server::socket))
+            .next();
+        socket.expect("the database has a server")
+    }
+
+    /// Its URL at this port of the loopback address.
+    pub(crate) fn url_at(&self, port: u16) -> String {
+        let name = self.url.split(['/', '?']).nth(3).unwrap();
+        match self.engine.family() {
+            Family::Sqlite => unreachable!("SQLite has no server"),
+            Family::MySql => format!("mysql://root@127.0.0.1:{port}/{name}?ssl-mode=DISABLED"),
+            Family::Postgres => format!("postgres://postgres@127.0.0.1:{port}/{name}"),
+        }
+    }
+
     /// The file of an SQLite database.
     pub(crate) fn file(&self) -> PathBuf {
         PathBuf::from(self.url.trim_start_matches("sqlite:").trim_end_matches("?mode=rwc"))
@@ -304,7 +324,7 @@ impl Server {
             Engine::MySql => {
                 let empty = prepared("mysql", |empty| {
                     let mut command = self.command("mysqld");
-                    command.args(mysqld_arguments(empty)).arg("--initialize-insecure");
+                    command.args(mysqld_arguments(empty)).args(["--initialize-insecure", "--auto-generate-certs=OFF"]);
                     succeed(command);
                 });
                 return copy(&empty, &data);
@@ -357,6 +377,10 @@ impl Server {
                     guard.args(["--no-defaults", "--user=root"]).arg(format!("--datadir={}", data.display()));
                 }
                 guard.arg("--max-connections=300");
+                // By itself, MySQL generates a certificate. MariaDB does not.
+                if self.engine == Engine::MySql && self.network.as_ref().is_some_and(|it| !it.has_certificate) {
+                    guard.arg("--auto-generate-certs=OFF");
+                }
                 guard.args(match &self.network {
                     None => vec!["--skip-networking".to_owned()],
                     Some(network) => vec!["--bind-address=127.0.0.1".to_owned(), format!("--port={}", network.port)],
@@ -402,6 +426,11 @@ impl Server {
             let url = self.url(self.engine.family().maintenance());
             eventually("the server is gone", || Sql::try_connect(&url).is_none());
         }
+    }
+
+    /// Makes a server that was killed a standby of nothing, when it runs again: it answers queries and changes nothing.
+    pub(crate) fn become_standby(&self) {
+        fs::write(self.folder.join("data/standby.signal"), "").unwrap();
     }
 
     /// A connection to the database that is always there.
@@ -461,8 +490,8 @@ impl Drop for Server {
 fn mysqld_arguments(data: &Path) -> Vec<String> {
     let mut arguments =
         vec!["--no-defaults".to_owned(), "--user=root".to_owned(), format!("--datadir={}", data.display())];
-    // Its X protocol has a port of its own. Without generated certificates, it has TLS only where a test asks for it.
-    let fixed = ["--mysqlx=OFF", "--secure-file-priv=NULL", "--auto-generate-certs=OFF", "--skip-log-bin"];
+    // Its X protocol has a port of its own.
+    let fixed = ["--mysqlx=OFF", "--secure-file-priv=NULL", "--skip-log-bin"];
     arguments.extend(fixed.map(str::to_owned));
     arguments.push("--innodb-redo-log-capacity=8M".to_owned());
     let share = super::tool::folder().join("mysql/usr/share/mysql");

@@ -8,6 +8,7 @@ pub(crate) mod prefix_proxy;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod sql;
+pub(crate) mod step_proxy;
 pub(crate) mod tool;
 
 use std::io::Write as _;

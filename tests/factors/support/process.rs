@@ -26,6 +26,11 @@ pub(crate) fn web(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     command(env!("CARGO_BIN_EXE_web"), environment).args(arguments).output().unwrap()
 }
 
+/// `web` with an environment, not started yet.
+pub(crate) fn web_command(environment: &[(&str, &str)]) -> Command {
+    command(env!("CARGO_BIN_EXE_web"), environment)
+}
+
 /// `migrate` with an environment, not started yet.
 pub(crate) fn migrate_command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = command(env!("CARGO_BIN_EXE_migrate"), environment);

@@ -58,6 +58,14 @@ impl Sql {
         on_connection!(self, connection => connection.execute(sql).await.is_err())
     }
 
+    /// The number of the error that MySQL reports for a statement, or none when it succeeds.
+    pub(crate) fn error_number(&mut self, sql: &str) -> Option<u16> {
+        let sql = AssertSqlSafe(sql.to_owned());
+        let outcome = on_connection!(self, connection => connection.execute(sql).await.map(drop));
+        let error = outcome.err()?.into_database_error().unwrap();
+        Some(error.downcast_ref::<sqlx::mysql::MySqlDatabaseError>().number())
+    }
+
     /// The one number that a query gives.
     pub(crate) fn number(&mut self, sql: &str) -> i64 {
         let sql = AssertSqlSafe(sql.to_owned());
