@@ -34,6 +34,8 @@ ARG GIT_COMMIT
 RUN bin/build \
     && install -D target/programs/web /image/usr/local/bin/web \
     && ln -s web /image/usr/local/bin/migrate \
+    && ln -s web /image/usr/local/bin/exec \
+    && ln -s usr/local/bin /image/bin \
     && install -D --mode=644 --target-directory=/image/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
@@ -49,4 +51,6 @@ LABEL org.opencontainers.image.title="roster" \
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["web", "healthcheck"]
+# There is no shell. Platforms that would use one for a command of the Procfile pass it to an ENTRYPOINT instead.
+ENTRYPOINT ["/usr/local/bin/exec"]
 CMD ["web"]

@@ -18,12 +18,18 @@ fn style() {
 
 /// The git commit.
 fn commit() {
-    // An image is built without the repository, and is told the commit instead.
-    println!("cargo::rerun-if-env-changed=GIT_COMMIT");
+    // An image and the slug of a platform are built without the repository; a variable holds the commit.
+    const GIVEN: [&str; 2] = ["GIT_COMMIT", "SOURCE_VERSION"];
+    for name in GIVEN {
+        println!("cargo::rerun-if-env-changed={name}");
+    }
     // cargo takes a file that is missing for one that has changed.
     let head = if Path::new(".git/logs/HEAD").exists() { ".git/logs/HEAD" } else { "build.rs" };
     println!("cargo::rerun-if-changed={head}");
-    let commit = std::env::var("GIT_COMMIT").ok().filter(|commit| !commit.is_empty()).or_else(|| {
+    let given = GIVEN.iter().filter_map(|name| std::env::var(name).ok()).find(|commit| !commit.is_empty());
+    let commit = given.or_else(|| {
+        // Without one of its own, git would answer for a repository that this folder happens to be in.
+        Path::new(".git").exists().then_some(())?;
         let git = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
         let commit = String::from_utf8(git.stdout).ok()?;
         git.status.success().then(|| commit.trim().to_owned())

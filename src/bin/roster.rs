@@ -1,8 +1,12 @@
 //! Both programs in one, which share most of their code: an image holds this one under both names, and is half as large.
+//!
+//! Its third name, `exec`, replaces the process by the command that follows, as a shell does. An image without a shell
+//! needs it for the commands of the Procfile.
 
 use std::env;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 #[path = "migrate.rs"]
 mod migrate;
@@ -11,9 +15,23 @@ mod web;
 
 /// Whichever it is called by.
 fn main() -> ExitCode {
-    let path = env::args_os().next().unwrap_or_default();
-    match Path::new(&path).file_name() {
-        Some(name) if name == "migrate" => migrate::main(),
+    let mut arguments = env::args_os();
+    let path = arguments.next().unwrap_or_default();
+    match Path::new(&path).file_name().and_then(|name| name.to_str()) {
+        Some("migrate") => migrate::main(),
+        Some("exec") => exec(arguments),
         _ => web::main(),
     }
+}
+
+/// Replaces this process. Its exit codes when it cannot are those of a shell.
+#[expect(clippy::print_stderr, reason = "the command has no other output when it does not start")]
+fn exec(mut command: env::ArgsOs) -> ExitCode {
+    let Some(program) = command.next() else {
+        eprintln!("exec: the command is missing");
+        return ExitCode::from(2);
+    };
+    let error = Command::new(&program).args(command).exec();
+    eprintln!("exec: {}: {error}", program.display());
+    ExitCode::from(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
 }

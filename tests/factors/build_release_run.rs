@@ -1,6 +1,8 @@
 //! V. Build, release, run: strictly separate stages. One build runs under any configuration, and a
 //! running process tells which release it is.
 
+pub(crate) mod push;
+
 use libtest_mimic::Trial;
 
 use crate::support::Factor;
@@ -8,10 +10,10 @@ use crate::support::engine::{Database, Engine};
 use crate::support::process::Web;
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("build_release_run")
+    let factor = Factor::new("build_release_run")
         .on(&[Engine::Sqlite], "a_process_tells_its_release", a_process_tells_its_release)
-        .on(&[Engine::Sqlite], "a_process_of_no_release_says_so", a_process_of_no_release_says_so)
-        .tests()
+        .on(&[Engine::Sqlite], "a_process_of_no_release_says_so", a_process_of_no_release_says_so);
+    push::tests(factor).tests()
 }
 
 fn a_process_tells_its_release(database: &Database) {

@@ -1,20 +1,22 @@
 //! What starts, watches and ends processes: the operating system's managers, by the files that the project has for them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::build_release_run::push::copy_checkout;
 use crate::support::engine::{Database, Engine, program};
-use crate::support::process::{Web, migrated};
+use crate::support::process::{Web, migrated, stderr};
 use crate::support::tool::Tool;
 use crate::support::{Factor, eventually, free_port};
 
 pub(super) fn tests(factor: Factor) -> Factor {
     factor
         .judged_by(Tool::Honcho, &Engine::ALL, "the_procfile_runs", the_procfile_runs)
+        .each("the_procfile_runs_without_a_shell", the_procfile_runs_without_a_shell)
         .judged_by(
             Tool::Runsv,
             &Engine::SERVERS,
@@ -30,11 +32,17 @@ fn path() -> String {
     format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", binaries.display())
 }
 
+/// In a checkout where cargo built the programs, which are on no PATH.
 fn the_procfile_runs(database: &Database) {
+    let checkout = TempDir::with_prefix("roster-checkout-").unwrap();
+    copy_checkout(checkout.path());
+    fs::create_dir(checkout.path().join("target")).unwrap();
+    let binaries = Path::new(env!("CARGO_BIN_EXE_web")).parent().unwrap();
+    symlink(binaries, checkout.path().join("target/debug")).unwrap();
     let honcho = |arguments: &[&str]| {
         let mut command = Tool::Honcho.command();
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
-        command.env_clear().envs([("PATH", path()), ("DATABASE_URL", database.url.clone())]);
+        command.current_dir(checkout.path()).args(arguments);
+        command.env_clear().envs([("PATH", "/usr/bin:/bin"), ("DATABASE_URL", &database.url)]);
         command.env("PYTHONUNBUFFERED", "1");
         command
     };
@@ -49,6 +57,40 @@ fn the_procfile_runs(database: &Database) {
     // The manager's code is its own: that of its signal.
     assert_eq!(web.exit_code(), 143);
     eventually("both say so", || ["\"stopped\"", "web.1 stopped (rc=0)"].iter().all(|told| web.log().contains(told)));
+}
+
+/// As in the image: its files, and a platform that splits each command into words and executes them.
+fn the_procfile_runs_without_a_shell(database: &Database) {
+    let root = TempDir::with_prefix("roster-image-").unwrap();
+    let binaries = root.path().join("usr/local/bin");
+    fs::create_dir_all(&binaries).unwrap();
+    for name in ["web", "migrate", "exec"] {
+        symlink(env!("CARGO_BIN_EXE_roster"), binaries.join(name)).unwrap();
+    }
+    symlink("usr/local/bin", root.path().join("bin")).unwrap();
+    let procfile = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Procfile")).unwrap();
+    let command = |name: &str| {
+        let line = procfile.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap();
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).current_dir(root.path()).env_clear().env("PATH", &binaries);
+        command.envs([("DATABASE_URL", database.url.as_str()), ("HOST", "127.0.0.1"), ("PORT", "0")]);
+        command
+    };
+    let release = command("release").output().unwrap();
+    assert!(release.status.success(), "{}", stderr(&release));
+    let mut web = Web::launch(command("web"));
+    assert_eq!(web.get("/readyz").status, 200);
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 0, "it replaced the process that started it");
+
+    for (arguments, code, reason) in
+        [(&["./bin/wbe"][..], 127, "exec: ./bin/wbe: No such file"), (&[], 2, "exec: the command is missing")]
+    {
+        let failed = Command::new(binaries.join("exec")).args(arguments).output().unwrap();
+        assert_eq!(failed.status.code(), Some(code));
+        assert!(stderr(&failed).starts_with(reason), "{}", stderr(&failed));
+    }
 }
 
 fn runit_starts_a_killed_process_again(database: &Database) {
