@@ -10,6 +10,7 @@ mod error;
 pub mod friends;
 pub mod migrations;
 mod pool;
+mod pooler;
 pub mod users;
 
 use std::io;
@@ -172,11 +173,16 @@ impl Session {
         if url.is_lent_by_transaction {
             return Err(Error::Pooler);
         }
-        let opened = match &url.options {
+        let mut opened = match &url.options {
             DriverOptions::Sqlite(options) => connect(options).await.map(Self::Sqlite),
             DriverOptions::MySql(options) => connect(options).await.map(Self::MySql),
             DriverOptions::Postgres(options) => connect(options).await.map(Self::Postgres),
         };
+        if let (Ok(Self::Postgres(conn)), DriverOptions::Postgres(options)) = (&mut opened, &url.options)
+            && pooler::shares_session(conn, options).await?
+        {
+            return Err(Error::Pooler);
+        }
         opened.map_err(|cause| Error::connect(url.address(), cause))
     }
 

@@ -40,9 +40,13 @@ impl Dialect for Postgres {
     );
 
     /// Lets a statement keep the plan that it is first executed with. PostgreSQL would plan each page anew, because it
-    /// takes a limit that it does not know for a tenth of the table, and a plan for that many rows for a dear one
+    /// takes a limit that it does not know for a tenth of the table, and a plan for that many rows for an expensive one
     /// (<https://www.postgresql.org/docs/current/sql-prepare.html>); but one range of one index has one plan.
+    ///
+    /// Behind PgBouncer nothing is set, because other clients may share the session (see `pooler.rs`).
     async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        connection.execute("SET plan_cache_mode = force_generic_plan").await.map(drop)
+        const SQL: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false) \
+             WHERE current_setting('extra_float_digits') = '2'";
+        connection.execute(SQL).await.map(drop)
     }
 }

@@ -33,8 +33,8 @@ pub enum Error {
     Statement(#[source] sqlx::Error),
     /// A pooler lends the server's connections for a transaction each, and so has none that would keep a lock.
     #[error(
-        "DATABASE_URL: statement-cache-capacity=0 says that a pooler lends connections for a transaction each, and \
-         this task needs one of its own: give it the URL of the server itself, without that parameter"
+        "DATABASE_URL: a pooler between this task and the database shares server sessions among its clients, and this \
+         task needs a session of its own: use the URL of the server itself, without statement-cache-capacity=0"
     )]
     Pooler,
     /// A row breaks a constraint, named as the database names it.

@@ -12,8 +12,10 @@ use socket2::SockRef;
 
 use crate::support::engine::{Certificate, Database, Engine, Family, Server};
 use crate::support::load::Load;
-use crate::support::pooler::Pooler;
-use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrate_command, migrated, seed, stderr, wide_users};
+use crate::support::pooler::{Mode, Pooler};
+use crate::support::process::{
+    WIDE_USERS, Web, code, import_csv, migrate_command, migrated, seed, stderr, web, wide_users,
+};
 use crate::support::proxy::Proxy;
 use crate::support::sql::Sql;
 use crate::support::tool::Tool;
@@ -40,6 +42,18 @@ pub(crate) fn tests() -> Vec<Trial> {
             &[Engine::Postgres],
             "a_pooler_may_lend_a_connection_for_each_transaction",
             a_pooler_may_lend_a_connection_for_each_transaction,
+        )
+        .judged_by(
+            Tool::TrackingPgbouncer,
+            &Engine::POSTGRES,
+            "a_pooler_that_tracks_statements_needs_no_parameter",
+            a_pooler_that_tracks_statements_needs_no_parameter,
+        )
+        .judged_by(
+            Tool::TrackingPgbouncer,
+            &Engine::POSTGRES,
+            "migrate_refuses_a_pooler_that_shares_sessions",
+            migrate_refuses_a_pooler_that_shares_sessions,
         )
         .on(servers, "a_server_that_is_full_is_told", a_server_that_is_full_is_told)
         .on(
@@ -360,7 +374,66 @@ fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
     // A lock of a session would be everybody's.
     let done = migrate_command(&["up"], &[("DATABASE_URL", &lent)]).output().unwrap();
     assert_eq!(code(&done), 78);
-    assert!(stderr(&done).contains("give it the URL of the server itself"), "{}", stderr(&done));
+    assert!(stderr(&done).contains("use the URL of the server itself"), "{}", stderr(&done));
+}
+
+fn a_pooler_that_tracks_statements_needs_no_parameter(database: &Database) {
+    let server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    seed(&server.url("app"));
+    let pooler = Pooler::start_as(Tool::TrackingPgbouncer, Mode::Transaction, &server, 2);
+    let web = Web::start_at(&pooler.url(""), &[("DATABASE_MAX_CONNECTIONS", "8")]);
+    let load = Load::start(web.port, 8);
+    eventually("it serves", || load.answered() > 500);
+    let (answered, failures) = load.end();
+    assert_eq!(failures, [""; 0], "beside {answered} that were answered");
+    for path in ["/readyz", "/users/1", "/users/1/friends", "/users.ndjson", "/users?q=ad", "/"] {
+        assert_eq!(web.get(path).status, 200, "{path}");
+    }
+
+    // The pooler gives these sessions to its next clients, so they have no setting of ours. It keeps track of a few
+    // parameters itself, those that the server reports to its clients.
+    let changed = "SELECT COUNT(*) FROM pg_settings WHERE source = 'session' AND name NOT IN ('DateStyle', 'IntervalStyle', \
+         'TimeZone', 'application_name', 'client_encoding', 'default_transaction_read_only', 'scram_iterations', \
+         'search_path', 'standard_conforming_strings')";
+    let mut clients = [Sql::connect(&pooler.url("")), Sql::connect(&pooler.url(""))];
+    for client in &mut clients {
+        client.execute("BEGIN");
+        assert_eq!(client.number(changed), 0);
+    }
+}
+
+/// A lock of a session that others share protects nothing.
+fn migrate_refuses_a_pooler_that_shares_sessions(database: &Database) {
+    let server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    let url = server.url("app");
+    for (version, connections) in [(Tool::TrackingPgbouncer, 4), (Tool::Pgbouncer, 4), (Tool::Pgbouncer, 1)] {
+        if !version.is_installed() {
+            continue;
+        }
+        let pooler = Pooler::start_as(version, Mode::Transaction, &server, connections);
+        for task in ["up", "status"] {
+            let done = migrate_command(&[task], &[("DATABASE_URL", &pooler.url(""))]).output().unwrap();
+            assert_eq!(code(&done), 78, "{version:?}: {}", stderr(&done));
+            assert!(stderr(&done).contains("use the URL of the server itself"), "{}", stderr(&done));
+        }
+        let done = web(&[], &[("DATABASE_URL", &pooler.url("")), ("AUTO_MIGRATE", "true")]);
+        assert_ne!(code(&done), 0);
+        assert!(stderr(&done).contains("use the URL of the server itself"), "{}", stderr(&done));
+    }
+    assert_eq!(
+        Sql::connect(&url).number("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'users'"),
+        0
+    );
+
+    // With session pooling, a session belongs to one client.
+    for version in [Tool::TrackingPgbouncer, Tool::Pgbouncer] {
+        if version.is_installed() {
+            seed(&Pooler::start_as(version, Mode::Session, &server, 4).url(""));
+        }
+    }
+    assert_eq!(Sql::connect(&url).number("SELECT COUNT(*) FROM users"), 2);
 }
 
 fn a_server_that_is_full_is_told(database: &Database) {

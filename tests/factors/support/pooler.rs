@@ -1,11 +1,12 @@
-//! PgBouncer before a PostgreSQL server, lending its connections for a transaction each.
+//! PgBouncer before a PostgreSQL server.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 
-use super::engine::{Server, program};
+use super::engine::Server;
 use super::sql::Sql;
+use super::tool::Tool;
 use super::{eventually, free_port};
 
 /// A running pooler. Dropped, it is killed; and when this process ends, however it does, its shell sees the end of its
@@ -15,12 +16,26 @@ pub(crate) struct Pooler {
     guard: Child,
 }
 
+/// How long a client keeps a server session (`pool_mode`).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mode {
+    Session,
+    Transaction,
+}
+
 impl Pooler {
-    /// A pooler with so many connections to the database `app` of this server.
+    /// A pooler with transaction pooling that does not track prepared statements, and with so many connections to the
+    /// database `app` of this server.
     pub(crate) fn start(server: &Server, connections: usize) -> Self {
+        Self::start_as(Tool::Pgbouncer, Mode::Transaction, server, connections)
+    }
+
+    /// A pooler of this version. The newer one tracks prepared statements, as it does by default.
+    pub(crate) fn start_as(version: Tool, mode: Mode, server: &Server, connections: usize) -> Self {
         let port = free_port();
         let folder = server.socket().parent().unwrap().to_owned();
-        let file = folder.join("pgbouncer.ini");
+        let file = folder.join(format!("pgbouncer-{port}.ini"));
+        let mode = format!("{mode:?}").to_lowercase();
         let settings = format!(
             "[databases]\n\
              app = host={} user=postgres\n\
@@ -29,15 +44,15 @@ impl Pooler {
              listen_port = {port}\n\
              unix_socket_dir =\n\
              auth_type = any\n\
-             pool_mode = transaction\n\
+             pool_mode = {mode}\n\
              default_pool_size = {connections}\n\
              ignore_startup_parameters = extra_float_digits\n",
             folder.display()
         );
         fs::write(&file, settings).unwrap();
         let mut guard = server.command("sh");
-        guard.args(["-c", "\"$@\" 2>pgbouncer.log & read end; kill -9 $!", "sh"]);
-        guard.arg(program("pgbouncer").unwrap()).arg(&file);
+        guard.args(["-c", "\"$@\" 2>\"pgbouncer-$0.log\" & read end; kill -9 $!", &port.to_string()]);
+        guard.args(version.program().unwrap()).arg(&file);
         let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
         let pooler = Self { port, guard: guard.unwrap() };
         eventually("the pooler answers", || Sql::try_connect(&pooler.url("")).is_some());

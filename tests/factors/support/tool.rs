@@ -2,10 +2,11 @@
 //! meets where it is deployed. A test that needs
 //! one is ignored where it is not installed; `REQUIRE_TOOLS=chromedriver,promtool,…` makes a missing one an error.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::engine::program;
+use super::engine::{in_tree, program};
 
 /// A program that judges what the service does, or runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +27,12 @@ pub(crate) enum Tool {
     Schemathesis,
     /// The units of systemd.
     SystemdAnalyze,
+    /// A pooler before PostgreSQL, of a version that tracks prepared statements.
+    TrackingPgbouncer,
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Chromedriver,
         Self::Honcho,
         Self::Httpolice,
@@ -38,6 +41,7 @@ impl Tool {
         Self::Runsv,
         Self::Schemathesis,
         Self::SystemdAnalyze,
+        Self::TrackingPgbouncer,
     ];
 
     pub(crate) const fn name(self) -> &'static str {
@@ -50,15 +54,27 @@ impl Tool {
             Self::Runsv => "runsv",
             Self::Schemathesis => "schemathesis",
             Self::SystemdAnalyze => "systemd-analyze",
+            Self::TrackingPgbouncer => "tracking-pgbouncer",
         }
     }
 
     pub(crate) fn is_installed(self) -> bool {
-        program(self.name()).is_some() && (self != Self::Chromedriver || axe().is_file())
+        self.program().is_some() && (self != Self::Chromedriver || axe().is_file())
+    }
+
+    /// The words that begin its command line.
+    pub(crate) fn program(self) -> Option<Vec<OsString>> {
+        match self {
+            Self::TrackingPgbouncer => in_tree("pgbouncer", "usr/sbin/pgbouncer"),
+            _ => program(self.name()).map(|path| vec![path.into()]),
+        }
     }
 
     pub(crate) fn command(self) -> Command {
-        Command::new(program(self.name()).unwrap())
+        let words = self.program().unwrap();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
     }
 }
 
