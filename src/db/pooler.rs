@@ -21,13 +21,13 @@ const PROBES: usize = 8;
 /// # Errors
 /// Those of the database.
 pub(super) async fn shares_session(conn: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, Error> {
-    if is_direct(conn).await? {
-        return Ok(false);
-    }
     match has_own_statements(conn).await {
         Ok(true) => {}
         Ok(false) | Err(Error::Statement(_)) => return Ok(true),
         Err(error) => return Err(error),
+    }
+    if is_direct(conn).await? {
+        return Ok(false);
     }
     let mut other = connect(options).await?;
     let shared = probe(conn, &mut other).await;

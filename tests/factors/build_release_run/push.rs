@@ -17,11 +17,20 @@ use crate::support::{Factor, eventually, free_port};
 
 pub(super) fn tests(factor: Factor) -> Factor {
     factor
-        .each("a_push_to_a_buildpack_platform_replaces_the_process", |database| {
-            pushes_replace(database, "buildpack", "bash")
-        })
-        .each("a_push_to_a_plain_platform_replaces_the_process", |database| pushes_replace(database, "plain", "sh"))
+        .each(
+            "a_push_to_a_buildpack_platform_replaces_the_process",
+            a_push_to_a_buildpack_platform_replaces_the_process,
+        )
+        .each("a_push_to_a_plain_platform_replaces_the_process", a_push_to_a_plain_platform_replaces_the_process)
         .on(&[Engine::Sqlite], "a_checkout_runs_its_newest_build", a_checkout_runs_its_newest_build)
+}
+
+fn a_push_to_a_buildpack_platform_replaces_the_process(database: &Database) {
+    pushes_replace(database, "buildpack", "bash");
+}
+
+fn a_push_to_a_plain_platform_replaces_the_process(database: &Database) {
+    pushes_replace(database, "plain", "sh");
 }
 
 fn pushes_replace(database: &Database, build: &str, shell: &str) {
