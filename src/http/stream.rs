@@ -162,8 +162,9 @@ fn is_plain(text: &str) -> bool {
     const KINDS: [u8; 256] = {
         let mut kinds = [WORD; 256];
         let mut byte = 0;
-        while byte < 256 {
-            kinds[byte as usize] = match byte as u8 {
+        // The last one is in no text.
+        while byte < u8::MAX {
+            kinds[byte as usize] = match byte {
                 b',' | b'"' | 0..b' ' | 0x7F => QUOTED,
                 b' ' | b';' | b'|' | b'\'' | 0x80..0xC0 => BREAK,
                 b'=' | b'+' | b'-' | b'@' | 0xEF => OPERATOR,
