@@ -149,7 +149,29 @@ fn describe(error: &sqlx::Error) -> String {
             message => message,
         }
         .to_owned(),
-        sqlx::Error::Io(cause) => cause.to_string(),
-        other => other.to_string(),
+        sqlx::Error::Io(cause) => with_advice(cause.to_string()),
+        other => with_advice(other.to_string()),
     }
+}
+
+/// What to do about a server's certificate. The driver has no types for these errors, only their text.
+fn with_advice(message: String) -> String {
+    let advice = if message.contains("UnsupportedCertVersion") {
+        "the server's certificate is of X.509 version 1, which is not supported; issue a certificate of version 3 that \
+         has the server's name as a subjectAltName"
+    } else if message.contains("CaUsedAsEndEntity") {
+        "the server's certificate is that of an authority (CA:TRUE), which is not supported; issue one with \
+         basicConstraints=CA:FALSE, which may be self-signed"
+    } else if message.contains("UnknownIssuer") {
+        "the server's certificate is not signed by a trusted authority; set sslrootcert (PostgreSQL) or ssl-ca (MySQL) \
+         in DATABASE_URL to the file of the authority that signed it"
+    } else if message.contains("certificate not valid for name") {
+        "the server's certificate is for another name; use a name of the certificate in DATABASE_URL, or issue one \
+         that has this name as a subjectAltName"
+    } else if message.contains("server does not support TLS") {
+        "enable TLS in the server; sslmode=prefer or ssl-mode=PREFERRED in DATABASE_URL allows plain text"
+    } else {
+        return message;
+    };
+    format!("{message}: {advice}")
 }

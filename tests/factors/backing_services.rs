@@ -37,6 +37,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&Engine::SERVERS, "connections_that_fall_silent_are_replaced", connections_that_fall_silent_are_replaced)
         .on(&Engine::SERVERS, "a_server_that_falls_silent_is_told_in_time", a_server_that_falls_silent_is_told_in_time)
         .on(&Engine::SERVERS, "a_server_is_verified_when_that_is_asked", a_server_is_verified_when_that_is_asked)
+        .on(
+            &Engine::SERVERS,
+            "a_certificate_that_cannot_be_verified_is_explained",
+            a_certificate_that_cannot_be_verified_is_explained,
+        )
         .judged_by(
             Tool::Pgbouncer,
             &[Engine::Postgres],
@@ -560,6 +565,55 @@ fn a_server_that_falls_silent_is_told_in_time(database: &Database) {
     eventually("it is ready", || web.get("/readyz").status == 200);
 }
 
+/// A server with the database `app` and a user for it, and its port.
+fn server_with_certificate(engine: Engine, certificate: Option<&Certificate>) -> (Server, u16) {
+    let (server, port) = Server::start_with_certificate(engine, certificate);
+    let mut admin = server.admin();
+    admin.execute("CREATE DATABASE app");
+    if engine.family() == Family::MySql {
+        admin.execute("CREATE USER roster");
+        admin.execute("GRANT ALL ON app.* TO roster");
+    }
+    (server, port)
+}
+
+/// Certificates of older tutorials: each works, or the error names the reason and the fix.
+fn a_certificate_that_cannot_be_verified_is_explained(database: &Database) {
+    let engine = database.engine;
+    let folder = tempfile::TempDir::with_prefix("roster-tls-").unwrap();
+    let file = folder.path().join("authority.pem");
+    let start = |certificate: &Certificate| {
+        std::fs::write(&file, &certificate.authority).unwrap();
+        server_with_certificate(engine, Some(certificate))
+    };
+    let up = |port: u16, mode: &str| {
+        let user = if engine.family() == Family::MySql { "mysql://roster" } else { "postgres://postgres" };
+        let authority = if mode.starts_with("verify") { format!("&ssl-ca={}", file.display()) } else { String::new() };
+        let url = format!("{user}@localhost:{port}/app?sslmode={mode}{authority}");
+        migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap()
+    };
+    let (_server, port) = start(&Certificate::of_version_1("localhost"));
+    for mode in ["prefer", "require", "verify-ca"] {
+        let done = up(port, mode);
+        let told = stderr(&done);
+        assert_eq!(code(&done), 69, "{mode}: {told}");
+        assert!(
+            told.contains("X.509 version 1") && told.contains("issue a certificate of version 3"),
+            "{mode}: {told}"
+        );
+    }
+    let (_server, port) = start(&Certificate::self_signed("localhost", true));
+    let done = up(port, "verify-full");
+    let told = stderr(&done);
+    assert_eq!(code(&done), 69, "{told}");
+    assert!(told.contains("CA:TRUE") && told.contains("CA:FALSE"), "{told}");
+    for usable in [Certificate::self_signed("localhost", false), Certificate::of_authority_of_version_1("localhost")] {
+        let (_server, port) = start(&usable);
+        let done = up(port, "verify-full");
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+    }
+}
+
 /// By its certificate and its name; never is it talked to in plain text instead.
 fn a_server_is_verified_when_that_is_asked(database: &Database) {
     let engine = database.engine;
@@ -577,16 +631,7 @@ fn a_server_is_verified_when_that_is_asked(database: &Database) {
         Family::MySql => format!("mysql://roster@localhost:{port}/app?ssl-mode=VERIFY_IDENTITY&ssl-ca={authority}"),
         _ => format!("postgres://postgres@localhost:{port}/app?sslmode=verify-full&sslrootcert={authority}"),
     };
-    let start = |certificate: Option<&Certificate>| {
-        let (server, port) = Server::start_with_certificate(engine, certificate);
-        let mut admin = server.admin();
-        admin.execute("CREATE DATABASE app");
-        if engine.family() == Family::MySql {
-            admin.execute("CREATE USER roster");
-            admin.execute("GRANT ALL ON app.* TO roster");
-        }
-        (server, port)
-    };
+    let start = |certificate: Option<&Certificate>| server_with_certificate(engine, certificate);
     let up = |url: &str| migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
 
     let (_server, port) = start(Some(&own));

@@ -17,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use base64::Engine as _;
 use tempfile::TempDir;
 
 use super::sql::Sql;
@@ -448,7 +449,8 @@ impl Server {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
         match self.engine.family() {
             Family::Sqlite => unreachable!("SQLite has no server"),
-            Family::MySql => format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock"),
+            // A certificate is for those who come over the network.
+            Family::MySql => format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock&ssl-mode=DISABLED"),
             Family::Postgres => {
                 let port = self.network.as_ref().map_or(5432, |network| network.port);
                 format!("postgres://{user}@localhost:{port}/{database}?host={folder}")
@@ -517,17 +519,99 @@ pub(crate) struct Certificate {
 
 impl Certificate {
     pub(crate) fn for_host(host: &str) -> Self {
+        Self::issued(host, |authority, _| authority.to_vec(), |certificate, _| certificate.to_vec())
+    }
+
+    /// A certificate of X.509 version 1, as `openssl x509 -req` without extensions makes it.
+    pub(crate) fn of_version_1(host: &str) -> Self {
+        Self::issued(host, |authority, _| authority.to_vec(), version_1)
+    }
+
+    /// One whose authority is of X.509 version 1.
+    pub(crate) fn of_authority_of_version_1(host: &str) -> Self {
+        Self::issued(host, version_1, |certificate, _| certificate.to_vec())
+    }
+
+    /// One that is its own authority. With `is_ca`, it says so, as `openssl req -x509` makes it.
+    pub(crate) fn self_signed(host: &str, is_ca: bool) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
+        if is_ca {
+            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        }
+        let certificate = parameters.self_signed(&key).unwrap().pem();
+        Self { chain: certificate.clone(), key: key.serialize_pem(), authority: certificate }
+    }
+
+    /// One of an authority of its own, each changed before it is used, with the key that signs it again.
+    fn issued(
+        host: &str,
+        change_authority: impl FnOnce(&[u8], &rcgen::KeyPair) -> Vec<u8>,
+        change: impl FnOnce(&[u8], &rcgen::KeyPair) -> Vec<u8>,
+    ) -> Self {
+        let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.distinguished_name.push(rcgen::DnType::CommonName, format!("the authority of {host}"));
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let authority = parameters.self_signed(&key).unwrap().pem();
-        let issuer = rcgen::Issuer::new(parameters, key);
+        let authority = parameters.self_signed(&authority_key).unwrap();
+        let issuer = rcgen::Issuer::new(parameters, &authority_key);
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate =
             rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        Self { chain: certificate.pem(), key: key.serialize_pem(), authority }
+        Self {
+            chain: pem(&change(certificate.der(), &authority_key)),
+            key: key.serialize_pem(),
+            authority: pem(&change_authority(authority.der(), &authority_key)),
+        }
     }
+}
+
+fn pem(certificate: &[u8]) -> String {
+    let text = base64::prelude::BASE64_STANDARD.encode(certificate);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// The same certificate without its version and its extensions, which makes it one of version 1, signed again.
+fn version_1(certificate: &[u8], key: &rcgen::KeyPair) -> Vec<u8> {
+    /// The tags of DER (X.690): SEQUENCE, BIT STRING, and the explicit fields 0 and 3.
+    const SEQUENCE: u8 = 0x30;
+    const BIT_STRING: u8 = 0x03;
+    const VERSION: u8 = 0xa0;
+    const EXTENSIONS: u8 = 0xa3;
+    /// The elements of a constructed value, each with its tag and length.
+    fn elements(value: &[u8]) -> Vec<&[u8]> {
+        let header = |element: &[u8]| match element[1] {
+            short @ 0..=0x7f => (2, usize::from(short)),
+            0x81 => (3, usize::from(element[2])),
+            0x82 => (4, usize::from(element[2]) << 8 | usize::from(element[3])),
+            long => panic!("a length of {long:#x}"),
+        };
+        let mut rest = &value[header(value).0..];
+        let mut elements = Vec::new();
+        while !rest.is_empty() {
+            let (start, length) = header(rest);
+            let (element, behind) = rest.split_at(start + length);
+            elements.push(element);
+            rest = behind;
+        }
+        elements
+    }
+    fn element(tag: u8, value: &[u8]) -> Vec<u8> {
+        let [high, low] = u16::try_from(value.len()).unwrap().to_be_bytes();
+        let header = match value.len() {
+            ..0x80 => vec![tag, low],
+            0x80..0x100 => vec![tag, 0x81, low],
+            _ => vec![tag, 0x82, high, low],
+        };
+        [&header, value].concat()
+    }
+    let [content, algorithm, _] = elements(certificate)[..] else { panic!("not a certificate") };
+    let kept = elements(content).into_iter().filter(|field| !matches!(field[0], VERSION | EXTENSIONS));
+    let content = element(SEQUENCE, &kept.collect::<Vec<_>>().concat());
+    let signature = rcgen::SigningKey::sign(key, &content).unwrap();
+    let signature = element(BIT_STRING, &[&[0], &signature[..]].concat());
+    element(SEQUENCE, &[content, algorithm.to_vec(), signature].concat())
 }
 
 /// The user and group `postgres`, or nobody's.
