@@ -3,19 +3,31 @@
 //! [`Config`] is the reference for operators: one field a variable, in its upper case. Nothing else
 //! in the crate reads the environment, and no variable names one ("production", "staging").
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::net::IpAddr;
-use std::num::{NonZeroU16, NonZeroU64};
-use std::str::FromStr;
+mod database_url;
+mod log_filter;
+mod names;
+mod parameters;
+mod traces;
+mod values;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sqlx::ConnectOptions as _;
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::postgres::PgConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
-use tracing_subscriber::filter::Targets;
-use url::Url;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::{NonZeroU16, NonZeroU64};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use database_url::DatabaseUrl;
+pub(crate) use database_url::DriverOptions;
+pub use traces::TracesExporter;
+use values::{boolean, integer, ip_address};
+
+/// A day in milliseconds: the most of any time limit. Every component takes it; twenty-five days are too many for
+/// SQLite, and for the server-side limits of the others.
+const DAY: u64 = 86_400_000;
 
 /// Everything that may differ between two deploys. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,63 +37,90 @@ pub struct Config {
     /// once are an error.
     pub database_url: DatabaseUrl,
     /// The size of this process's connection pool; 10 by default.
-    #[serde(default = "size::<10>")]
+    #[serde(default = "size::<10>", deserialize_with = "integer::<_, _, 1, 65535>")]
     pub database_max_connections: NonZeroU16,
     /// The longest wait for a connection, in milliseconds, before a request is answered 503; 1000 by default.
-    #[serde(default = "milliseconds::<1000>")]
+    #[serde(default = "milliseconds::<1000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub database_acquire_timeout_ms: NonZeroU64,
     /// The longest query, in milliseconds, before its request is answered 503 and its connection
     /// thrown away; 2000 by default.
-    #[serde(default = "milliseconds::<2000>")]
+    #[serde(default = "milliseconds::<2000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub database_query_timeout_ms: NonZeroU64,
     /// The port to serve; 5000 by default, and 0 picks a free one, which the log names.
-    #[serde(default = "default_port")]
+    #[serde(default = "default_port", deserialize_with = "integer::<_, _, 0, 65535>")]
     pub port: u16,
-    /// The address to bind; 0.0.0.0 by default.
-    #[serde(default = "default_host")]
+    /// The address to bind; `::` by default, which is every address, of IPv6 and of IPv4 (`0.0.0.0` on a machine
+    /// without IPv6).
+    #[serde(default = "default_host", deserialize_with = "ip_address")]
     pub host: IpAddr,
-    /// The number of HTTP worker threads; by default the processors this process may use.
-    #[serde(default = "processors")]
+    /// The number of HTTP worker threads, at most 512; by default the processors this process may use.
+    #[serde(default = "processors", deserialize_with = "integer::<_, _, 1, WORKERS_MAX>")]
     pub web_concurrency: NonZeroU16,
     /// The most requests at work at once; the next one is answered 503, health checks and metrics excepted;
     /// 1024 by default.
-    #[serde(default = "size::<1024>")]
+    #[serde(default = "size::<1024>", deserialize_with = "integer::<_, _, 1, 65535>")]
     pub max_in_flight: NonZeroU16,
     /// The longest time for a whole request, its body included, in milliseconds; for a stream, the
     /// longest that its client may take no more of it; 10000 by default.
-    #[serde(default = "milliseconds::<10_000>")]
+    #[serde(default = "milliseconds::<10_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub request_timeout_ms: NonZeroU64,
+    /// How long a connection may stay unused before it is closed, in milliseconds: longer than the balancer keeps it,
+    /// so that no request crosses with the end of its connection; 75000 by default.
+    #[serde(default = "milliseconds::<75_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
+    pub keep_alive_ms: NonZeroU64,
     /// Whether several processes may share the port (`SO_REUSEPORT`), so that the next one can start
     /// beside this one; false by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "boolean")]
     pub reuse_port: bool,
     /// The time between SIGTERM and closing the door, in milliseconds, for balancers that notice
     /// `/readyz` late; 0 by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "integer::<_, _, 0, DAY>")]
     pub drain_delay_ms: u64,
     /// The longest that SIGTERM waits for requests in flight, in milliseconds; 20000 by default.
-    #[serde(default = "milliseconds::<20000>")]
+    #[serde(default = "milliseconds::<20000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub shutdown_timeout_ms: NonZeroU64,
     /// How a log line is written; `json` by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "values::log_format")]
     pub log_format: LogFormat,
     /// The tracing filter: a level, and others for targets, as in `info,roster=debug`; `info` by default.
-    #[serde(default = "default_filter", deserialize_with = "filter")]
+    #[serde(default = "default_filter", deserialize_with = "log_filter::deserialize")]
     pub rust_log: String,
     /// Whether `web` applies pending migrations before it serves (development, deploys of a single
     /// process); false by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "boolean")]
     pub auto_migrate: bool,
     /// How many sample users `web` inserts when the table of users is empty (development); 0 by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "integer::<_, _, 0, 100_000_000>")]
     pub auto_seed: u32,
     /// The release that this process runs, shown in logs and by `/version`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_id: Option<String>,
-    /// Where to send traces, by OTLP over HTTP, such as `http://collector:4318`; unset, none are recorded.
-    /// The exporter reads the other `OTEL_` variables of its standard by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "collector")]
+    /// Where to send traces, by OTLP over HTTP, such as `http://collector:4318`, to which `/v1/traces` is appended;
+    /// unset, none are sent. `traces.rs` has the other `OTEL_` variables.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traces::endpoint")]
     pub otel_exporter_otlp_endpoint: Option<String>,
+    /// The whole URL to send traces to, such as `http://collector:4318/v1/traces`; it takes precedence.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traces::endpoint")]
+    pub otel_exporter_otlp_traces_endpoint: Option<String>,
+    /// The longest export of traces, in milliseconds; 10000 by default.
+    #[serde(default = "milliseconds::<10_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
+    pub otel_exporter_otlp_timeout: NonZeroU64,
+    /// The same, for traces; it takes precedence.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "values::some_integer::<_, _, 1, DAY>"
+    )]
+    pub otel_exporter_otlp_traces_timeout: Option<NonZeroU64>,
+    /// Whether no traces are sent, whatever the other variables are; false by default.
+    #[serde(default, deserialize_with = "boolean")]
+    pub otel_sdk_disabled: bool,
+    /// `otlp`, or `none` to send no traces; by default `otlp` when there is an endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otel_traces_exporter: Option<TracesExporter>,
+    /// What is not an error, and yet probably not meant; written to the log once there is one.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 const fn size<const N: u16>() -> NonZeroU16 {
@@ -97,40 +136,24 @@ const fn default_port() -> u16 {
 }
 
 const fn default_host() -> IpAddr {
-    IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
+
+/// The most workers that actix-server takes.
+const WORKERS_MAX: u64 = 512;
 
 fn processors() -> NonZeroU16 {
     let processors = std::thread::available_parallelism().ok();
-    processors.and_then(|processors| processors.try_into().ok()).unwrap_or(NonZeroU16::MIN)
+    let processors = processors.and_then(|processors| u16::try_from(processors.get()).ok()).unwrap_or(u16::MAX);
+    NonZeroU16::new(processors.min(512)).unwrap_or(NonZeroU16::MIN)
 }
 
 fn default_filter() -> String {
     "info".to_owned()
 }
 
-/// A filter that tracing-subscriber accepts.
-fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let directives = String::deserialize(deserializer)?;
-    directives.parse::<Targets>().map_err(serde::de::Error::custom)?;
-    Ok(directives)
-}
-
-/// A URL by which OTLP can be sent. It is shown by `web check`, so it holds no password.
-fn collector<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let reason = match Url::parse(&text) {
-        Ok(url) if url.password().is_some() || !url.username().is_empty() => {
-            "it holds a user or a password, which belong into OTEL_EXPORTER_OTLP_HEADERS"
-        }
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => return Ok(Some(text)),
-        _ => "write it as http://host:4318 or https://host:4318",
-    };
-    Err(serde::de::Error::custom(reason))
-}
-
 /// The layout of a log line.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// One JSON object a line, for a log collector.
@@ -140,7 +163,39 @@ pub enum LogFormat {
     Text,
 }
 
+const URL: &str = "DATABASE_URL";
+const URL_FILE: &str = "DATABASE_URL_FILE";
+
 impl Config {
+    /// The variables that are read, besides those that OpenTelemetry's SDK reads itself.
+    pub const VARIABLES: [&str; 25] = [
+        URL,
+        URL_FILE,
+        "DATABASE_MAX_CONNECTIONS",
+        "DATABASE_ACQUIRE_TIMEOUT_MS",
+        "DATABASE_QUERY_TIMEOUT_MS",
+        "PORT",
+        "HOST",
+        "WEB_CONCURRENCY",
+        "MAX_IN_FLIGHT",
+        "REQUEST_TIMEOUT_MS",
+        "KEEP_ALIVE_MS",
+        "REUSE_PORT",
+        "DRAIN_DELAY_MS",
+        "SHUTDOWN_TIMEOUT_MS",
+        "LOG_FORMAT",
+        "RUST_LOG",
+        "AUTO_MIGRATE",
+        "AUTO_SEED",
+        "RELEASE_ID",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        "OTEL_SDK_DISABLED",
+        "OTEL_TRACES_EXPORTER",
+    ];
+
     /// Reads the environment of this process.
     ///
     /// # Errors
@@ -156,35 +211,44 @@ impl Config {
     /// # Errors
     /// Every problem that they hold, each naming its variable.
     pub fn from_vars(vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        const URL: &str = "DATABASE_URL";
-        const URL_FILE: &str = "DATABASE_URL_FILE";
-
-        let mut vars: BTreeMap<_, _> = vars
+        // envy ignores case, and would take the `port` of some shell for PORT.
+        let (lower, mut vars): (BTreeMap<_, _>, BTreeMap<_, _>) = vars
             .into_iter()
-            // envy ignores case, and would take the `port` of some shell for PORT.
-            .filter(|(name, value)| !value.is_empty() && !name.contains(|c: char| c.is_ascii_lowercase()))
-            .collect();
+            .filter(|(_, value)| !value.is_empty())
+            .partition(|(name, _)| name.contains(|c: char| c.is_ascii_lowercase()));
         let mut problems = Vec::new();
+        let names: BTreeSet<_> = vars.keys().chain(lower.keys()).cloned().collect();
+        let unread = unread(&names);
 
         let mut url_from = URL;
         if let Some(path) = vars.remove(URL_FILE) {
             if vars.contains_key(URL) {
                 problems.push(format!("{URL_FILE}: {URL} is set as well; keep one of the two"));
             } else {
-                match std::fs::read_to_string(&path) {
+                match read_url(&path) {
                     Ok(url) => {
                         url_from = URL_FILE;
-                        vars.insert(URL.to_owned(), url.trim().to_owned());
+                        vars.insert(URL.to_owned(), url);
                     }
-                    Err(error) => problems.push(format!("{URL_FILE}: cannot read {path}: {error}")),
+                    Err(problem) => problems.push(format!("{URL_FILE}: {problem}")),
                 }
             }
         } else if !vars.contains_key(URL) {
+            let similar = unread.iter().find(|(_, likely)| *likely == URL || *likely == URL_FILE);
+            let similar = similar.map(|(name, likely)| format!("{name} is set: rename it to {likely}, or "));
             problems.push(format!(
-                "{URL}: required; set it to a URL such as sqlite:roster.db?mode=rwc, \
-                 mysql://user:password@host/database or postgres://user:password@host/database"
+                "{URL}: required; {}set it to a URL such as sqlite:roster.db?mode=rwc, \
+                 mysql://user:password@host/database or postgres://user:password@host/database",
+                similar.unwrap_or_default()
             ));
         }
+        // The driver would ignore it.
+        if let Some(mode) = vars.get("PGSSLMODE")
+            && let Err(problem) = database_url::check_environment_mode(mode)
+        {
+            problems.push(format!("PGSSLMODE: {problem}"));
+        }
+        problems.extend(traces::problems(&vars));
 
         // envy stops at the first problem, so each variable is tried by itself beside a stand-in for
         // the one that is required.
@@ -193,26 +257,84 @@ impl Config {
             let (stand_in, from) = if name == URL { (None, url_from) } else { (Some(stand_in.clone()), name.as_str()) };
             let alone = stand_in.into_iter().chain([(name.clone(), value.clone())]);
             if let Err(error) = envy::from_iter::<_, Self>(alone) {
-                problems.push(format!("{from}: {}", explain(&error)));
+                problems.push(format!("{from}: {error}"));
             }
         }
-        if problems.is_empty() {
-            envy::from_iter(vars).map_err(|error| Problems(vec![explain(&error)]))
-        } else {
-            Err(Problems(problems))
+        if !problems.is_empty() {
+            return Err(Problems(problems));
         }
+        let mut config: Self = envy::from_iter(vars).map_err(|error| Problems(vec![error.to_string()]))?;
+        let similar = unread.iter().map(|(name, likely)| format!("{name} is not read; did you mean {likely}?"));
+        let unused = names.iter().filter(|name| traces::is_unused(name));
+        let unused = unused.map(|name| format!("{name} has no effect: only traces are sent"));
+        let targets = log_filter::unknown_targets(&config.rust_log);
+        let targets = targets.map(|target| format!("RUST_LOG: no log line has the target {target}"));
+        config.warnings = similar.chain(unused).chain(targets).chain(config.database_url.warning()).collect();
+        Ok(config)
+    }
+
+    /// The longest export of traces.
+    #[must_use]
+    pub fn traces_timeout(&self) -> Duration {
+        Duration::from_millis(self.otel_exporter_otlp_traces_timeout.unwrap_or(self.otel_exporter_otlp_timeout).get())
+    }
+
+    /// The URL to send traces to, if they are sent.
+    #[must_use]
+    pub fn traces_endpoint(&self) -> Option<String> {
+        if self.otel_sdk_disabled || self.otel_traces_exporter == Some(TracesExporter::None) {
+            return None;
+        }
+        let base = match (&self.otel_exporter_otlp_endpoint, self.otel_traces_exporter) {
+            _ if self.otel_exporter_otlp_traces_endpoint.is_some() => {
+                return self.otel_exporter_otlp_traces_endpoint.clone();
+            }
+            (Some(endpoint), _) => endpoint,
+            // The standard's own default.
+            (None, Some(_)) => "http://localhost:4318",
+            (None, None) => return None,
+        };
+        Some(format!("{}/v1/traces", base.trim_end_matches('/')))
     }
 }
 
-/// envy's message without its own naming of the variable, which ours leads with.
-fn explain(error: &envy::Error) -> String {
-    let message = error.to_string();
-    match message.split_once(" while parsing value ") {
-        Some((reason, value)) => {
-            let value = value.rsplit_once(" provided by ").map_or(value, |(value, _)| value);
-            format!("{value} is not valid: {reason}")
-        }
-        None => message,
+/// The variables whose names are so close to one of ours that they may be meant for it, with that one. A platform sets
+/// many of its own, so a name that is further away is not mentioned, nor is one beside the variable itself.
+fn unread(names: &BTreeSet<String>) -> Vec<(String, &'static str)> {
+    /// Short names are close to many others.
+    const LENGTH: usize = 6;
+    let known = Config::VARIABLES.into_iter().chain(traces::names());
+    let is_known = |name: &str| known.clone().any(|known| known == name);
+    let candidates = names.iter().filter(|name| name.len() >= LENGTH && !is_known(name) && !traces::is_unused(name));
+    let likely = candidates.filter_map(|name| {
+        let known = known.clone().filter(|known| known.len() >= LENGTH);
+        let likely = names::nearest(name, known.clone());
+        // Without its unit.
+        let likely = likely.or_else(|| known.clone().find(|known| known.strip_suffix("_MS") == Some(name)));
+        Some((name.clone(), likely?))
+    });
+    likely.filter(|(_, likely)| !names.contains(*likely)).collect()
+}
+
+/// Reads the file that `DATABASE_URL_FILE` names. Its value is repeated only if it cannot be a URL.
+fn read_url(path: &str) -> Result<String, String> {
+    const SIZE_MAX: u64 = 16 * 1024;
+    let shown = if path.starts_with('/') && !path.contains("://") && !path.contains('@') { path } else { "the file" };
+    if path.contains("://") {
+        return Err(format!("expected the path of a file, got a URL; a URL belongs into {URL}"));
+    }
+    let mut text = String::new();
+    let read = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_string(&mut text));
+    read.map_err(|error: io::Error| match error.kind() {
+        ErrorKind::InvalidData => format!("{shown} is not UTF-8; save it as UTF-8"),
+        _ => format!("cannot read {shown}: {error}"),
+    })?;
+    // What an editor puts around a line.
+    let url = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
+    match url.len() as u64 {
+        0 => Err(format!("{shown} is empty")),
+        length if length > SIZE_MAX => Err(format!("{shown} is longer than {SIZE_MAX} bytes")),
+        _ => Ok(url.to_owned()),
     }
 }
 
@@ -224,7 +346,10 @@ impl fmt::Display for Config {
         };
         for (name, value) in fields {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            writeln!(f, "{}={value}", name.to_ascii_uppercase())?;
+            let name = name.to_ascii_uppercase();
+            let protection = self.database_url.protection().filter(|_| name == URL);
+            let protection = protection.map(|protection| format!(" ({protection})")).unwrap_or_default();
+            writeln!(f, "{name}={value}{protection}")?;
         }
         Ok(())
     }
@@ -234,140 +359,3 @@ impl fmt::Display for Config {
 #[derive(Debug, thiserror::Error)]
 #[error("the configuration is not valid:\n  {}", .0.join("\n  "))]
 pub struct Problems(Vec<String>);
-
-/// Where the database is and how to log in. Shown, it hides the password.
-#[derive(Clone, Deserialize)]
-#[serde(try_from = "String")]
-pub struct DatabaseUrl {
-    /// What the driver takes. The drivers print passwords in their `Debug`, so it stays in this crate.
-    pub(crate) options: DriverOptions,
-    /// Whether a pooler stands between, such as PgBouncer, that lends the server's connections for a transaction
-    /// each; `statement-cache-capacity=0` in a PostgreSQL URL tells so, because no statement stays prepared then.
-    pub(crate) is_lent_by_transaction: bool,
-    address: String,
-    redacted: String,
-}
-
-/// The parsed URL as each driver wants it.
-#[derive(Clone)]
-pub(crate) enum DriverOptions {
-    Sqlite(SqliteConnectOptions),
-    MySql(MySqlConnectOptions),
-    Postgres(PgConnectOptions),
-}
-
-impl DatabaseUrl {
-    /// The host and port, the socket, or the file: what an operator needs to find the database, and
-    /// nothing that lets anyone in.
-    #[must_use]
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-}
-
-impl TryFrom<String> for DatabaseUrl {
-    type Error = String;
-
-    fn try_from(url: String) -> Result<Self, String> {
-        /// A driver's own words on a URL, which may quote a part of it, but never its password.
-        fn parsed<T: FromStr<Err = sqlx::Error>>(url: &str) -> Result<T, String> {
-            url.parse().map_err(|error| match error {
-                sqlx::Error::Configuration(reason) => reason.to_string(),
-                other => other.to_string(),
-            })
-        }
-
-        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        match scheme {
-            "sqlite" => {
-                let options: SqliteConnectOptions = parsed(&url)?;
-                let file = options.get_filename().display().to_string();
-                if url.contains(":memory:") || url.contains("mode=memory") {
-                    return Err("an in-memory SQLite database dies with its last connection; name a file".into());
-                }
-                if file.is_empty() {
-                    return Err("the SQLite URL names no file; write sqlite:roster.db?mode=rwc".into());
-                }
-                let options = DriverOptions::Sqlite(options.disable_statement_logging());
-                Ok(Self { options, is_lent_by_transaction: false, address: file, redacted: url })
-            }
-            "mysql" | "mariadb" => {
-                let (address, redacted) = server(&url, 3306)?;
-                let options: MySqlConnectOptions = parsed(&url)?;
-                if options.get_database().is_none() {
-                    return Err("the URL names no database; end its path with one, as in mysql://host/roster".into());
-                }
-                let options = DriverOptions::MySql(options.disable_statement_logging());
-                Ok(Self { options, is_lent_by_transaction: false, address, redacted })
-            }
-            "postgres" | "postgresql" => {
-                let (address, redacted) = server(&url, 5432)?;
-                let options: PgConnectOptions = parsed(&url)?;
-                if options.get_database().is_none() {
-                    return Err("the URL names no database; end its path with one, as in postgres://host/roster".into());
-                }
-                let options = match options.get_application_name() {
-                    Some(_) => options,
-                    None => options.application_name(env!("CARGO_PKG_NAME")),
-                };
-                let options = DriverOptions::Postgres(options.disable_statement_logging());
-                // The driver's options do not tell it.
-                let is_lent_by_transaction = Url::parse(&url).is_ok_and(|url| {
-                    url.query_pairs().any(|(name, value)| name == "statement-cache-capacity" && value == "0")
-                });
-                Ok(Self { options, is_lent_by_transaction, address, redacted })
-            }
-            // A URL pasted without its scheme may begin with a password, so it is not repeated.
-            _ => Err("unknown scheme; use sqlite:, mysql://, mariadb://, postgres:// or postgresql://".into()),
-        }
-    }
-}
-
-/// The address of a database server, and its URL without the password and the parameters.
-fn server(url: &str, default_port: u16) -> Result<(String, String), String> {
-    let mut url = Url::parse(url)
-        .map_err(|error| format!("not a URL: {error}; a password's special characters must be percent-encoded"))?;
-    if url.cannot_be_a_base() {
-        return Err(format!("write it as {}://user:password@host/database", url.scheme()));
-    }
-    // The drivers would say that a file is missing when they connect, but not which.
-    for (name, value) in url.query_pairs() {
-        let is_file = matches!(&*name.replace('-', ""), "sslrootcert" | "sslca" | "sslcert" | "sslkey");
-        if is_file && !value.contains("-----BEGIN ") {
-            std::fs::File::open(&*value)
-                .map_err(|error| format!("{name}: the file that it names cannot be read: {error}"))?;
-        }
-    }
-    let socket = url
-        .query_pairs()
-        .find(|(name, value)| name == "socket" || (name == "host" && value.starts_with('/')))
-        .map(|(_, path)| path.into_owned());
-    let address = socket.unwrap_or_else(|| {
-        let host = url.host_str().filter(|host| !host.is_empty()).unwrap_or("localhost");
-        format!("{}:{}", host, url.port().unwrap_or(default_port))
-    });
-    if url.password().is_some() {
-        url.set_password(Some("***")).map_err(|()| "the URL has a password but no host".to_owned())?;
-    }
-    // A parameter may be a password too.
-    url.set_query(None);
-    Ok((address, url.to_string()))
-}
-
-impl fmt::Display for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.redacted)
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.redacted)
-    }
-}
-
-impl Serialize for DatabaseUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}

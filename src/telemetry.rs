@@ -51,8 +51,7 @@ impl Telemetry {
 /// # Errors
 /// When no exporter can be made of the `OTEL_` variables.
 pub fn to_stdout(config: &Config) -> Result<Telemetry, opentelemetry_otlp::ExporterBuildError> {
-    let exporter =
-        config.otel_exporter_otlp_endpoint.as_deref().map(|endpoint| traces_to(endpoint, config)).transpose()?;
+    let exporter = config.traces_endpoint().map(|endpoint| traces_to(endpoint, config)).transpose()?;
     start(config, &io::stdout(), exporter.as_ref());
     Ok(Telemetry(exporter))
 }
@@ -87,6 +86,9 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&S
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
     }));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Where lines go: each by one write of its own, from whichever thread it comes, with nothing held back. The standard
@@ -137,11 +139,14 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// An exporter of spans in a thread of its own, in batches, by OTLP over HTTP.
-fn traces_to(endpoint: &str, config: &Config) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
+fn traces_to(endpoint: String, config: &Config) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
+    let timeout = config.traces_timeout();
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout));
     let exporter = SpanExporter::builder()
         .with_http()
-        .with_http_client(Client(ureq::Agent::config_builder().http_status_as_error(false).build().into()))
-        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .with_http_client(Client(agent.build().into()))
+        .with_endpoint(endpoint)
+        .with_timeout(timeout)
         .build()?;
     let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     if let Some(release_id) = &config.release_id {

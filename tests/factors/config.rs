@@ -1,13 +1,18 @@
 //! III. Config: stored in the environment, and nowhere else.
 
 use std::fs;
-use std::path::Path;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::thread;
 
 use libtest_mimic::Trial;
 use roster::config::{Config, LogFormat};
 
 use crate::support::Factor;
-use crate::support::process::{code, migrate_command, stderr, web};
+use crate::support::engine::{Database, Engine, Family, Server};
+use crate::support::process::{Web, code, migrate_command, seed, stderr, web};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Factor::new("config")
@@ -19,6 +24,22 @@ pub(crate) fn tests() -> Vec<Trial> {
         .once("a_url_is_checked_before_anything_starts", a_url_is_checked_before_anything_starts)
         .once("the_url_may_be_in_a_file", the_url_may_be_in_a_file)
         .once("no_secret_is_shown", no_secret_is_shown)
+        .once("no_part_of_a_secret_is_repeated", no_part_of_a_secret_is_repeated)
+        .once("an_unknown_parameter_is_refused_by_name", an_unknown_parameter_is_refused_by_name)
+        .once("parameters_of_hosts_are_applied_or_refused", parameters_of_hosts_are_applied_or_refused)
+        .once("parameters_of_mysql_hosts_are_applied_or_refused", parameters_of_mysql_hosts_are_applied_or_refused)
+        .once("a_file_of_a_url_is_checked_before_anything_starts", a_file_of_a_url_is_checked_before_anything_starts)
+        .once("the_protection_of_the_connection_is_shown", the_protection_of_the_connection_is_shown)
+        .once("plain_text_to_another_machine_is_warned_of_once", plain_text_to_another_machine_is_warned_of_once)
+        .once("what_is_copied_with_a_url_is_named", what_is_copied_with_a_url_is_named)
+        .once("the_right_form_of_another_url_is_named", the_right_form_of_another_url_is_named)
+        .on(&Engine::SERVERS, "a_url_may_name_a_socket_or_an_ipv6_address", a_url_may_name_a_socket_or_an_ipv6_address)
+        .each("every_component_takes_the_largest_numbers", every_component_takes_the_largest_numbers)
+        .once("a_number_out_of_range_is_refused_with_the_range", a_number_out_of_range_is_refused_with_the_range)
+        .once("a_log_filter_without_effect_is_refused", a_log_filter_without_effect_is_refused)
+        .once("a_similar_name_is_reported", a_similar_name_is_reported)
+        .once("opentelemetry_variables_are_honoured_or_refused", opentelemetry_variables_are_honoured_or_refused)
+        .once("traces_are_sent_where_the_standard_says", traces_are_sent_where_the_standard_says)
         .tests()
 }
 
@@ -39,6 +60,9 @@ fn defaults_are_those_of_the_readme() {
     let done = web(&["check"], &[("DATABASE_URL", "sqlite:a.db")]);
     assert_eq!(code(&done), 0);
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    for name in Config::VARIABLES {
+        assert!(readme.contains(&format!("\n| `{name}` |")), "README.md does not explain {name}");
+    }
     let printed = String::from_utf8(done.stdout).unwrap();
     assert!(printed.lines().count() > 10);
     for line in printed.lines() {
@@ -74,6 +98,12 @@ fn every_variable_is_read() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
         ("REUSE_PORT", "true"),
         ("DRAIN_DELAY_MS", "13"),
+        ("KEEP_ALIVE_MS", "14"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "15"),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "16"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/traces"),
+        ("OTEL_TRACES_EXPORTER", "otlp"),
+        ("OTEL_SDK_DISABLED", "FALSE"),
     ])
     .unwrap();
     assert_eq!(config.database_url.address(), "db.internal:6543");
@@ -94,6 +124,17 @@ fn every_variable_is_read() {
     assert!(config.reuse_port);
     assert_eq!(config.drain_delay_ms, 13);
     assert_eq!(config.otel_exporter_otlp_endpoint.as_deref(), Some("http://collector:4318"));
+    assert_eq!(config.keep_alive_ms.get(), 14);
+    assert_eq!(config.traces_timeout().as_millis(), 16);
+    assert_eq!(config.traces_endpoint().as_deref(), Some("http://collector:4318/traces"));
+    // None is missing from the list by which similar names are found.
+    let printed = config.to_string();
+    let known = Config::VARIABLES.into_iter().filter(|name| !["DATABASE_URL_FILE", "RELEASE_ID"].contains(name));
+    for name in known {
+        assert!(printed.contains(&format!("{name}=")), "{name} in {printed}");
+    }
+    let names = printed.lines().map(|line| line.split('=').next().unwrap());
+    assert_eq!(names.filter(|name| !Config::VARIABLES.contains(name)).collect::<Vec<_>>(), [""; 0]);
 }
 
 fn every_problem_is_told_at_once() {
@@ -133,47 +174,76 @@ fn a_url_is_checked_before_anything_starts() {
     for (url, reason) in [
         ("oracle://db/app", "unknown scheme; use sqlite:, mysql://, mariadb://, postgres:// or postgresql://"),
         ("roster.db", "unknown scheme"),
-        ("sqlite::memory:", "dies with its last connection"),
-        ("sqlite://a.db?mode=memory", "dies with its last connection"),
+        ("sqlite::memory:", "ends with its last connection"),
+        ("sqlite://a.db?mode=memory", "ends with its last connection"),
         ("sqlite:", "names no file"),
-        ("sqlite:a.db?mode=fast", "mode"),
+        ("sqlite:folder/", "names no file"),
+        ("sqlite:a.db?mode=fast", "mode: unknown value; expected one of ro, rw, rwc"),
         ("mysql://db", "names no database"),
         ("mysql:app", "write it as mysql://user:password@host/database"),
-        ("postgres://db:port/app", "not a URL: invalid port number"),
-        ("postgres://db/app?sslmode=maybe", "maybe"),
+        ("postgres://db:port/app", "the port is not a number from 1 to 65535"),
+        ("postgres://db:0/app", "the port is not a number from 1 to 65535"),
+        ("postgres://db:65536/app", "the port is not a number from 1 to 65535"),
+        ("postgres://db/app?port=0", "port: expected an integer from 1 to 65535"),
+        ("postgres://u@::1/app", "an IPv6 address is written in brackets"),
+        ("postgres://[::x]/app", "the IPv6 address in brackets is not valid"),
+        ("postgres://one,two/app", "more than one host"),
+        ("postgres://db/app?sslmode=maybe", "expected one of disable, prefer, require, verify-ca, verify-full"),
+        ("mysql://db/app?ssl-mode=maybe", "expected one of DISABLED, PREFERRED, REQUIRED, VERIFY_CA, VERIFY_IDENTITY"),
     ] {
         let told = read(&[("DATABASE_URL", url)]).unwrap_err();
         assert!(told.contains("DATABASE_URL: ") && told.contains(reason), "{url}: {told}");
     }
     for url in ["sqlite:a.db", "mysql://u@h/d", "mariadb://u@h/d", "postgres://u@h/d", "postgresql://u@h/d"] {
         assert!(read(&[("DATABASE_URL", url)]).is_ok(), "{url}");
+        let (scheme, rest) = url.split_once(':').unwrap();
+        let upper = format!("{}:{rest}", scheme.to_ascii_uppercase());
+        assert!(read(&[("DATABASE_URL", &upper)]).is_ok(), "{upper}");
     }
 }
 
 fn the_url_may_be_in_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("url");
-    fs::write(&file, "mysql://u:secret@db/app\n").unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(read(&[("DATABASE_URL_FILE", file)]).unwrap().database_url.address(), "db:3306");
-
-    fs::write(file, "\n").unwrap();
-    let empty = read(&[("DATABASE_URL_FILE", file)]).unwrap_err();
-    assert!(empty.contains("DATABASE_URL_FILE: unknown scheme"), "{empty}");
-
+    // As editors and secret stores write it.
+    for text in ["mysql://u:secret@db/app\n", "\u{feff}mysql://u:secret@db/app\r\n", "  mysql://u:secret@db/app"] {
+        fs::write(file, text).unwrap();
+        assert_eq!(read(&[("DATABASE_URL_FILE", file)]).unwrap().database_url.address(), "db:3306", "{text:?}");
+    }
+    let long = vec![b'x'; 20_000];
+    for (text, reason) in [
+        (&b"\n"[..], "is empty"),
+        (b"\xff\xfem\0y\0", "is not UTF-8"),
+        (b"'mysql://u:canary@db/app'", "quotation mark"),
+        (b"mysql://u:canary@db/app\nmysql://u:canary@db/app", "control character"),
+        (b"DATABASE_URL=mysql://u:canary@db/app", "the name of a variable"),
+        (&long, "longer than 16384 bytes"),
+    ] {
+        fs::write(file, text).unwrap();
+        let told = read(&[("DATABASE_URL_FILE", file)]).unwrap_err();
+        assert!(told.contains("DATABASE_URL_FILE: ") && told.contains(reason), "{reason}: {told}");
+        assert!(!told.contains("canary"), "{told}");
+    }
     let both = read(&[("DATABASE_URL_FILE", file), ("DATABASE_URL", "sqlite:a.db")]).unwrap_err();
     assert!(both.contains("DATABASE_URL_FILE: DATABASE_URL is set as well"), "{both}");
-    let missing = read(&[("DATABASE_URL_FILE", "/does/not/exist")]).unwrap_err();
-    assert!(missing.contains("DATABASE_URL_FILE: cannot read /does/not/exist"), "{missing}");
-    assert!(!missing.contains("required"), "{missing}");
+    for (path, reason) in [("/does/not/exist", "cannot read /does/not/exist"), ("/dev/zero", "longer than 16384 bytes")]
+    {
+        let told = read(&[("DATABASE_URL_FILE", path)]).unwrap_err();
+        assert!(told.contains("DATABASE_URL_FILE: ") && told.contains(reason), "{told}");
+        assert!(!told.contains("required"), "{told}");
+    }
 }
 
 fn no_secret_is_shown() {
     for url in [
-        "postgres://user:canary@db:5432/app?password=canary",
+        "postgres://user:canary@db:5432/app?dbname=x",
+        "postgres://user@db:5432/app?password=canary",
         "mysql://user:canary@db/app?ssl-key=canary",
         "postgres://user:canary@db:port/app",
         "postgres://user:canary@db/app?sslmode=wrong",
+        "postgres://user:canary@db/app",
+        "mysql://user:canary@db/app",
         "user:canary@db/app",
         "mysql:canary",
     ] {
@@ -182,7 +252,641 @@ fn no_secret_is_shown() {
         assert!(!stderr(&done).contains("canary"), "{url}: {}", stderr(&done));
         if let Ok(config) = read(&[("DATABASE_URL", url)]) {
             assert!(!format!("{config:?} {config:#?} {config}").contains("canary"), "{url}");
-            assert!(config.to_string().contains("user:***@db"), "{config}");
+            assert!(config.to_string().contains("user:***@db") || url.contains("password="), "{config}");
         }
     }
+}
+
+/// Everything that a process with this environment writes.
+fn output(done: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&done.stdout), stderr(done))
+}
+
+/// A special character that is not encoded moves the rest of a password into the port, the path, the parameters or the
+/// fragment.
+fn no_part_of_a_secret_is_repeated() {
+    const SPECIAL: &str = "/?#@:&;=[]%+\"'\\<>^`{|} \t";
+    let mut urls = Vec::new();
+    for engine in ["postgres", "mysql", "sqlite", "postgress", "jdbc:mysql"] {
+        for special in SPECIAL.chars() {
+            for password in [
+                format!("{special}canary"),
+                format!("12{special}canary"),
+                format!("12{special}canary=1"),
+                format!("12{special}x=canary"),
+                format!("canary{special}"),
+                format!("x{special}canary{special}y"),
+            ] {
+                for host in ["db/app", "db:5432/app?sslmode=require", "/app?host=/socket", "[::1]/app"] {
+                    urls.push(format!("{engine}://user:{password}@{host}"));
+                }
+                // Some of these are a host, a port and a database.
+                if !password.starts_with("12") {
+                    urls.push(format!("{engine}://user:{password}"));
+                }
+            }
+        }
+        for url in ["user:p@db/app#canary", "user:p@db/app?a=b#canary", "user:p@db/app?sslmode=canary"] {
+            urls.push(format!("{engine}://{url}"));
+        }
+        for url in
+            ["user:p@db/app?sslrootcert=canary", "user:p@db/app;password=canary", "user:p@db/app&password=canary"]
+        {
+            urls.push(format!("{engine}://{url}"));
+        }
+        urls.push(format!("{engine}://user:p@db:canary/app"));
+        if engine != "sqlite" {
+            urls.push(format!("{engine}:canary"));
+        }
+    }
+    urls.extend(["canary", "//user:canary@db/app", "user:canary@db/app", "canary://db/app"].map(str::to_owned));
+    for (number, url) in urls.iter().enumerate() {
+        let told = match read(&[("DATABASE_URL", url)]) {
+            Ok(config) => {
+                format!("{config:?} {config}{} {:?}", config.database_url.address(), config.warnings)
+            }
+            Err(problems) => problems,
+        };
+        assert!(!told.contains("canary"), "{url}: {told}");
+        if number % 97 == 0 {
+            for name in ["DATABASE_URL", "DATABASE_URL_FILE"] {
+                let told = output(&web(&["check"], &[(name, url), ("RUST_LOG", "trace")]));
+                assert!(!told.contains("canary"), "{name}={url}: {told}");
+            }
+        }
+    }
+    // The real programs, in each of their ways to end, with all that they log.
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    for (name, value) in [
+        ("DATABASE_URL", "postgres://user:canary@127.0.0.1:1/app"),
+        ("DATABASE_URL", "mysql://user:canary@127.0.0.1:1/app"),
+        ("DATABASE_URL", "postgres://user@127.0.0.1:1/app?password=canary"),
+        ("DATABASE_URL", "postgres://user:12/canary@127.0.0.1:1/app"),
+        ("DATABASE_URL_FILE", "postgres://user:canary@127.0.0.1:1/app"),
+        ("DATABASE_URL_FILE", "user:canary@127.0.0.1:1/app"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1?key=canary"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://canary@127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/v1/traces?key=canary"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/#canary"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=Bearer%20canary,%canary"),
+    ] {
+        let mut environment = vec![(name, value), ("RUST_LOG", "trace"), ("HOST", "127.0.0.1"), ("PORT", &port)];
+        if !name.starts_with("DATABASE") {
+            environment.push(("DATABASE_URL", "sqlite:a.db"));
+        }
+        for done in [
+            web(&["check"], &environment),
+            web(&["healthcheck"], &[&environment[..], &[("PORT", "1")]].concat()),
+            web(&[], &environment),
+            web(&[], &[&environment[..], &[("AUTO_MIGRATE", "true")]].concat()),
+            migrate_command(&["up"], &environment).output().unwrap(),
+        ] {
+            assert!(!output(&done).contains("canary"), "{name}={value}: {}", output(&done));
+        }
+    }
+}
+
+fn an_unknown_parameter_is_refused_by_name() {
+    for (url, reason) in [
+        ("postgres://u:p@h/d?sslmod=verify-full", "unknown parameter sslmod; did you mean sslmode?"),
+        ("mysql://u:p@h/d?sslmod=VERIFY_IDENTITY", "unknown parameter sslmod; did you mean ssl-mode?"),
+        ("postgres://u:p@h/d?sslrootcrt=/a", "did you mean sslrootcert?"),
+        ("mysql://u:p@h/d?sslcca=/a", "did you mean ssl-ca?"),
+        ("postgres://u:p@h/d?application_nam=x", "did you mean application_name?"),
+        ("postgres://u:p@h/d?foo=x", "unknown parameter foo; expected one of sslmode, sslrootcert"),
+        ("postgres://u:p@h/d?options[search_path=x", "unknown parameter options[search_path"),
+        ("mysql://u:p@h/d?foo=x", "unknown parameter foo; expected one of ssl-mode, ssl-ca"),
+        ("sqlite:a.db?mod=rwc", "unknown parameter mod; did you mean mode?"),
+        ("sqlite:a.db?foo=x", "unknown parameter foo; expected one of mode, cache"),
+        ("postgres://u:p@h/d?sslmode=require&sslmode=disable", "sslmode: it is given twice"),
+        ("postgres://u:p@h/d?sslmode=require&ssl-mode=disable", "ssl-mode: it is given twice"),
+        ("mysql://u:p@h/d?ssl-ca=/a&sslca=/b", "sslca: it is given twice"),
+        ("postgres://u:p@h/d?dbname=e", "dbname: it is given twice"),
+        ("postgres://u:p@h/d?password=q", "password: it is given twice"),
+        ("postgres://u:p@h:1/d?port=2", "port: it is given twice"),
+        ("sqlite:a.db?mode=ro&mode=rwc", "mode: it is given twice"),
+        ("postgres://u:p@h/d?foo=1&sslmod=2", "unknown parameter sslmod"),
+        // What is behind the path, and not behind a ?, would have no effect.
+        ("postgres://u:p@h/d&sslmode=verify-full", "must be percent-encoded"),
+        ("mysql://u:p@h/d;ssl-mode=VERIFY_IDENTITY", "must be percent-encoded"),
+        ("postgres://u:p@h/d#?sslmode=verify-full", "must be percent-encoded"),
+        ("postgres://u:p@h/d?sslmode=disable?sslmode=verify-full", "sslmode: unknown value"),
+        ("postgres://u:p@h/d?application_name=x&amp;sslmode=verify-full", "unknown parameter"),
+    ] {
+        let done = web(&["check"], &[("DATABASE_URL", url)]);
+        assert_eq!(code(&done), 78, "{url}");
+        assert!(stderr(&done).contains(reason), "{url}: {}", stderr(&done));
+    }
+}
+
+fn parameters_of_hosts_are_applied_or_refused() {
+    for query in [
+        "channel_binding=prefer",
+        "target_session_attrs=any",
+        "pgbouncer=true",
+        "pgbouncer=false",
+        "schema=public",
+        "ssl-mode=require",
+        "sslmode=VERIFY_IDENTITY",
+        "sslMode=verify-full",
+        "sslrootcert=system",
+        "sslmode=verify-full&sslrootcert=system",
+        "application_name=x",
+        "options=-c%20search_path%3Dx",
+        "options[search_path]=x",
+        "statement-cache-capacity=0",
+        "statement_cache_capacity=10",
+        "client_encoding=UTF8",
+        "timezone=UTC",
+        "sslnegotiation=postgres",
+        "hostaddr=127.0.0.1",
+    ] {
+        let url = format!("postgres://u:p@h/d?{query}");
+        assert!(read(&[("DATABASE_URL", &url)]).is_ok(), "{:?}", read(&[("DATABASE_URL", &url)]));
+    }
+    let told = read(&[("DATABASE_URL", "postgres://u:p@h/d"), ("PGSSLMODE", "verify-ful")]).unwrap_err();
+    assert!(told.contains("PGSSLMODE: unknown value; did you mean verify-full?"), "{told}");
+    for (query, advice) in [
+        ("channel_binding=require", "sslmode=verify-full"),
+        ("target_session_attrs=read-write", "name the primary as the host"),
+        ("pgbouncer=maybe", "expected true or false"),
+        ("sslaccept=strict", "sslmode=verify-full"),
+        ("sslmode=allow", "use prefer"),
+        ("ssl=true", "sslmode=verify-full"),
+        ("tls=true", "sslmode=verify-full"),
+        ("schema=app", "options[search_path]"),
+        ("connection_limit=5", "DATABASE_MAX_CONNECTIONS"),
+        ("pool_max_conns=5", "DATABASE_MAX_CONNECTIONS"),
+        ("connect_timeout=5", "DATABASE_ACQUIRE_TIMEOUT_MS"),
+        ("pool_timeout=5", "DATABASE_ACQUIRE_TIMEOUT_MS"),
+        ("statement_timeout=5", "DATABASE_QUERY_TIMEOUT_MS"),
+        ("socket_timeout=5", "DATABASE_QUERY_TIMEOUT_MS"),
+        ("prepareThreshold=0", "statement-cache-capacity=0"),
+        ("sslmode=require&sslrootcert=system", "sslmode=verify-full"),
+        ("client_encoding=LATIN1", "UTF-8"),
+        ("gssencmode=require", "sslmode=verify-full"),
+        ("sslpassword=x", "openssl pkey"),
+        ("unix_socket=/tmp", "host=/"),
+        ("keepalives=1", "not supported"),
+        ("hostaddr=db", "expected an IP address"),
+        ("host=a,b", "expected one host"),
+    ] {
+        let told = read(&[("DATABASE_URL", &format!("postgres://u:p@h/d?{query}"))]).unwrap_err();
+        let name = query.split(['=', '&']).next().unwrap();
+        assert!(told.contains(name) && told.contains(advice), "{query}: {told}");
+    }
+}
+
+fn parameters_of_mysql_hosts_are_applied_or_refused() {
+    for query in [
+        "sslmode=verify-full",
+        "ssl-mode=required",
+        "ssl_mode=VERIFY_CA",
+        "charset=utf8mb4",
+        "collation=utf8mb4_bin",
+        "timezone=%2B00:00",
+        "time-zone=UTC",
+        "ssl-ca=system",
+        "unix_socket=/run/mysqld/mysqld.sock",
+    ] {
+        let url = format!("mysql://u:p@h/d?{query}");
+        assert!(read(&[("DATABASE_URL", &url)]).is_ok(), "{:?}", read(&[("DATABASE_URL", &url)]));
+    }
+    for (query, advice) in [
+        ("charset=latin1", "always utf8mb4"),
+        ("charset=utf8", "always utf8mb4"),
+        ("characterEncoding=UTF-8", "always utf8mb4"),
+        ("collation=latin1_bin", "utf8mb4_bin"),
+        ("timezone=Europe/Rome", "UTC"),
+        ("serverTimezone=Europe/Rome", "UTC"),
+        ("loc=Local", "UTC"),
+        ("tls=true", "ssl-mode=VERIFY_IDENTITY"),
+        ("tls=skip-verify", "ssl-mode=REQUIRED"),
+        ("useSSL=true", "ssl-mode=VERIFY_IDENTITY"),
+        ("sslaccept=strict", "ssl-mode=VERIFY_IDENTITY"),
+        ("connection_limit=5", "DATABASE_MAX_CONNECTIONS"),
+        ("connectTimeout=5", "DATABASE_ACQUIRE_TIMEOUT_MS"),
+        ("user=u", "write it into the URL"),
+        ("password=canary", "write it into the URL"),
+        ("host=/tmp", "socket=/"),
+        ("socket=mysqld.sock", "begins with /"),
+        ("parseTime=true", "not supported"),
+        ("pgbouncer=true", "PostgreSQL"),
+    ] {
+        let told = read(&[("DATABASE_URL", &format!("mysql://u:p@h/d?{query}"))]).unwrap_err();
+        let name = query.split('=').next().unwrap();
+        assert!(told.contains(name) && told.contains(advice) && !told.contains("canary"), "{query}: {told}");
+    }
+}
+
+fn a_file_of_a_url_is_checked_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file.pem");
+    let shown = file.display();
+    for (query, text, reason) in [
+        (format!("sslmode=disable&sslrootcert={shown}"), "-----BEGIN CERTIFICATE-----", "has no effect"),
+        (format!("sslmode=verify-ca&sslrootcert={shown}"), "0\u{82}", "has no `-----BEGIN CERTIFICATE-----`"),
+        (format!("sslcert={shown}"), "-----BEGIN CERTIFICATE-----", "sslcert needs sslkey"),
+        (format!("sslkey={shown}"), "-----BEGIN ENCRYPTED PRIVATE KEY-----", "is encrypted"),
+        (format!("sslrootcert={}", folder.path().display()), "", "cannot be read"),
+        ("sslrootcert=".to_owned(), "", "expected the path of a file"),
+    ] {
+        fs::write(&file, text).unwrap();
+        for scheme in ["postgres", "mysql"] {
+            let told = read(&[("DATABASE_URL", &format!("{scheme}://u:p@h/d?{query}"))]).unwrap_err();
+            assert!(told.replace("ssl-", "ssl").contains(reason), "{scheme} {query}: {told}");
+        }
+    }
+}
+
+fn the_protection_of_the_connection_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    let file = file.display();
+    let (verified, some) = ("encrypted, server certificate and host name verified", "host name not verified");
+    let (plain, maybe) = ("not encrypted, server not verified", "encrypted only if the server supports TLS");
+    for (url, shown) in [
+        ("postgres://u:p@h/d?sslmode=verify-full".to_owned(), verified),
+        ("mysql://u:p@h/d?ssl-mode=VERIFY_IDENTITY".to_owned(), verified),
+        ("postgres://u:p@h/d?sslrootcert=system".to_owned(), verified),
+        ("postgres://u:p@h/d?sslmode=verify-ca".to_owned(), some),
+        // As in libpq and in MySQL's client, an authority is there to verify by.
+        (format!("postgres://u:p@h/d?sslmode=require&sslrootcert={file}"), some),
+        (format!("mysql://u:p@h/d?ssl-ca={file}"), some),
+        ("postgres://u:p@h/d?sslmode=require".to_owned(), "(encrypted, server not verified)"),
+        ("postgres://u:p@h/d".to_owned(), maybe),
+        ("mysql://u:p@h/d".to_owned(), maybe),
+        ("postgres://u:p@h/d?sslmode=disable".to_owned(), plain),
+        ("mysql://u:p@h/d?ssl-mode=DISABLED".to_owned(), plain),
+        ("postgres://u:p@/d?host=/run&sslmode=require".to_owned(), "a Unix socket"),
+        ("mysql://u:p@/d?socket=/run/sock".to_owned(), "a Unix socket"),
+    ] {
+        let done = web(&["check"], &[("DATABASE_URL", &url)]);
+        let printed = String::from_utf8_lossy(&done.stdout).into_owned();
+        let line = printed.lines().find(|line| line.starts_with("DATABASE_URL=")).unwrap();
+        assert!(line.contains(shown), "{url}: {line}");
+    }
+}
+
+fn plain_text_to_another_machine_is_warned_of_once() {
+    // `web` ends before it would connect, because its port is in use.
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let warned = |url: &str| {
+        let done = web(&[], &[("DATABASE_URL", url), ("HOST", "127.0.0.1"), ("PORT", &port)]);
+        assert_eq!(code(&done), 1, "{}", output(&done));
+        let log = String::from_utf8(done.stdout).unwrap();
+        log.matches("is not encrypted").count()
+    };
+    for url in [
+        "postgres://u:p@db.example/d",
+        "postgres://u:p@db.example/d?sslmode=disable",
+        "mysql://u:p@192.0.2.1/d",
+        "mysql://u:p@[2001:db8::1]/d?ssl-mode=DISABLED",
+        "postgres://u:p@localhost/d?host=db.example",
+    ] {
+        assert_eq!(warned(url), 1, "{url}");
+    }
+    for url in [
+        "sqlite:a.db",
+        "postgres://u:p@localhost/d",
+        "postgres://u:p@127.0.0.2/d?sslmode=disable",
+        "mysql://u:p@[::1]/d",
+        "mysql://u:p@[::ffff:127.0.0.1]/d",
+        "postgres://u:p@db.example/d?host=/run/postgresql",
+        "mysql://u:p@db.example/d?socket=/run/sock",
+        "postgres://u:p@db.example/d?sslmode=require",
+        "mysql://u:p@db.example/d?ssl-mode=VERIFY_CA",
+    ] {
+        assert_eq!(warned(url), 0, "{url}");
+    }
+}
+
+fn what_is_copied_with_a_url_is_named() {
+    for (url, reason) in [
+        ("\"postgres://u:canary@h/d\"", "quotation mark"),
+        ("'postgres://u:canary@h/d'", "quotation mark"),
+        ("postgres://u:canary@h/d\"", "quotation mark"),
+        ("\u{201c}postgres://u:canary@h/d\u{201d}", "quotation mark"),
+        ("`postgres://u:canary@h/d`", "quotation mark"),
+        (" postgres://u:canary@h/d", "begins or ends with a blank"),
+        ("postgres://u:canary@h/d\n", "begins or ends with a blank"),
+        ("postgres://u:canary@h/d\u{a0}", "begins or ends with a blank"),
+        ("\u{feff}postgres://u:canary@h/d", "byte order mark (U+FEFF)"),
+        ("postgres://u:ca\nnary@h/d", "line break"),
+        ("postgres://u:ca\tnary@h/d", "a tab"),
+        ("DATABASE_URL=postgres://u:canary@h/d", "the name of a variable"),
+        ("export DATABASE_URL=postgres://u:canary@h/d", "the name of a variable"),
+        ("postgres://u:canary%00@h/d", "%00"),
+    ] {
+        let told = read(&[("DATABASE_URL", url)]).unwrap_err();
+        assert!(
+            told.contains("DATABASE_URL: ") && told.contains(reason) && !told.contains("canary"),
+            "{url:?}: {told}"
+        );
+    }
+}
+
+fn the_right_form_of_another_url_is_named() {
+    for (url, advice) in [
+        ("postgress://u:canary@h/d", "did you mean postgres://?"),
+        ("mysq://u:canary@h/d", "did you mean mysql://?"),
+        ("mysql2://u:canary@h/d", "did you mean mysql://?"),
+        ("sqlite3://a.db", "did you mean sqlite://?"),
+        ("postgresql+asyncpg://u:canary@h/d", "remove the driver's name"),
+        ("jdbc:postgresql://h/d?user=u&password=canary", "remove jdbc:"),
+        ("sqlite://u:canary@h/d", "an SQLite URL has no user"),
+        ("mysql://u:canary@%2Fvar%2Frun/d", "socket=/PATH"),
+    ] {
+        let told = read(&[("DATABASE_URL", url)]).unwrap_err();
+        assert!(told.contains(advice) && !told.contains("canary"), "{url}: {told}");
+    }
+}
+
+/// Passes connections to an address on to a socket.
+fn forward(listener: TcpListener, socket: PathBuf) {
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let server = UnixStream::connect(&socket).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to).and(to.shutdown(std::net::Shutdown::Both)));
+            let (mut from, mut to) = (server, client);
+            thread::spawn(move || std::io::copy(&mut from, &mut to).and(to.shutdown(std::net::Shutdown::Both)));
+        }
+    });
+}
+
+fn a_url_may_name_a_socket_or_an_ipv6_address(database: &Database) {
+    let server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    forward(listener, server.socket());
+    let socket = server.socket();
+    let urls = if database.engine.family() == Family::MySql {
+        let socket = socket.display();
+        [
+            format!("mysql://root@[::1]:{port}/app"),
+            format!("MySQL://root@/app?socket={socket}"),
+            format!("mysql://root@localhost/app?unix_socket={socket}"),
+            format!("mariadb://root@:1/app?socket={socket}"),
+        ]
+    } else {
+        let folder = socket.parent().unwrap().display().to_string();
+        [
+            format!("POSTGRES://postgres@[::1]:{port}/app?sslmode=disable"),
+            format!("postgres://postgres@/app?host={folder}&sslmode=require"),
+            format!("postgresql:///app?host={folder}&user=postgres"),
+            format!("postgres://postgres@{}/app", folder.replace('/', "%2F")),
+        ]
+    };
+    for url in urls {
+        let done = migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
+        assert_eq!(code(&done), 0, "{url}: {}", stderr(&done));
+    }
+}
+
+const DAY: &str = "86400000";
+
+fn every_component_takes_the_largest_numbers(database: &Database) {
+    seed(&database.url);
+    // Threads by the hundred are the same on every engine.
+    let workers = if database.engine == Engine::Sqlite { "512" } else { "2" };
+    let web = Web::start(
+        database,
+        &[
+            ("DATABASE_MAX_CONNECTIONS", "65535"),
+            ("DATABASE_ACQUIRE_TIMEOUT_MS", DAY),
+            ("DATABASE_QUERY_TIMEOUT_MS", DAY),
+            ("WEB_CONCURRENCY", workers),
+            ("MAX_IN_FLIGHT", "65535"),
+            ("REQUEST_TIMEOUT_MS", DAY),
+            ("KEEP_ALIVE_MS", DAY),
+            ("DRAIN_DELAY_MS", DAY),
+            ("SHUTDOWN_TIMEOUT_MS", DAY),
+            ("AUTO_SEED", "100000000"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+            ("OTEL_EXPORTER_OTLP_TIMEOUT", DAY),
+            ("OTEL_BSP_SCHEDULE_DELAY", DAY),
+            ("OTEL_BSP_EXPORT_TIMEOUT", DAY),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "1000000"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1000000"),
+        ],
+    );
+    for _ in 0..4 {
+        assert_eq!(web.get("/users").status, 200);
+        assert_eq!(web.get("/readyz").status, 200);
+    }
+    assert!(!web.log().contains("panicked"), "{}", web.log());
+}
+
+fn a_number_out_of_range_is_refused_with_the_range() {
+    for (name, least, most) in [
+        ("DATABASE_MAX_CONNECTIONS", 1, 65_535),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", 1, 86_400_000),
+        ("DATABASE_QUERY_TIMEOUT_MS", 1, 86_400_000),
+        ("PORT", 0, 65_535),
+        ("WEB_CONCURRENCY", 1, 512),
+        ("MAX_IN_FLIGHT", 1, 65_535),
+        ("REQUEST_TIMEOUT_MS", 1, 86_400_000),
+        ("KEEP_ALIVE_MS", 1, 86_400_000),
+        ("DRAIN_DELAY_MS", 0, 86_400_000),
+        ("SHUTDOWN_TIMEOUT_MS", 1, 86_400_000),
+        ("AUTO_SEED", 0, 100_000_000_u64),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", 1, 86_400_000),
+        ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", 1, 86_400_000),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", 1, 1_000_000),
+    ] {
+        let with = |value: &str| read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]);
+        for good in [least, most] {
+            assert!(with(&good.to_string()).is_ok(), "{name}={good}");
+        }
+        let above = (most + 1).to_string();
+        for bad in [&*above, "-1", "1.5", "2s", " 1", "0x10", "18446744073709551616", "\u{661}"] {
+            let told = with(bad).unwrap_err();
+            let expected = format!("{name}: expected an integer from {least} to {most}, got {bad:?}");
+            assert!(told.contains(&expected), "{told}");
+        }
+        if least > 0 {
+            assert!(with("0").is_err(), "{name}");
+        }
+    }
+    for (name, value, expected) in [
+        ("HOST", "everywhere", "expected an IP address, such as :: or 0.0.0.0"),
+        ("HOST", "localhost", "expected an IP address"),
+        ("REUSE_PORT", "1", "expected true or false, got \"1\""),
+        ("AUTO_MIGRATE", "yes", "expected true or false, got \"yes\""),
+        ("LOG_FORMAT", "xml", "expected json or text, got \"xml\""),
+        ("OTEL_SDK_DISABLED", "1", "expected true or false, got \"1\""),
+    ] {
+        let told = read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]).unwrap_err();
+        assert!(told.contains(&format!("{name}: {expected}")), "{told}");
+    }
+}
+
+fn a_log_filter_without_effect_is_refused() {
+    let with = |filter: &str| read(&[("DATABASE_URL", "sqlite:a.db"), ("RUST_LOG", filter)]);
+    for (filter, expected) in [
+        ("warning", "\"warning\" is not a level; did you mean warn?"),
+        ("WARNING", "did you mean warn?"),
+        ("trac", "\"trac\" is not a level; did you mean trace?"),
+        ("inof", "did you mean info?"),
+        ("err", "did you mean error?"),
+        ("verbose", "\"verbose\" is not a level; expected one of off, error, warn, info, debug, trace"),
+        ("6", "\"6\" is not a level"),
+        ("info,roster=warning", "did you mean roster=warn?"),
+        ("roster=loud", "\"loud\" is not a level"),
+        ("roster=", "\"\" is not a level"),
+        ("rostr=debug", "no log line has the target \"rostr\"; did you mean roster?"),
+        ("info,slqx=debug", "did you mean sqlx?"),
+        ("info;roster=debug", "is not a target"),
+        ("[span]=debug", "is not a target"),
+        (",", "expected a level or target=level"),
+    ] {
+        let told = with(filter).unwrap_err();
+        assert!(told.contains("RUST_LOG: ") && told.contains(expected), "{filter}: {told}");
+    }
+    for filter in
+        ["info", "WARN", "off", "3", "info,", "info, roster=debug", "roster", "roster::http=trace", "sqlx=debug"]
+    {
+        assert_eq!(with(filter).unwrap().warnings, [""; 0], "{filter}");
+    }
+    assert_eq!(with("info, roster=debug").unwrap().rust_log, "info,roster=debug");
+    // A filter may be shared with other programs.
+    assert_eq!(with("info,other=debug").unwrap().warnings, ["RUST_LOG: no log line has the target other"]);
+}
+
+fn a_similar_name_is_reported() {
+    let url = ("DATABASE_URL", "sqlite:a.db");
+    for (name, likely) in [
+        ("DATABASE_MAX_CONNECTION", "DATABASE_MAX_CONNECTIONS"),
+        ("LOGFORMAT", "LOG_FORMAT"),
+        ("log_format", "LOG_FORMAT"),
+        ("RUST_LOGS", "RUST_LOG"),
+        ("KEEPALIVE_MS", "KEEP_ALIVE_MS"),
+        ("REQUEST_TIMEOUT", "REQUEST_TIMEOUT_MS"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINTS", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("OTEL_TRACE_SAMPLER", "OTEL_TRACES_SAMPLER"),
+    ] {
+        let config = read(&[url, (name, "canary")]).unwrap();
+        assert_eq!(config.warnings, [format!("{name} is not read; did you mean {likely}?")]);
+        let done = web(&["check"], &[url, (name, "canary")]);
+        assert_eq!(code(&done), 0);
+        assert!(stderr(&done).contains(likely) && !output(&done).contains("canary"), "{}", output(&done));
+    }
+    // Platforms set variables of their own, and Kubernetes those of its services.
+    for name in [
+        "DATABASE_URL_POOLED",
+        "DATABASE_HOST",
+        "PORT_5000_TCP",
+        "ROSTER_PORT",
+        "ROSTER_SERVICE_PORT_HTTP",
+        "HOSTNAME",
+        "port",
+        "host",
+        "PATH",
+        "RUST_BACKTRACE",
+        "OTEL_NODE_IP",
+    ] {
+        assert_eq!(read(&[url, (name, "x")]).unwrap().warnings, [""; 0], "{name}");
+    }
+    // Beside the variable itself, it is a platform's own.
+    assert_eq!(read(&[url, ("DATABASE_URI", "x")]).unwrap().warnings, [""; 0]);
+    let told = read(&[("DATABASE_URI", "sqlite:canary.db")]).unwrap_err();
+    assert!(told.contains("DATABASE_URL: required; DATABASE_URI is set: rename it to DATABASE_URL"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+    // Once there is a log, it is in there.
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port().to_string();
+    let done = web(&[], &[url, ("LOGFORMAT", "text"), ("HOST", "127.0.0.1"), ("PORT", &port)]);
+    let log = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(log.matches("\"level\":\"WARN\"").count(), 1, "{log}");
+    assert!(log.contains("LOGFORMAT is not read; did you mean LOG_FORMAT?"), "{log}");
+}
+
+fn opentelemetry_variables_are_honoured_or_refused() {
+    let with = |name: &str, value: &str| read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]);
+    for (name, value, expected) in [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "only http/protobuf is supported"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "only http/protobuf is supported"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", "compression is not supported"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd", "compression is not supported"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem", "only public certificate authorities"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/key.pem", "only public certificate authorities"),
+        ("OTEL_TRACES_EXPORTER", "console", "expected otlp or none"),
+        ("OTEL_TRACES_EXPORTER", "otlp,console", "expected otlp or none"),
+        ("OTEL_METRICS_EXPORTER", "otlp", "/metrics"),
+        ("OTEL_LOGS_EXPORTER", "otlp", "standard output"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://h:4318", "/metrics"),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://h:4318", "standard output"),
+        ("OTEL_TRACES_SAMPLER", "allways_on", "did you mean always_on?"),
+        ("OTEL_TRACES_SAMPLER", "xray", "expected one of always_on"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_jaeger_remote", "expected one of always_on"),
+        ("OTEL_TRACES_SAMPLER_ARG", "2", "expected a number from 0 to 1"),
+        ("OTEL_PROPAGATORS", "b3", "only tracecontext"),
+        ("OTEL_PROPAGATORS", "baggage", "only tracecontext"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "soon", "expected an integer from 1 to 86400000"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1", "expected an integer from 0 to 1000000"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "10", "this limit is not supported"),
+        ("OTEL_CONFIG_FILE", "/otel.yaml", "not supported"),
+        ("OTEL_LOG_LEVEL", "debug", "RUST_LOG"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "team", "number 1 of its pairs is not name=value"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b,c d=e", "number 2 of its pairs is not name=value"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=100%", "a percent sign as %25"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "expected a URL such as http://host:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://", "expected a URL such as http://host:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", " http://h", "expected a URL such as http://host:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318?key=canary", "OTEL_EXPORTER_OTLP_HEADERS"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://u:canary@h:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ] {
+        let told = with(name, value).unwrap_err();
+        assert!(told.contains(&format!("{name}: ")) && told.contains(expected), "{name}={value}: {told}");
+        assert!(!told.contains("canary"), "{told}");
+    }
+    let told = with("OTEL_TRACES_SAMPLER", "traceidratio").unwrap_err();
+    assert!(told.contains("OTEL_TRACES_SAMPLER_ARG: required"), "{told}");
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20x,x-tenant=1"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
+        ("OTEL_PROPAGATORS", "tracecontext,baggage"),
+        ("OTEL_METRICS_EXPORTER", "none"),
+        ("OTEL_LOGS_EXPORTER", "none"),
+        ("OTEL_SERVICE_NAME", "users"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=x,k8s.pod.name=y"),
+    ] {
+        assert_eq!(with(name, value).unwrap().warnings, [""; 0], "{name}={value}");
+    }
+    let unused = with("OTEL_METRIC_EXPORT_INTERVAL", "1000").unwrap();
+    assert_eq!(unused.warnings, ["OTEL_METRIC_EXPORT_INTERVAL has no effect: only traces are sent"]);
+    // Disabled, nothing of it matters.
+    let disabled = read(&[
+        ("DATABASE_URL", "sqlite:a.db"),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+    ]);
+    assert!(disabled.is_ok(), "{disabled:?}");
+}
+
+fn traces_are_sent_where_the_standard_says() {
+    const BASE: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318/");
+    const WHOLE: (&str, &str) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/custom");
+    let endpoint = |vars: &[(&str, &str)]| {
+        let vars: Vec<_> = [("DATABASE_URL", "sqlite:a.db")].into_iter().chain(vars.iter().copied()).collect();
+        read(&vars).unwrap().traces_endpoint()
+    };
+    assert_eq!(endpoint(&[]), None);
+    assert_eq!(endpoint(&[BASE]).as_deref(), Some("http://h:4318/v1/traces"));
+    assert_eq!(endpoint(&[WHOLE]).as_deref(), Some("https://t/custom"));
+    assert_eq!(endpoint(&[BASE, WHOLE]).as_deref(), Some("https://t/custom"));
+    assert_eq!(endpoint(&[("OTEL_TRACES_EXPORTER", "otlp")]).as_deref(), Some("http://localhost:4318/v1/traces"));
+    assert_eq!(endpoint(&[BASE, ("OTEL_TRACES_EXPORTER", "otlp")]).as_deref(), Some("http://h:4318/v1/traces"));
+    assert_eq!(endpoint(&[BASE, WHOLE, ("OTEL_TRACES_EXPORTER", "none")]), None);
+    assert_eq!(endpoint(&[BASE, WHOLE, ("OTEL_SDK_DISABLED", "True")]), None);
+    assert_eq!(endpoint(&[BASE, ("OTEL_SDK_DISABLED", "false")]).as_deref(), Some("http://h:4318/v1/traces"));
 }

@@ -1,0 +1,27 @@
+//! Names that are close to a known one.
+
+/// A name without case, `-` and `_`, in which the spellings of one name differ.
+pub(super) fn canonical(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// The known name that differs the least from this one, if the difference may be a typing error.
+pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = canonical(name);
+    let most = match name.len() {
+        0..=2 => 0,
+        3..=5 => 1,
+        _ => 2,
+    };
+    let distances = known.into_iter().map(|known| (strsim::osa_distance(&name, &canonical(known)), known));
+    distances.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
+}
+
+/// The end of an error message: the likely name, or all of them.
+pub(super) fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str, IntoIter: Clone>) -> String {
+    let known = known.into_iter();
+    match nearest(name, known.clone()) {
+        Some(likely) => format!("did you mean {likely}?"),
+        None => format!("expected one of {}", known.collect::<Vec<_>>().join(", ")),
+    }
+}

@@ -1,0 +1,220 @@
+//! The variables of OpenTelemetry's standard: each is honoured, or refused by name.
+//!
+//! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>. The SDK reads most of them
+//! itself, and silently ignores what it does not understand, so they are checked here before it does.
+
+use std::collections::BTreeMap;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use ureq::http::Uri;
+use url::Url;
+
+use super::DAY;
+use super::names::suggestion;
+use super::values::{parse_boolean, parse_integer};
+
+/// Where traces go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TracesExporter {
+    /// To the endpoint, by OTLP.
+    Otlp,
+    /// Nowhere.
+    None,
+}
+
+impl<'de> Deserialize<'de> for TracesExporter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.trim() {
+            "otlp" => Ok(Self::Otlp),
+            "none" => Ok(Self::None),
+            _ => Err(D::Error::custom(format!("expected otlp or none, got {text:?}"))),
+        }
+    }
+}
+
+/// A URL to which OTLP can be sent. A part of it may be an API key, so it is not repeated.
+pub(super) fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    const KEYS: &str = "put a key or a password into OTEL_EXPORTER_OTLP_HEADERS, as in authorization=Bearer%20KEY";
+    let text = String::deserialize(deserializer)?;
+    let reason = match Url::parse(&text) {
+        Ok(url) if url.password().is_some() || !url.username().is_empty() => format!("it holds a user; {KEYS}"),
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => format!("it holds a ? or a #; {KEYS}"),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && text.parse::<Uri>().is_ok() => {
+            return Ok(Some(text));
+        }
+        _ => "expected a URL such as http://host:4318 or https://host:4318".to_owned(),
+    };
+    Err(D::Error::custom(reason))
+}
+
+/// What a variable may hold.
+enum Rule {
+    /// Any text.
+    Text,
+    /// `name=value` pairs, separated by commas. They may be secrets.
+    Pairs,
+    /// An integer of this range.
+    Integer(u64, u64),
+    /// A number from 0 to 1.
+    Ratio,
+    /// A boolean.
+    Boolean,
+    /// One of these; the advice is for the others.
+    OneOf(&'static [&'static str], &'static str),
+    /// Several of these, separated by commas.
+    Several(&'static [&'static str], &'static str),
+    /// Nothing.
+    Refused(&'static str),
+}
+
+use Rule::{Boolean, Integer, OneOf, Pairs, Ratio, Refused, Several, Text};
+
+const PROTOCOL: Rule = OneOf(&["http/protobuf"], "only http/protobuf is supported; collectors have it on port 4318");
+const COMPRESSION: Rule = OneOf(&["none"], "compression is not supported; set none");
+const CERTIFICATE: Rule = Refused("only public certificate authorities are supported; remove it");
+const LIMIT: Rule = Refused("this limit is not supported; remove it");
+const METRICS: Rule = Refused("metrics are not sent; collect them from /metrics");
+const LOGS: Rule = Refused("logs are not sent; collect them from standard output");
+
+const RULES: &[(&str, Rule)] = &[
+    ("OTEL_SERVICE_NAME", Text),
+    ("OTEL_RESOURCE_ATTRIBUTES", Pairs),
+    ("OTEL_EXPORTER_OTLP_HEADERS", Pairs),
+    ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", Pairs),
+    ("OTEL_EXPORTER_OTLP_PROTOCOL", PROTOCOL),
+    ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", PROTOCOL),
+    ("OTEL_EXPORTER_OTLP_COMPRESSION", COMPRESSION),
+    ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", COMPRESSION),
+    // By the standard, they apply to gRPC alone: over HTTP, the scheme decides.
+    ("OTEL_EXPORTER_OTLP_INSECURE", Boolean),
+    ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", Boolean),
+    ("OTEL_EXPORTER_OTLP_CERTIFICATE", CERTIFICATE),
+    ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", CERTIFICATE),
+    ("OTEL_EXPORTER_OTLP_CLIENT_KEY", CERTIFICATE),
+    ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", CERTIFICATE),
+    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", CERTIFICATE),
+    ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", CERTIFICATE),
+    (
+        SAMPLER,
+        OneOf(
+            &[
+                "always_on",
+                "always_off",
+                "traceidratio",
+                "parentbased_always_on",
+                "parentbased_always_off",
+                "parentbased_traceidratio",
+            ],
+            "",
+        ),
+    ),
+    (SAMPLER_ARG, Ratio),
+    ("OTEL_PROPAGATORS", Several(&["tracecontext", "baggage"], "only tracecontext is supported")),
+    ("OTEL_BSP_SCHEDULE_DELAY", Integer(1, DAY)),
+    ("OTEL_BSP_EXPORT_TIMEOUT", Integer(1, DAY)),
+    ("OTEL_BSP_MAX_QUEUE_SIZE", Integer(1, 1_000_000)),
+    ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", Integer(1, 1_000_000)),
+    ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", Integer(0, 1_000_000)),
+    ("OTEL_SPAN_EVENT_COUNT_LIMIT", Integer(0, 1_000_000)),
+    ("OTEL_SPAN_LINK_COUNT_LIMIT", Integer(0, 1_000_000)),
+    ("OTEL_ATTRIBUTE_COUNT_LIMIT", LIMIT),
+    ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", LIMIT),
+    ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", LIMIT),
+    ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", LIMIT),
+    ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", LIMIT),
+    ("OTEL_METRICS_EXPORTER", OneOf(&["none", "prometheus"], "metrics are not sent; collect them from /metrics")),
+    ("OTEL_LOGS_EXPORTER", OneOf(&["none", "console"], "logs are not sent; collect them from standard output")),
+    ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", METRICS),
+    ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", LOGS),
+    ("OTEL_LOG_LEVEL", Refused("set the level by RUST_LOG, such as info,opentelemetry_sdk=debug")),
+    ("OTEL_CONFIG_FILE", Refused("a configuration file is not supported; set the variables")),
+    ("OTEL_EXPERIMENTAL_CONFIG_FILE", Refused("a configuration file is not supported; set the variables")),
+];
+
+const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
+const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
+
+/// Variables of the standard for what this program does not do.
+const UNUSED: [&str; 8] = [
+    "OTEL_BLRP_",
+    "OTEL_METRIC_",
+    "OTEL_METRICS_",
+    "OTEL_EXPORTER_OTLP_METRICS_",
+    "OTEL_EXPORTER_OTLP_LOGS_",
+    "OTEL_EXPORTER_PROMETHEUS_",
+    "OTEL_EXPORTER_ZIPKIN_",
+    "OTEL_EXPORTER_JAEGER_",
+];
+
+/// The names of the standard that are read by the SDK.
+pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    RULES.iter().map(|(name, _)| *name)
+}
+
+/// Whether the standard has this variable, and it has no effect here.
+pub(super) fn is_unused(name: &str) -> bool {
+    UNUSED.iter().any(|prefix| name.starts_with(prefix)) && !names().any(|known| known == name)
+}
+
+/// The problems of the variables that the SDK reads, each by its name.
+pub(super) fn problems(vars: &BTreeMap<String, String>) -> Vec<String> {
+    if vars.get("OTEL_SDK_DISABLED").is_some_and(|value| parse_boolean(value) == Ok(true)) {
+        return Vec::new();
+    }
+    let given = RULES.iter().filter_map(|(name, rule)| Some((name, rule, vars.get(*name)?)));
+    let mut problems: Vec<_> = given
+        .filter_map(|(name, rule, value)| check(rule, value).err().map(|problem| format!("{name}: {problem}")))
+        .collect();
+    let has_ratio = vars.get(SAMPLER).is_some_and(|sampler| sampler.ends_with("traceidratio"));
+    if has_ratio && !vars.contains_key(SAMPLER_ARG) {
+        problems.push(format!("{SAMPLER_ARG}: required by this {SAMPLER}; set it to a number from 0 to 1"));
+    }
+    problems
+}
+
+fn check(rule: &Rule, value: &str) -> Result<(), String> {
+    match rule {
+        Text => Ok(()),
+        Pairs => check_pairs(value),
+        Integer(least, most) => parse_integer::<u64>(value, *least, *most).map(drop),
+        Ratio => match value.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
+            _ => Err(format!("expected a number from 0 to 1, got {value:?}")),
+        },
+        Boolean => parse_boolean(value).map(drop),
+        OneOf(known, _) if known.contains(&value) => Ok(()),
+        OneOf(known, "") => Err(format!("unknown value {value:?}; {}", suggestion(value, known.iter().copied()))),
+        Several(known, _) if value.split(',').all(|one| known.contains(&one.trim())) && value.contains(known[0]) => {
+            Ok(())
+        }
+        OneOf(_, advice) | Several(_, advice) => Err(format!("{advice}, got {value:?}")),
+        Refused(advice) => Err((*advice).to_owned()),
+    }
+}
+
+/// The SDK leaves out what is not a pair, or no header. A pair may be a secret, so it is not repeated.
+fn check_pairs(value: &str) -> Result<(), String> {
+    let pairs = value.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    for (number, pair) in pairs.enumerate() {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte))
+        };
+        let is_encoded = |value: &str| {
+            let mut escapes = value.split('%').skip(1);
+            escapes.all(|rest| rest.get(..2).is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit())))
+        };
+        let is_value = |value: &str| is_encoded(value) && value.chars().all(|c| !c.is_control());
+        let is_pair = pair.split_once('=').is_some_and(|(name, value)| is_name(name.trim()) && is_value(value));
+        if !is_pair {
+            return Err(format!(
+                "number {} of its pairs is not name=value; write them as name=value,name=value, with a comma as %2C and a percent sign as %25",
+                number + 1
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! How a variable's text becomes its value. An error names the range and repeats the text: no secret is read here.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::de::Error as _;
+use serde::{Deserialize as _, Deserializer};
+
+use super::LogFormat;
+
+pub(super) fn integer<'de, D, T, const LEAST: u64, const MOST: u64>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    parse_integer(&String::deserialize(deserializer)?, LEAST, MOST).map_err(D::Error::custom)
+}
+
+pub(super) fn some_integer<'de, D, T, const LEAST: u64, const MOST: u64>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+{
+    integer::<D, T, LEAST, MOST>(deserializer).map(Some)
+}
+
+pub(super) fn parse_integer<T: FromStr>(text: &str, least: u64, most: u64) -> Result<T, String> {
+    let is_in_range = text.parse().is_ok_and(|number: u64| (least..=most).contains(&number));
+    let number = text.parse().ok().filter(|_| is_in_range);
+    number.ok_or_else(|| format!("expected an integer from {least} to {most}, got {text:?}"))
+}
+
+pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    parse_boolean(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("expected true or false, got {text:?}")),
+    }
+}
+
+pub(super) fn ip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
+    let expected = "expected an IP address, such as :: or 0.0.0.0 for every address, or 127.0.0.1";
+    bare.parse().map_err(|_| D::Error::custom(format!("{expected}, got {text:?}")))
+}
+
+pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.to_ascii_lowercase().as_str() {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        _ => Err(D::Error::custom(format!("expected json or text, got {text:?}"))),
+    }
+}
