@@ -52,6 +52,15 @@ struct Limits {
     max_in_flight: usize,
     /// The longest time for a whole request, and for a client to send or take the next part of one.
     request_timeout: Duration,
+    /// How long a connection may stay unused.
+    keep_alive: Duration,
+}
+
+impl Limits {
+    /// The earliest that anything which begins now can be overdue.
+    fn shortest(&self) -> Duration {
+        self.request_timeout.min(self.keep_alive)
+    }
 }
 
 impl State {
@@ -61,11 +70,12 @@ impl State {
         let limits = Limits {
             max_in_flight: config.max_in_flight.get().into(),
             request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
+            keep_alive: Duration::from_millis(config.keep_alive_ms.get()),
         };
         Self {
             limits,
             release_id: config.release_id.clone(),
-            exports_traces: config.otel_exporter_otlp_endpoint.is_some(),
+            exports_traces: config.traces_endpoint().is_some(),
             metrics: Metrics::new(config.release_id.as_deref()),
             in_flight: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),

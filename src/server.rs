@@ -4,7 +4,7 @@ mod drain;
 
 use std::future::ready;
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use listenfd::ListenFd;
-use tokio::net::TcpSocket;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 use crate::db::Db;
@@ -28,7 +28,7 @@ use crate::shutdown::Stop;
 use drain::{Door, drain};
 
 /// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 /// How often a server that is not ready looks again.
 const READY_POLL: Duration = Duration::from_secs(1);
 
@@ -54,7 +54,8 @@ pub struct Listener {
 /// # Errors
 /// What stands in the way, and which variable to set.
 pub fn bind(config: &Config) -> Result<Listener, BindError> {
-    let address = SocketAddr::new(config.host, config.port);
+    let host = config.host;
+    let address = SocketAddr::new(host, config.port);
     match ListenFd::from_env().take_tcp_listener(0) {
         Ok(Some(socket)) => return Ok(Listener { socket, is_inherited: true }),
         Ok(None) => {}
@@ -63,24 +64,47 @@ pub fn bind(config: &Config) -> Result<Listener, BindError> {
             return Err(BindError { address, cause, advice });
         }
     }
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // Without it, the connections of a former process would keep the port for a minute.
-        socket.set_reuseaddr(true)?;
-        socket.set_reuseport(config.reuse_port)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
-    };
-    let socket = listen().map_err(|cause| {
+    let socket = listen(address, config.reuse_port).or_else(|cause| {
+        let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.port);
+        if host == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&cause) {
+            listen(all, config.reuse_port)
+        } else {
+            Err(cause)
+        }
+    });
+    let socket = socket.map_err(|cause| {
         let advice = match cause.kind() {
             ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
             ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
-            ErrorKind::AddrNotAvailable => "HOST is no address of this machine",
+            ErrorKind::AddrNotAvailable => "HOST is not an address of this machine",
+            _ if is_without_ipv6(&cause) => "this machine has no IPv6; set HOST to an IPv4 address",
             _ => "set HOST and PORT",
         };
         BindError { address, cause, advice }
     })?;
     Ok(Listener { socket, is_inherited: false })
+}
+
+/// Listens on an address; `::` is every address, of IPv6 and of IPv4, whatever the system's default is.
+fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    // Without it, the connections of a former process would keep the port for a minute.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Whether a kernel without IPv6 gave this error.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    /// `EPROTONOSUPPORT` and `EAFNOSUPPORT`.
+    const UNSUPPORTED: [i32; 2] = if cfg!(target_os = "linux") { [93, 97] } else { [43, 47] };
+    error.raw_os_error().is_some_and(|code| UNSUPPORTED.contains(&code)) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
 /// Serves until it is asked to stop; then drains, closes the pool, and tells how many requests it had to cut off.
@@ -158,4 +182,18 @@ async fn tell_when_ready(config: &Config) {
     }
     tracing::info!("ready");
     db.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_without_ipv6_is_recognised() {
+        // EAFNOSUPPORT.
+        let unsupported = if cfg!(target_os = "linux") { 97 } else { 47 };
+        assert!(is_without_ipv6(&io::Error::from_raw_os_error(unsupported)));
+        assert!(is_without_ipv6(&ErrorKind::AddrNotAvailable.into()));
+        assert!(!is_without_ipv6(&ErrorKind::AddrInUse.into()));
+    }
 }

@@ -47,6 +47,9 @@ pub(crate) async fn main() -> ExitCode {
     let outcome = match arguments.command {
         Some(Command::Check) => {
             print(&config);
+            for warning in &config.warnings {
+                complain(&format_args!("warning: {warning}"));
+            }
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Healthcheck) => healthcheck(&config),
@@ -104,28 +107,38 @@ fn print(config: &Config) {
 
 /// One request over a plain socket: an image without a shell has no curl either.
 fn healthcheck(config: &Config) -> anyhow::Result<ExitCode> {
-    let host = match config.host {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        host => host,
+    let local: &[IpAddr] = match config.host {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into()],
+        // Every address of both families, and a machine may have either alone.
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        host => &[host],
     };
     anyhow::ensure!(config.port != 0, "PORT is 0, so the server's port is known from its log alone; set PORT");
-    let address = SocketAddr::new(host, config.port);
+    let addresses: Vec<_> = local.iter().map(|host| SocketAddr::new(*host, config.port)).collect();
+    let connect = |address| TcpStream::connect_timeout(address, HEALTHCHECK_TIMEOUT);
     let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&address, HEALTHCHECK_TIMEOUT)?;
+        let (first, others) = addresses.split_first().expect("there is one at least");
+        let connected = others.iter().fold(connect(first), |connected, next| connected.or_else(|_| connect(next)));
+        let mut stream = connected?;
+        let address = stream.peer_addr()?;
         stream.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
         write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
         let mut status = String::new();
         BufReader::new(stream).read_line(&mut status)?;
         Ok(status)
     };
-    let status = ask().with_context(|| format!("no answer from {address}"))?;
+    let shown = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+    let status = ask().with_context(|| format!("no answer from {}", shown()))?;
     anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not ready: {}", status.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stderr, reason = "a process that cannot start has no log yet")]
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    eprintln!("web: {error}");
+    complain(error);
     ExitCode::from(code)
+}
+
+#[expect(clippy::print_stderr, reason = "a process that does not serve has no log")]
+fn complain(message: &dyn std::fmt::Display) {
+    eprintln!("web: {message}");
 }

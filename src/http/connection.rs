@@ -29,10 +29,6 @@ use super::problem::Problem;
 use super::request::{self, URI_MAX};
 use head::Head;
 
-/// How long a client may keep a connection that it does not use: longer than the 60 seconds for which common
-/// balancers do, so that it is they who close it and no request crosses with our closing.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
 /// How long a client may go on sending after it was told that its connection ends. Closed at once, with
 /// bytes unread, a connection is reset, and the answer may be lost on its way (RFC 9112, section 9.6).
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -140,7 +136,7 @@ impl Guarded {
             early: BytesMut::new(),
             has_ended: false,
             blocked: None,
-            timer: Box::pin(sleep(state.limits.request_timeout)),
+            timer: Box::pin(sleep(state.limits.shortest())),
             end: Box::pin(state.idle_ends.clone().cancelled_owned()),
             refusal: None,
             state,
@@ -159,7 +155,7 @@ impl Guarded {
             return Some(since + limit);
         }
         match self.connection.phase.get() {
-            Phase::Idle(since) => Some(since + KEEP_ALIVE),
+            Phase::Idle(since) => Some(since + self.state.limits.keep_alive),
             Phase::Head(since) | Phase::Whole(since) => Some(since + limit),
             Phase::Serving { .. } => None,
             Phase::Ending(since) => Some(since + LINGER),
@@ -239,8 +235,8 @@ impl Guarded {
                 self.give_up(cx);
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            // What begins from now on has the whole limit, so it can be overdue no earlier than this.
-            let latest = now + self.state.limits.request_timeout;
+            // What begins from now on has a whole limit, so it cannot be overdue earlier than this.
+            let latest = now + self.state.limits.shortest();
             self.timer.as_mut().reset(deadline.map_or(latest, |deadline| deadline.min(latest)));
         }
         Ok(())

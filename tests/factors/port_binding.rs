@@ -5,8 +5,10 @@ mod judges;
 mod limits;
 mod prefix;
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -18,6 +20,8 @@ use crate::support::{Factor, free_port};
 pub(crate) fn tests() -> Vec<Trial> {
     let factor = Factor::new("port_binding")
         .on(&[Engine::Sqlite], "the_port_is_the_environments", the_port_is_the_environments)
+        .on(&[Engine::Sqlite], "every_address_of_both_families_is_bound", every_address_of_both_families_is_bound)
+        .on(&[Engine::Sqlite], "an_unused_connection_is_kept_so_long", an_unused_connection_is_kept_so_long)
         .on(&[Engine::Sqlite], "a_port_in_use_is_told_with_its_remedy", a_port_in_use_is_told_with_its_remedy)
         .on(&[Engine::Sqlite], "a_foreign_address_is_told_with_its_remedy", a_foreign_address_is_told_with_its_remedy)
         .once("a_descriptor_that_is_no_listener_is_told", a_descriptor_that_is_no_listener_is_told)
@@ -37,6 +41,54 @@ fn the_port_is_the_environments(database: &Database) {
     let web = Web::start(database, &[("PORT", &port)]);
     assert_eq!(web.port.to_string(), port);
     assert_eq!(web.get("/livez").status, 200);
+}
+
+/// A pod may have addresses of IPv6 alone.
+fn every_address_of_both_families_is_bound(database: &Database) {
+    migrated(database, &["up"]);
+    let port = free_port().to_string();
+    let status = |host: &str| {
+        let mut stream = TcpStream::connect(format!("{host}:{port}")).ok()?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    let answers = |host: Option<&str>| {
+        let mut environment = vec![("DATABASE_URL", database.url.as_str()), ("PORT", &port)];
+        environment.extend(host.map(|host| ("HOST", host)));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_web"));
+        command.env_clear().envs(environment.clone());
+        let _web = Web::launch(command);
+        assert_eq!(code(&web(&["healthcheck"], &environment)), 0, "{host:?}");
+        [status("127.0.0.1"), status("[::1]")].map(|status| status.is_some_and(|status| status == "200"))
+    };
+    let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    assert_eq!(answers(None), [true, has_ipv6]);
+    assert_eq!(answers(Some("0.0.0.0")), [true, false]);
+    if has_ipv6 {
+        assert_eq!(answers(Some("::")), [true, true]);
+        assert_eq!(answers(Some("[::1]")), [false, true]);
+    }
+}
+
+fn an_unused_connection_is_kept_so_long(database: &Database) {
+    migrated(database, &["up"]);
+    let web = Web::start(database, &[("KEEP_ALIVE_MS", "700"), ("REQUEST_TIMEOUT_MS", "60000")]);
+    for requests in 0..2 {
+        let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+        for _ in 0..requests {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        }
+        let unused = Instant::now();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        // Its end, long before the limit of a request.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        assert!(unused.elapsed() >= Duration::from_millis(600), "{:?}", unused.elapsed());
+    }
 }
 
 fn a_port_in_use_is_told_with_its_remedy(database: &Database) {
@@ -59,7 +111,7 @@ fn a_descriptor_that_is_no_listener_is_told() {
 fn a_foreign_address_is_told_with_its_remedy(database: &Database) {
     let done = web(&[], &[("DATABASE_URL", &database.url), ("HOST", "192.0.2.1"), ("PORT", "0")]);
     assert_eq!(code(&done), 1);
-    assert!(stderr(&done).contains("HOST is no address of this machine"), "{}", stderr(&done));
+    assert!(stderr(&done).contains("HOST is not an address of this machine"), "{}", stderr(&done));
 }
 
 fn a_copy_is_confirmed_and_not_sent_again(database: &Database) {
