@@ -220,10 +220,26 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     assert!(stderr(&done).contains("cannot connect to the database at "), "{}", stderr(&done));
     assert!(stderr(&done).contains("roster") && !stderr(&done).contains("canary"), "{}", stderr(&done));
 
-    let web = Web::start_at(&url, &[]);
+    // Not even by a dependency, at its most detailed level.
+    let environment = [
+        ("RUST_LOG", "trace"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+    ];
+    let web = Web::start_at(&url, &environment);
     let body = web.get("/readyz").body + &web.get("/users").body + &web.get("/").body;
     eventually("the cause is logged", || web.log().contains("the database is unavailable"));
+    eventually("traces are tried to be sent", || web.log().contains("HTTP export failed"));
     assert!(!web.log().contains("canary") && !body.contains("canary"));
+    // A password that is accepted is sent in another way.
+    server.admin().execute(match database.engine.family() {
+        Family::MySql => "ALTER USER roster IDENTIFIED BY 'canary'",
+        _ => "ALTER ROLE roster PASSWORD 'canary'",
+    });
+    eventually("the login succeeds", || !web.get("/readyz").body.contains("cannot connect"));
+    let done = migrate_command(&["status"], &[&[("DATABASE_URL", &*url)], &environment[..]].concat()).output().unwrap();
+    assert!(!web.log().contains("canary") && !stderr(&done).contains("canary"), "{}", stderr(&done));
 
     let missing = server.url("no_such_database");
     let done = migrate_command(&["up"], &[("DATABASE_URL", &missing)]).output().unwrap();
