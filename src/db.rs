@@ -194,6 +194,18 @@ impl Session {
         on_engine!(Session, self, conn => conn.execute(sql).await.map(drop)).map_err(Error::from)
     }
 
+    /// Begins a transaction that writes.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn begin(&mut self) -> Result<(), Error> {
+        fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C) -> &'static str {
+            C::Database::BEGIN
+        }
+        let statement = on_engine!(Session, self, conn => statement(conn));
+        self.execute(statement).await
+    }
+
     /// Says goodbye to the server.
     pub async fn close(self) {
         // The work is done and committed: a goodbye that fails changes nothing.

@@ -13,6 +13,7 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serializer as _;
 use serde::ser::SerializeMap;
 use tracing::field::{Field, Visit};
@@ -52,22 +53,30 @@ impl Telemetry {
 /// When no exporter can be made of the `OTEL_` variables.
 pub fn to_stdout(config: &Config) -> Result<Telemetry, opentelemetry_otlp::ExporterBuildError> {
     let exporter = config.traces_endpoint().map(|endpoint| traces_to(endpoint, config)).transpose()?;
-    start(config, &io::stdout(), exporter.as_ref());
+    start(config, &io::stdout(), false, exporter.as_ref());
     Ok(Telemetry(exporter))
 }
 
 /// Sends this process's events to its standard error; for an admin task, whose output is its result.
+/// Lines that a blocked pipe does not accept are dropped, so that they do not keep a task from stopping.
 pub fn to_stderr(config: &Config) {
-    start(config, &io::stderr(), None);
+    start(config, &io::stderr(), true, None);
 }
 
-fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&SdkTracerProvider>) {
+/// Whether a stream accepts a line without blocking, now or within a second.
+pub fn accepts_line(stream: &impl AsFd) -> bool {
+    const LONGEST_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+    let mut streams = [PollFd::new(stream, PollFlags::OUT)];
+    poll(&mut streams, Some(&LONGEST_WAIT)).is_ok_and(|ready| ready > 0)
+}
+
+fn start(config: &Config, stream: &(impl AsFd + IsTerminal), may_drop: bool, exporter: Option<&SdkTracerProvider>) {
     // What actix-http says of a client's bad bytes is said by our own line of them, and is no error; that
     // actix-server starts, by ours too.
     let filter: Targets = format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log)
         .parse()
         .expect("the configuration was checked");
-    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::to(stream));
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::to(stream, may_drop));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Text => lines.with_ansi(stream.is_terminal()).with_filter(filter).boxed(),
         LogFormat::Json => {
@@ -97,15 +106,17 @@ struct Lines {
     stream: File,
     /// Held by all who write what no other write can get into, and alone by one who writes more.
     order: RwLock<()>,
+    /// Whether a line is dropped that the stream does not accept.
+    may_drop: bool,
 }
 
 impl Lines {
     /// The most bytes that a pipe takes as one (`PIPE_BUF` of POSIX, which is 4096 on Linux, and 512 at least).
     const ATOMIC: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 
-    fn to(stream: &impl AsFd) -> Self {
+    fn to(stream: &impl AsFd, may_drop: bool) -> Self {
         let own = stream.as_fd().try_clone_to_owned().expect("a process that begins may open a file");
-        Self { stream: own.into(), order: RwLock::default() }
+        Self { stream: own.into(), order: RwLock::default(), may_drop }
     }
 }
 
@@ -115,6 +126,9 @@ impl Write for &Lines {
     }
 
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.may_drop && !accepts_line(&self.stream) {
+            return Ok(());
+        }
         // Nothing is guarded but the order, which a panic leaves as it is.
         if line.len() <= Lines::ATOMIC {
             let _together = self.order.read().unwrap_or_else(PoisonError::into_inner);
@@ -299,7 +313,7 @@ mod tests {
     #[test]
     fn lines_of_many_threads_stay_whole() {
         let (reader, writer) = pipe().expect("a pipe");
-        let lines = Lines::to(&writer);
+        let lines = Lines::to(&writer, false);
         drop(writer);
         thread::scope(|scope| {
             for letter in 'a'..='d' {

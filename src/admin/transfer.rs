@@ -1,16 +1,25 @@
-//! Users from a file and to a file, as CSV (RFC 4180) or as NDJSON.
+//! Users from a file and to a file.
+//!
+//! Files are read and written on threads of their own: a task that waits for a silent pipe is stopped by a signal, and
+//! the database does not wait for a disk.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, Read};
+use std::{iter, mem, thread};
 
-use serde::Deserialize as _;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::users::{self, Existing, NewUser};
+use super::output::Sink;
+use super::reader;
+use crate::db::users::{self, Existing, NewUser, User};
 use crate::db::{Error as DbError, Session};
 use crate::json;
 
-/// Users an `INSERT`, below every engine's limit of parameters.
-const BATCH: usize = 1_000;
+/// Rows a transaction sends at once: below every engine's limit of parameters, and below the 1,000 values from which on
+/// MariaDB makes a temporary table of a list.
+const BATCH: usize = 900;
+/// Bytes that an export writes at once.
+const CHUNK: usize = 64 * 1024;
 
 /// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,26 +36,38 @@ pub enum Error {
     /// The database failed; nothing was imported.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// The file's first line is not the header that its rows need.
-    #[error("the header must name the columns username and email, and may name id: {0}")]
-    Header(String),
+    /// The file is not text in UTF-8, but this.
+    #[error("the file is {0}: save it as CSV or NDJSON in UTF-8")]
+    NotText(&'static str),
+    /// The line is not the header that the rows need.
+    #[error(
+        "line {0}: {1}; the header must name the columns username and email, and may name id, separated by commas, \
+         semicolons or tabs"
+    )]
+    Header(u64, String),
     /// Some rows cannot be imported, so none was.
-    #[error("{bad} of {rows} rows cannot be imported, so none was; mend them, or pass --skip-bad to leave them out")]
+    #[error("{bad} of {rows} rows cannot be imported, so none was; correct them, or pass --skip-bad to leave them out")]
     BadRows {
         /// How many.
         bad: u64,
         /// Of how many.
         rows: u64,
     },
-    /// The task was asked to stop.
+    /// Ids of the file are in the table, and those that the database chooses cannot continue after them.
+    #[error("{0}: a file with ids needs the rights SELECT and UPDATE on the sequence users_id_seq")]
+    Ids(#[source] DbError),
+    /// The task was stopped.
     #[error("stopped before the end; the table is as it was")]
     Stopped,
+    /// The file cannot be opened to be read.
+    #[error("cannot open {0}")]
+    Open(#[source] io::Error),
     /// The file cannot be read.
     #[error("cannot read: {0}")]
-    Read(#[source] std::io::Error),
+    Read(#[source] io::Error),
     /// The file cannot be written.
     #[error("cannot write: {0}")]
-    Write(#[source] std::io::Error),
+    Write(#[source] io::Error),
 }
 
 /// What an import did.
@@ -58,225 +79,265 @@ pub struct Imported {
     pub bad: u64,
 }
 
-/// A row as the file has it: its line, and a user or the reason why it is none.
-type Line = (u64, Result<NewUser, String>);
+/// The line of a row, and why it cannot be imported. The reason does not repeat a value.
+pub type BadRow = (u64, String);
 
-/// Inserts every user of a file in one transaction. Each row that cannot be inserted is told by its
-/// line and the reason, which repeats no value. Unless bad rows are to be skipped, one of them leaves
-/// the table as it was.
+/// Inserts every user of a file in one transaction. The bad rows of each batch are reported in the order of their lines.
+/// Unless bad rows are to be skipped, one of them leaves the table as it was.
 ///
 /// # Errors
-/// Each leaves the table as it was.
-pub async fn import(
+/// Each leaves the table as it was, once the session is closed.
+pub async fn import<R: Read>(
     session: &mut Session,
-    file: impl Read,
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
     format: Format,
     skip_bad: bool,
     stop: &CancellationToken,
-    mut tell_bad: impl FnMut(u64, &str),
-    mut progress: impl FnMut(u64),
+    report: impl AsyncFnMut(Vec<BadRow>),
+    progress: impl FnMut(u64),
 ) -> Result<Imported, Error> {
-    let mut lines: Box<dyn Iterator<Item = Result<Line, Error>>> = match format {
-        Format::Csv => Box::new(csv_lines(file)?),
-        Format::Ndjson => Box::new(ndjson_lines(file)),
-    };
-    let mut done = Imported::default();
-    let mut with_ids = false;
-    session.execute("BEGIN").await?;
-    loop {
-        let mut batch: Vec<(u64, NewUser)> = Vec::with_capacity(BATCH);
-        let mut ended = false;
-        while batch.len() < BATCH {
-            let Some(line) = lines.next().transpose()? else {
-                ended = true;
-                break;
-            };
-            match line {
-                (line, Ok(user)) => batch.push((line, user)),
-                (line, Err(reason)) => {
-                    done.bad += 1;
-                    tell_bad(line, &reason);
-                }
-            }
-        }
-        with_ids |= batch.iter().any(|(_, user)| user.id.is_some());
-        // A statement has an id for each of its rows or for none.
-        for rows in batch.chunk_by(|(_, one), (_, next)| one.id.is_some() == next.id.is_some()) {
-            if with_ids && rows.iter().any(|(_, user)| user.id.is_none()) {
-                users::continue_ids(session).await?;
-            }
-            let bad = insert(session, rows, &mut tell_bad).await?;
-            done.bad += bad;
-            done.users += rows.len() as u64 - bad;
-        }
-        progress(done.users + done.bad);
-        if stop.is_cancelled() {
-            session.execute("ROLLBACK").await?;
-            return Err(Error::Stopped);
-        }
-        if ended {
-            break;
-        }
-    }
+    let batches = read(open, format).map_err(Error::Read)?;
+    // The statement that is stopped leaves the connection in the middle of its answer.
+    let done = tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Error::Stopped),
+        done = fill(session, batches, report, progress) => done,
+    }?;
     if done.bad > 0 && !skip_bad {
-        session.execute("ROLLBACK").await?;
         return Err(Error::BadRows { bad: done.bad, rows: done.bad + done.users });
-    }
-    if with_ids {
-        users::continue_ids(session).await?;
     }
     session.execute("COMMIT").await?;
     Ok(done)
 }
 
-/// Inserts those rows that the table takes, halving each range that it refuses until a single row is
-/// left to blame. Tells how many it refused.
-async fn insert(
+/// Rows that are sent to the database together.
+#[derive(Default)]
+struct Batch {
+    good: Rows,
+    bad: Vec<BadRow>,
+}
+
+/// Users, each with its line.
+#[derive(Default)]
+struct Rows {
+    lines: Vec<u64>,
+    users: Vec<NewUser>,
+}
+
+impl Rows {
+    fn push(&mut self, line: u64, user: NewUser) {
+        self.lines.push(line);
+        self.users.push(user);
+    }
+}
+
+/// Reads a file on a thread of its own, one batch ahead. After the last one comes `None`.
+fn read<R: Read>(
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+    format: Format,
+) -> io::Result<mpsc::Receiver<Result<Option<Batch>, Error>>> {
+    let (sender, batches) = mpsc::channel(1);
+    thread::Builder::new().name("reader".to_owned()).spawn(move || {
+        let send = |batch| sender.blocking_send(Ok(Some(batch))).is_ok();
+        let read = || {
+            let mut batch = Batch::default();
+            for row in reader::rows(open().map_err(Error::Open)?, format)? {
+                match row? {
+                    (line, Ok(user)) => batch.good.push(line, user),
+                    (line, Err(reason)) => batch.bad.push((line, reason)),
+                }
+                if batch.good.lines.len() + batch.bad.len() == BATCH && !send(mem::take(&mut batch)) {
+                    break;
+                }
+            }
+            send(batch);
+            Ok(())
+        };
+        // There is no receiver any more when the import has failed or was stopped.
+        let _ = sender.blocking_send(read().map(|()| None));
+    })?;
+    Ok(batches)
+}
+
+/// Begins a transaction, and inserts what can be inserted.
+async fn fill(
     session: &mut Session,
-    rows: &[(u64, NewUser)],
-    tell_bad: &mut impl FnMut(u64, &str),
-) -> Result<u64, DbError> {
-    let mut bad = 0;
-    let mut ranges = vec![rows];
+    mut batches: mpsc::Receiver<Result<Option<Batch>, Error>>,
+    mut report: impl AsyncFnMut(Vec<BadRow>),
+    mut progress: impl FnMut(u64),
+) -> Result<Imported, Error> {
+    let mut done = Imported::default();
+    let mut has_ids = false;
+    let mut next = batches.recv().await;
+    // Only now, because SQLite has one writer at a time, which must not wait for the beginning of a file.
+    session.begin().await?;
+    loop {
+        let ended_early = || Err(Error::Read(io::Error::other("the reading thread ended early")));
+        let Some(Batch { good, mut bad }) = next.unwrap_or_else(ended_early)? else { break };
+        // A statement has an id for each of its rows or for none.
+        let (mut with_ids, mut without_ids) = (Rows::default(), Rows::default());
+        let mut taken = users::taken(session, &good.users).await?;
+        let rows = (good.lines.len() + bad.len()) as u64;
+        for (line, user) in good.lines.into_iter().zip(good.users) {
+            match &*taken.claim(&user) {
+                [] if user.id().is_some() => with_ids.push(line, user),
+                [] => without_ids.push(line, user),
+                columns => bad.push((line, is_taken(columns))),
+            }
+        }
+        insert(session, &with_ids, &mut bad).await?;
+        has_ids |= !with_ids.lines.is_empty();
+        if has_ids && !without_ids.lines.is_empty() {
+            continue_ids(session).await?;
+        }
+        insert(session, &without_ids, &mut bad).await?;
+        done.bad += bad.len() as u64;
+        done.users += rows - bad.len() as u64;
+        bad.sort_unstable();
+        if !bad.is_empty() {
+            report(bad).await;
+        }
+        progress(done.users + done.bad);
+        next = batches.recv().await;
+    }
+    if has_ids {
+        continue_ids(session).await?;
+    }
+    Ok(done)
+}
+
+async fn continue_ids(session: &mut Session) -> Result<(), Error> {
+    users::continue_ids(session).await.map_err(|error| match error {
+        DbError::Query(_) => Error::Ids(error),
+        error => error.into(),
+    })
+}
+
+/// Inserts those rows that the table accepts. It accepts all of them, unless another session has added to it since it
+/// was asked; then each range that it refuses is halved until single rows are left.
+async fn insert(session: &mut Session, rows: &Rows, bad: &mut Vec<BadRow>) -> Result<(), DbError> {
+    let mut ranges: Vec<_> = iter::once(0..rows.users.len()).collect();
     while let Some(range) = ranges.pop() {
-        let users: Vec<NewUser> = range.iter().map(|(_, user)| user.clone()).collect();
+        if range.is_empty() {
+            continue;
+        }
         session.execute("SAVEPOINT batch").await?;
-        match users::insert(session, &users, Existing::Refuse).await {
+        match users::insert(session, &rows.users[range.clone()], Existing::Refuse).await {
             Ok(()) => session.execute("RELEASE SAVEPOINT batch").await?,
             Err(DbError::Constraint(constraint)) => {
                 session.execute("ROLLBACK TO SAVEPOINT batch").await?;
                 session.execute("RELEASE SAVEPOINT batch").await?;
-                if let [(line, _)] = range {
-                    bad += 1;
-                    tell_bad(*line, &taken(&constraint));
+                if range.len() == 1 {
+                    bad.push((rows.lines[range.start], breaks(&constraint)));
                 } else {
-                    // The earlier half goes first: of two rows that collide, the first one stays.
-                    let (first, second) = range.split_at(range.len() / 2);
-                    ranges.extend([second, first]);
+                    let middle = range.start.midpoint(range.end);
+                    ranges.extend([middle..range.end, range.start..middle]);
                 }
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(bad)
+    Ok(())
 }
 
-fn taken(constraint: &str) -> String {
-    let column = match constraint {
-        "users_username_key" | "username_key" => "username",
-        "users_email_key" | "email_key" => "email",
-        "users_pkey" | "PRIMARY" | "id" => "id",
-        other => return format!("it breaks the constraint {other}"),
-    };
-    format!("{column} is taken, in the table or by an earlier line")
-}
-
-fn csv_lines(file: impl Read) -> Result<impl Iterator<Item = Result<Line, Error>>, Error> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-    let header = reader.headers().map_err(read_error)?.clone();
-    for column in ["username", "email"] {
-        if !header.iter().any(|name| name == column) {
-            return Err(Error::Header(format!("{column} is missing")));
-        }
-    }
-    if let Some(unknown) = header.iter().find(|name| !["id", "username", "email"].contains(name)) {
-        // A file without a header has a user there, who is not to be repeated.
-        let named = unknown.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-        let unknown = if named { unknown } else { "what stands there" };
-        return Err(Error::Header(format!("{unknown} is not a column")));
-    }
-    let mut last = 1;
-    Ok(reader.into_records().map(move |record| {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                let line = error.position().map_or(last + 1, csv::Position::line);
-                last = line;
-                return match error.into_kind() {
-                    csv::ErrorKind::Io(error) => Err(Error::Read(error)),
-                    _ => Ok((line, Err("it is not UTF-8".to_owned()))),
-                };
-            }
-        };
-        let line = record.position().map_or(last + 1, csv::Position::line);
-        last = line;
-        if record.len() != header.len() {
-            return Ok((line, Err(format!("it has {} fields, the header {}", record.len(), header.len()))));
-        }
-        let user = record
-            .deserialize::<NewUser>(Some(&header))
-            .map_err(|_| "id is not a whole number".to_owned())
-            .and_then(|user| user.check().map(|()| user));
-        Ok((line, user))
-    }))
-}
-
-fn ndjson_lines(file: impl Read) -> impl Iterator<Item = Result<Line, Error>> {
-    (1..).zip(BufReader::new(file).split(b'\n')).filter_map(|(line, bytes)| {
-        let bytes = match bytes {
-            Ok(bytes) => bytes,
-            Err(error) => return Some(Err(Error::Read(error))),
-        };
-        if bytes.trim_ascii().is_empty() {
-            return None;
-        }
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let user = NewUser::deserialize(&mut json).and_then(|user| json.end().map(|()| user));
-        let user = match user {
-            Ok(user) => user.check().map(|()| user),
-            Err(error) => {
-                Err(format!("it is not an object of username, email and perhaps id (column {})", error.column()))
-            }
-        };
-        Some(Ok((line, user)))
-    })
-}
-
-fn read_error(error: csv::Error) -> Error {
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => Error::Read(error),
-        _ => Error::Header("it is not UTF-8".to_owned()),
+fn breaks(constraint: &str) -> String {
+    match constraint {
+        "users_username_key" | "username_key" => is_taken(&["username"]),
+        "users_email_key" | "email_key" => is_taken(&["email"]),
+        "users_pkey" | "PRIMARY" | "id" => is_taken(&["id"]),
+        other => format!("it breaks the constraint {other}"),
     }
 }
 
-/// Writes every user in ascending id, and tells how many.
+fn is_taken(columns: &[&str]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| format!("{column} is taken")).collect();
+    format!("{}, in the table or by an earlier line", columns.join(" and "))
+}
+
+/// Writes every user in ascending id, and returns how many.
 ///
 /// # Errors
-/// [`Error::Write`] and those of the database; then what was written is not everything.
+/// [`Error::Write`], [`Error::Stopped`] and those of the database; then what was written is not complete.
 pub async fn export(
     session: &mut Session,
-    file: impl Write,
+    mut sink: Sink,
     format: Format,
     stop: &CancellationToken,
 ) -> Result<u64, Error> {
-    let mut count = 0;
-    let mut go_on = || {
-        count += 1;
-        if stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+    let write = async {
+        let mut count = 0;
+        // Encoded before the first user, so that no user at all is still a file with a header.
+        let mut encoder = Encoder::new(format)?;
+        users::export(session, async |user| {
+            count += 1;
+            if let Some(chunk) = encoder.push(user)? {
+                sink.write(chunk).await.map_err(Error::Write)?;
+            }
+            Ok::<_, Error>(())
+        })
+        .await?;
+        sink.write(encoder.finish()?).await.map_err(Error::Write)?;
+        sink.finish().await.map_err(Error::Write)?;
+        Ok(count)
     };
-    match format {
-        Format::Csv => {
-            let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
-            let write_error = |error: csv::Error| Error::Write(error.into());
-            // Written first, so that no user at all is still a file with a header.
-            writer.write_record(["id", "username", "email"]).map_err(write_error)?;
-            users::export(session, |user| {
-                go_on()?;
-                writer.write_record([&user.id.to_string(), user.username, user.email]).map_err(write_error)
-            })
-            .await?;
-            writer.flush().map_err(Error::Write)?;
-        }
-        Format::Ndjson => {
-            let mut writer = std::io::BufWriter::new(file);
-            users::export(session, |user| {
-                go_on()?;
-                json::write(&mut writer, &user).map_err(|error| Error::Write(error.into()))?;
-                writer.write_all(b"\n").map_err(Error::Write)
-            })
-            .await?;
-            writer.flush().map_err(Error::Write)?;
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Error::Stopped),
+        count = write => count,
+    }
+}
+
+/// Users in a file's format, in chunks.
+enum Encoder {
+    Csv(Box<csv::Writer<Vec<u8>>>),
+    Ndjson(Vec<u8>),
+}
+
+impl Encoder {
+    fn new(format: Format) -> Result<Self, Error> {
+        match format {
+            Format::Csv => {
+                let mut writer = csv_writer();
+                writer.write_record(["id", "username", "email"]).map_err(csv_error)?;
+                Ok(Self::Csv(writer))
+            }
+            Format::Ndjson => Ok(Self::Ndjson(Vec::with_capacity(CHUNK))),
         }
     }
-    Ok(count)
+
+    /// Encodes a user. Returns a chunk when one is full.
+    fn push(&mut self, user: User<'_>) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Csv(writer) => {
+                writer.write_record([&user.id.to_string(), user.username, user.email]).map_err(csv_error)?;
+                // Its own buffer fills it now and then.
+                if writer.get_ref().len() < CHUNK {
+                    return Ok(None);
+                }
+                Self::Csv(mem::replace(writer, csv_writer())).finish().map(Some)
+            }
+            Self::Ndjson(bytes) => {
+                json::write(&mut *bytes, &user).map_err(|error| Error::Write(error.into()))?;
+                bytes.push(b'\n');
+                Ok((bytes.len() >= CHUNK).then(|| mem::replace(bytes, Vec::with_capacity(CHUNK))))
+            }
+        }
+    }
+
+    /// The last chunk.
+    fn finish(self) -> Result<Vec<u8>, Error> {
+        match self {
+            Self::Csv(writer) => writer.into_inner().map_err(|error| Error::Write(error.into_error())),
+            Self::Ndjson(bytes) => Ok(bytes),
+        }
+    }
+}
+
+fn csv_writer() -> Box<csv::Writer<Vec<u8>>> {
+    let mut writer = csv::WriterBuilder::new();
+    Box::new(writer.terminator(csv::Terminator::CRLF).from_writer(Vec::with_capacity(CHUNK + CHUNK / 4)))
+}
+
+fn csv_error(error: csv::Error) -> Error {
+    Error::Write(error.into())
 }

@@ -2,15 +2,16 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use roster::admin::output::{self, Place, Replacement, Sink};
 use roster::admin::sample;
-use roster::admin::transfer::{self, Format};
+use roster::admin::transfer::{self, BadRow, Format};
 use roster::config::{Config, Problems};
 use roster::db::migrations::{self, Limits, State};
 use roster::db::{self, REQUIRED_SCHEMA, Session};
@@ -78,9 +79,12 @@ enum Command {
     },
     /// Inserts the users of a file, all or none
     Import {
-        /// A CSV file with a header, or NDJSON; columns username, email, and id if it is to be kept; - is standard input
+        /// A CSV file with a header, or NDJSON, in UTF-8; - is standard input
+        ///
+        /// The columns are username, email, and id if ids are to be kept. CSV is separated by commas, semicolons or tabs. White
+        /// space around a username or an e-mail address is removed.
         file: PathBuf,
-        /// The file's format, where its extension does not tell
+        /// The file's format, where its name does not end with .csv, .ndjson or .jsonl
         #[arg(long)]
         format: Option<FileFormat>,
         /// Leave out the rows that cannot be imported, instead of importing none
@@ -89,9 +93,12 @@ enum Command {
     },
     /// Writes all users to a file
     Export {
-        /// The file, which is replaced once it is complete; - is standard output
+        /// The file; - is standard output
+        ///
+        /// A regular file is replaced once the export is complete, and keeps its mode and owner. A FIFO or a device is written
+        /// directly.
         file: PathBuf,
-        /// The file's format, where its extension does not tell
+        /// The file's format, where its name does not end with .csv, .ndjson or .jsonl
         #[arg(long)]
         format: Option<FileFormat>,
     },
@@ -158,10 +165,10 @@ impl From<transfer::Error> for Failure {
     fn from(error: transfer::Error) -> Self {
         let code = match error {
             transfer::Error::Database(error) => return error.into(),
-            transfer::Error::Header(_) | transfer::Error::BadRows { .. } => 65,
-            transfer::Error::Read(_) => 66,
+            transfer::Error::Ids(_) | transfer::Error::Stopped => 71,
+            transfer::Error::NotText(_) | transfer::Error::Header(..) | transfer::Error::BadRows { .. } => 65,
+            transfer::Error::Open(_) | transfer::Error::Read(_) => 66,
             transfer::Error::Write(_) => 74,
-            transfer::Error::Stopped => 71,
         };
         Self::new(code, &error)
     }
@@ -188,7 +195,9 @@ pub(crate) async fn main() -> ExitCode {
     let wait = LockTimeout { lock_timeout: Limits::LOCK_TIMEOUT_SECONDS.into() };
     let command = arguments.command.unwrap_or(Command::Up { to: None, dry_run: false, wait });
     run(command).await.unwrap_or_else(|Failure(code, message)| {
-        eprintln!("migrate: {message}");
+        if telemetry::accepts_line(&io::stderr()) {
+            eprintln!("migrate: {message}");
+        }
         ExitCode::from(code)
     })
 }
@@ -225,17 +234,17 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
     match command {
         Command::Up { to, dry_run: true, .. } => {
             for (version, name, sql) in migrations::pending(session, to).await? {
-                print(format_args!("-- {version} {name}\n{sql}"))?;
+                print(format_args!("-- {version} {name}\n{sql}")).await?;
             }
         }
         Command::Up { to, dry_run: false, wait } => {
             let run = migrations::up(session, to, wait.limits(stop)).await?;
-            print(format_args!("{} applied", migrations_of(&run.done)))?;
+            print(format_args!("{} applied", migrations_of(&run.done))).await?;
             end = ended(run.stopped);
         }
         Command::Down { to, wait } => {
             let run = migrations::down(session, to, wait.limits(stop)).await?;
-            print(format_args!("{} reverted", migrations_of(&run.done)))?;
+            print(format_args!("{} reverted", migrations_of(&run.done))).await?;
             end = ended(run.stopped);
         }
         Command::Status { json } => status(session, json).await?,
@@ -244,18 +253,18 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
             let mut progress = Progress::new("users", Some(u64::from(count)));
             let done = sample::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
             progress.end();
-            print(format_args!("{done} sample users in place"))?;
+            print(format_args!("{done} sample users in place")).await?;
             end = ended(done < count as usize);
         }
         Command::Import { file, format, skip_bad } => {
             let format = format_of(&file, format)?;
             require_schema(session).await?;
-            import(session, &file, format, skip_bad, stop).await?;
+            import(session, file, format, skip_bad, stop).await?;
         }
         Command::Export { file, format } => {
             let format = format_of(&file, format)?;
             require_schema(session).await?;
-            export(session, &file, format, stop).await?;
+            export(session, file, format, stop).await?;
         }
     }
     Ok(end)
@@ -265,9 +274,11 @@ const fn ended(stopped: bool) -> End {
     if stopped { End::Stopped } else { End::Complete }
 }
 
-/// A result on standard output, whose reader may be gone.
-fn print(line: impl Display) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
+/// A result on standard output, whose reader may be gone, or may not read.
+async fn print(line: impl Display) -> io::Result<()> {
+    let mut output = Sink::standard()?;
+    output.write(format!("{line}\n").into()).await?;
+    output.finish().await
 }
 
 fn migrations_of(versions: &[i64]) -> String {
@@ -281,7 +292,7 @@ fn migrations_of(versions: &[i64]) -> String {
 async fn status(session: &mut Session, json: bool) -> Result<(), Failure> {
     let lines = migrations::status(session).await?;
     if json {
-        return Ok(print(serde_json::to_string(&lines).map_err(io::Error::from)?)?);
+        return Ok(print(serde_json::to_string(&lines).map_err(io::Error::from)?).await?);
     }
     for line in lines {
         let state = match line.state {
@@ -292,7 +303,8 @@ async fn status(session: &mut Session, json: bool) -> Result<(), Failure> {
             State::Newer => "applied by a newer release",
         };
         let name = line.name.unwrap_or("?");
-        print(format_args!("{:04}  {name:<12}  {:<19}  {state}", line.version, line.applied_at.unwrap_or_default()))?;
+        print(format_args!("{:04}  {name:<12}  {:<19}  {state}", line.version, line.applied_at.unwrap_or_default()))
+            .await?;
     }
     Ok(())
 }
@@ -307,12 +319,13 @@ async fn require_schema(session: &mut Session) -> Result<(), Failure> {
 }
 
 fn format_of(file: &Path, format: Option<FileFormat>) -> Result<Format, Failure> {
-    match (format, file.extension().and_then(|extension| extension.to_str())) {
-        (Some(FileFormat::Csv), _) | (None, Some("csv")) => Ok(Format::Csv),
-        (Some(FileFormat::Ndjson), _) | (None, Some("ndjson" | "jsonl")) => Ok(Format::Ndjson),
-        (None, _) => {
-            Err(Failure::new(2, &"the file's name does not tell its format: pass --format csv or --format ndjson"))
-        }
+    let extension = file.extension().unwrap_or_default();
+    match format {
+        Some(FileFormat::Csv) => Ok(Format::Csv),
+        Some(FileFormat::Ndjson) => Ok(Format::Ndjson),
+        None if extension.eq_ignore_ascii_case("csv") => Ok(Format::Csv),
+        None if ["ndjson", "jsonl"].iter().any(|known| extension.eq_ignore_ascii_case(known)) => Ok(Format::Ndjson),
+        None => Err(Failure::new(2, &"the file's name does not tell its format: pass --format csv or --format ndjson")),
     }
 }
 
@@ -322,56 +335,77 @@ fn is_standard(file: &Path) -> bool {
 
 async fn import(
     session: &mut Session,
-    file: &Path,
+    file: PathBuf,
     format: Format,
     skip_bad: bool,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let input: Box<dyn io::Read> = if is_standard(file) {
-        Box::new(io::stdin())
-    } else {
-        let opened = File::open(file);
-        Box::new(opened.map_err(|error| Failure::new(66, &format_args!("cannot open {}: {error}", file.display())))?)
-    };
     let mut progress = Progress::new("rows", None);
     let bar = progress.bar.clone();
-    let tell_bad = |line, reason: &str| {
-        bar.suspend(|| {
-            // A bad row is told where errors are; when even that is gone, the exit code still tells.
-            let _ = writeln!(io::stderr(), "line {line}: {reason}");
-        });
+    let mut errors = Sink::start(|| Ok(AboveBar(bar)))?;
+    let report = async |rows: Vec<BadRow>| {
+        let lines: Vec<String> = rows.iter().map(|(line, reason)| format!("line {line}: {reason}\n")).collect();
+        // When nobody can read it, the exit code still reports it.
+        let _ = errors.write(lines.concat().into()).await;
     };
-    let done = transfer::import(session, input, format, skip_bad, stop, tell_bad, |rows| progress.at(rows)).await?;
+    let open = move || -> io::Result<Box<dyn io::Read>> {
+        if is_standard(&file) {
+            return Ok(Box::new(io::stdin()));
+        }
+        let opened = File::open(&file).and_then(|opened| {
+            if opened.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(opened) }
+        });
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+        Ok(Box::new(opened.map_err(named)?))
+    };
+    let imported = transfer::import(session, open, format, skip_bad, stop, report, |rows| progress.at(rows)).await;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = errors.finish() => {}
+    }
     progress.end();
-    print(format_args!("{} users imported, {} rows left out", done.users, done.bad))?;
+    let imported = imported?;
+    print(format_args!("{} users imported, {} rows left out", imported.users, imported.bad)).await?;
     Ok(())
 }
 
-async fn export(session: &mut Session, file: &Path, format: Format, stop: &CancellationToken) -> Result<(), Failure> {
-    if is_standard(file) {
-        transfer::export(session, io::stdout(), format, stop).await?;
-        return Ok(());
+/// Standard error, above a progress bar if there is one.
+struct AboveBar(ProgressBar);
+
+impl io::Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Meanwhile the bar is locked, and a pipe may block for good.
+        if self.0.is_hidden() { io::stderr().write(bytes) } else { self.0.suspend(|| io::stderr().write(bytes)) }
     }
-    // Written beside its place and moved there when it is whole, so that nobody ever sees a part of it.
-    let mut partial = file.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = async {
-        let output = File::create(partial)
-            .map_err(|error| Failure::new(74, &format_args!("cannot create {}: {error}", partial.display())))?;
-        let count = transfer::export(session, &output, format, stop).await?;
-        output.sync_all()?;
-        std::fs::rename(partial, file)?;
-        Ok::<_, Failure>(count)
-    };
-    match written.await {
-        Ok(count) => Ok(print(format_args!("{count} users exported"))?),
-        Err(failure) => {
-            // There may be none; then there is nothing to remove.
-            let _ = std::fs::remove_file(partial);
-            Err(failure)
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn export(session: &mut Session, file: PathBuf, format: Format, stop: &CancellationToken) -> Result<(), Failure> {
+    let cannot_write = |error| Failure::new(74, &format_args!("cannot write {}: {error}", file.display()));
+    let place = if is_standard(&file) { Place::Standard } else { Place::of(&file).map_err(cannot_write)? };
+    let count = match place {
+        Place::Standard => return Ok(transfer::export(session, Sink::standard()?, format, stop).await.map(drop)?),
+        Place::Descriptor(path) => {
+            let sink = Sink::start(move || output::append(&path))?;
+            return Ok(transfer::export(session, sink, format, stop).await.map(drop)?);
         }
-    }
+        Place::Special(path) => {
+            let sink = Sink::start(move || output::append(&path))?;
+            transfer::export(session, sink, format, stop).await?
+        }
+        Place::Regular(path) => {
+            let replacement = Replacement::of(path).map_err(cannot_write)?;
+            let content = replacement.content()?;
+            let count = transfer::export(session, Sink::start(|| Ok(content))?, format, stop).await?;
+            replacement.finish().map_err(cannot_write)?;
+            count
+        }
+    };
+    print(format_args!("{count} users exported")).await?;
+    Ok(())
 }
 
 /// How far a task is: a bar on a terminal, a log line now and then elsewhere.

@@ -16,12 +16,16 @@ pub trait Dialect: Database + Sized {
     fn set_up(_: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
         ready(Ok(()))
     }
+    /// Begins a transaction that writes.
+    const BEGIN: &'static str = "BEGIN";
     /// Lets ids continue after the highest that was inserted by hand, where the engine does not by itself.
     const CONTINUE_IDS: Option<&'static str> = None;
 }
 
 impl Dialect for Sqlite {
     const INSTALLED_ON: &'static str = "CAST(installed_on AS TEXT)";
+    // A transaction that reads first cannot wait for another one that writes: it fails at its own first write.
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
 }
 
 impl Dialect for MySql {

@@ -1,8 +1,10 @@
 //! The table of users: its row type and all of its SQL.
 
+use std::collections::HashSet;
+
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sqlx::{ColumnIndex, Database, Decode, Either, Encode, Executor as _, FromRow, QueryBuilder, Row, Type};
 use utoipa::ToSchema;
 
@@ -212,12 +214,12 @@ pub async fn get<T>(db: &Db, id: i64, found: impl FnOnce(User<'_>) -> T) -> Resu
 /// Those of the database, or of the one who is handed the users, who thereby ends the listing.
 pub async fn export<E: From<Error>>(
     session: &mut Session,
-    mut each: impl FnMut(User<'_>) -> Result<(), E>,
+    mut each: impl AsyncFnMut(User<'_>) -> Result<(), E>,
 ) -> Result<(), E> {
     on_engine!(Session, session, conn => {
         let mut rows = sqlx::query("SELECT id, username, email FROM users ORDER BY id").fetch(conn);
         while let Some(row) = rows.try_next().await.map_err(Error::from)? {
-            each(User::from_row(&row).map_err(Error::from)?)?;
+            each(User::from_row(&row).map_err(Error::from)?).await?;
         }
         Ok(())
     })
@@ -233,47 +235,158 @@ pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
     Ok(first.is_none())
 }
 
-/// A user to be inserted.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
+/// A user to be inserted. [`NewUser::new`] alone makes one, so its values obey the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewUser {
-    /// From 1 to [`ID_MAX`]; left to the database when absent.
-    #[serde(default)]
-    pub id: Option<i64>,
-    /// At most [`USERNAME_MAX`] characters.
-    pub username: String,
-    /// At most [`EMAIL_MAX`] characters.
-    pub email: String,
+    id: Option<i64>,
+    username: String,
+    email: String,
 }
 
 impl NewUser {
-    /// What forbids this user, whatever the table holds.
+    /// A user of these values, without the white space around them.
+    ///
+    /// A username consists of visible characters of any script, with single blanks between words. An e-mail address is
+    /// `name@domain` as browsers check it (<https://html.spec.whatwg.org/multipage/input.html#valid-e-mail-address>),
+    /// with letters of any script besides; quoted names and IP addresses are refused. An id is from 1 to [`ID_MAX`];
+    /// without one, the database chooses it.
     ///
     /// # Errors
-    /// A reason that does not repeat the values.
-    pub fn check(&self) -> Result<(), String> {
-        for (name, value, longest) in [("username", &self.username, USERNAME_MAX), ("email", &self.email, EMAIL_MAX)] {
-            let length = value.chars().count();
-            if length == 0 {
-                return Err(format!("{name} is empty"));
+    /// Every column whose value breaks a rule.
+    pub fn new(id: Option<i64>, username: &str, email: &str) -> Result<Self, InvalidUser> {
+        Self::checked(Ok(id), username, email)
+    }
+
+    /// A user of texts, as a file or a form has them; an empty id is none.
+    ///
+    /// # Errors
+    /// As [`NewUser::new`]; an id must consist of decimal digits.
+    pub fn from_text(id: &str, username: &str, email: &str) -> Result<Self, InvalidUser> {
+        let id = match id {
+            "" => Ok(None),
+            id if !id.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Err("does not consist of the digits 0 to 9".to_owned())
             }
-            if length > longest {
-                return Err(format!("{name} has {length} characters, {longest} at most"));
+            // What does not fit is above the highest id, too.
+            id => Ok(Some(id.parse().unwrap_or(i64::MAX))),
+        };
+        Self::checked(id, username, email)
+    }
+
+    fn checked(id: Result<Option<i64>, String>, username: &str, email: &str) -> Result<Self, InvalidUser> {
+        let id = id.and_then(|id| match id {
+            Some(..1) => Err("is below 1".to_owned()),
+            Some(id) if id > ID_MAX => Err(format!("is above {ID_MAX}")),
+            id => Ok(id),
+        });
+        let username = text(username, USERNAME_MAX);
+        let email = text(email, EMAIL_MAX)
+            .and_then(|email| address(email).map_err(|reason| format!("is not of the form name@domain: {reason}")));
+        match (id, username, email) {
+            (Ok(id), Ok(username), Ok(email)) => {
+                Ok(Self { id, username: username.to_owned(), email: email.to_owned() })
             }
-            if value.contains(char::is_control) {
-                return Err(format!("{name} has a control character"));
+            (id, username, email) => {
+                let columns = [("id", id.err()), ("username", username.err()), ("email", email.err())];
+                let invalid = columns.into_iter().filter_map(|(column, reason)| Some((column, reason?)));
+                Err(InvalidUser(invalid.collect()))
             }
         }
-        // The rest of an address is for its mail server to judge (RFC 5321, section 2.3.11).
-        match self.email.split_once('@') {
-            Some((local, domain)) if !local.is_empty() && !domain.is_empty() => {}
-            _ => return Err("email is not of the form name@domain".to_owned()),
+    }
+
+    /// From 1 to [`ID_MAX`]; chosen by the database when absent.
+    #[must_use]
+    pub const fn id(&self) -> Option<i64> {
+        self.id
+    }
+
+    /// At most [`USERNAME_MAX`] characters.
+    #[must_use]
+    pub fn username(&self) -> &str {
+        &self.username
+    }
+
+    /// At most [`EMAIL_MAX`] characters.
+    #[must_use]
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+}
+
+/// The columns of a user whose values break a rule, each with the reason, which never repeats the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|(column, reason)| format!("{column} {reason}")).collect::<Vec<_>>().join("; "))]
+pub struct InvalidUser(pub Vec<(&'static str, String)>);
+
+/// A text without the white space around it, if people can see every character of it and tell it from others.
+fn text(value: &str, longest: usize) -> Result<&str, String> {
+    let value = value.trim_matches(is_blank);
+    let mut before = None;
+    for character in value.chars() {
+        let kind = match character {
+            character if character.is_control() => "a control character",
+            '\u{2028}' | '\u{2029}' => "a line separator",
+            character if is_invisible(character, before) => "an invisible character",
+            ' ' if before == Some(' ') => return Err("has two blanks in a row".to_owned()),
+            ' ' => "",
+            character if character.is_whitespace() => "white space other than a blank",
+            _ => "",
+        };
+        if !kind.is_empty() {
+            return Err(format!("has {kind} (U+{:04X})", u32::from(character)));
         }
-        match self.id {
-            Some(..1) => Err("id is below 1".to_owned()),
-            Some(id) if id > ID_MAX => Err(format!("id is above {ID_MAX}")),
-            _ => Ok(()),
-        }
+        before = Some(character);
+    }
+    match value.chars().count() {
+        0 => Err("is empty".to_owned()),
+        length if length > longest => Err(format!("has {length} characters, {longest} at most")),
+        _ => Ok(value),
+    }
+}
+
+/// White space within a line.
+fn is_blank(character: char) -> bool {
+    character.is_whitespace() && !character.is_control() && !matches!(character, '\u{2028}' | '\u{2029}')
+}
+
+/// Whether a character has no shape of its own behind the one before it: Unicode's Default_Ignorable_Code_Point, which
+/// includes the controls of direction, with the interlinear controls, the tags and the empty pattern of Braille.
+fn is_invisible(character: char, before: Option<char>) -> bool {
+    // Variants of ideographs and emoji.
+    if matches!(character, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}') {
+        return before.is_none_or(|before| before.is_ascii());
+    }
+    matches!(character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// An e-mail address as a mail server may have it. Whether there is such a mailbox, only a mail can tell.
+fn address(email: &str) -> Result<&str, &'static str> {
+    let (name, domain) = email.rsplit_once('@').ok_or("it has no @")?;
+    // Full-width forms, which programs take for @ and for a dot.
+    let is_foreign = |c: char| !c.is_ascii() && !matches!(c, '\u{ff20}' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}');
+    let is_of_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-./=?^_`{|}~".contains(c) || is_foreign(c);
+    let is_of_domain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c) || is_foreign(c);
+    if email.contains(' ') {
+        Err("it has a blank")
+    } else if name.is_empty() {
+        Err("there is nothing before the @")
+    } else if name.contains('@') {
+        Err("it has more than one @")
+    } else if !name.chars().all(is_of_name) {
+        Err("the part before the @ has a character that is not accepted there")
+    } else if !domain.chars().all(is_of_domain) {
+        Err("the domain has a character that is not accepted there")
+    } else if domain.split('.').any(|label| label.is_empty() || label.starts_with('-') || label.ends_with('-')) {
+        Err("a label of the domain is empty, or begins or ends with a hyphen")
+    } else if domain.split('.').any(|label| label.chars().count() > 63) {
+        Err("a label of the domain has more than 63 characters")
+    } else {
+        Ok(email)
     }
 }
 
@@ -321,6 +434,77 @@ pub async fn insert(session: &mut Session, users: &[NewUser], existing: Existing
         .map_err(Error::from)
 }
 
+/// The values of users that a table has already, or that an earlier user of the same file has.
+#[derive(Debug, Default)]
+pub struct Taken {
+    ids: HashSet<i64>,
+    /// With ASCII letters in lower case, as the database's own keys.
+    usernames: HashSet<String>,
+    emails: HashSet<String>,
+}
+
+impl Taken {
+    /// The columns whose values are taken. If there are none, those of this user are taken from now on.
+    pub fn claim(&mut self, user: &NewUser) -> Vec<&'static str> {
+        let (username, email) = (user.username.to_ascii_lowercase(), user.email.to_ascii_lowercase());
+        let columns = [
+            ("id", user.id.is_some_and(|id| self.ids.contains(&id))),
+            ("username", self.usernames.contains(&username)),
+            ("email", self.emails.contains(&email)),
+        ];
+        let taken: Vec<_> = columns.into_iter().filter_map(|(column, is_taken)| is_taken.then_some(column)).collect();
+        if taken.is_empty() {
+            self.ids.extend(user.id);
+            self.usernames.insert(username);
+            self.emails.insert(email);
+        }
+        taken
+    }
+}
+
+/// What the table has of the values of these users, by one query: each of its three parts is a lookup in one index.
+/// Another session may add to it at any time, so [`insert`] has the last word.
+///
+/// # Errors
+/// Those of the database.
+pub async fn taken(session: &mut Session, users: &[NewUser]) -> Result<Taken, Error> {
+    /// `WHERE column IN (…)`, one of the parts.
+    fn part<'u, DB: Database, T: Encode<'u, DB> + Type<DB>>(
+        query: &mut QueryBuilder<DB>,
+        column: Column,
+        values: impl Iterator<Item = T>,
+    ) {
+        query.push("SELECT id, username, email FROM users WHERE ").push(column.sql()).push(" IN (");
+        let mut list = query.separated(", ");
+        for value in values {
+            list.push_bind(value);
+        }
+        query.push(")");
+    }
+    if users.is_empty() {
+        return Ok(Taken::default());
+    }
+    on_engine!(Session, session, conn => {
+        let mut query = QueryBuilder::new("");
+        part(&mut query, Column::Username, users.iter().map(|user| user.username.to_ascii_lowercase()));
+        query.push(" UNION ALL ");
+        part(&mut query, Column::Email, users.iter().map(|user| user.email.to_ascii_lowercase()));
+        if users.iter().any(|user| user.id.is_some()) {
+            query.push(" UNION ALL ");
+            part(&mut query, Column::Id, users.iter().filter_map(|user| user.id));
+        }
+        let mut taken = Taken::default();
+        let mut rows = query.build().fetch(conn);
+        while let Some(row) = rows.try_next().await? {
+            let user = User::from_row(&row)?;
+            taken.ids.insert(user.id);
+            taken.usernames.insert(user.username.to_ascii_lowercase());
+            taken.emails.insert(user.email.to_ascii_lowercase());
+        }
+        Ok(taken)
+    })
+}
+
 /// Lets the ids that the database chooses continue after those that were inserted with an id.
 ///
 /// # Errors
@@ -352,8 +536,9 @@ pub async fn ids(session: &mut Session, usernames: &[&str]) -> Result<Vec<(Strin
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
-    use super::end_of_prefix;
+    use super::{NewUser, end_of_prefix};
 
     #[test]
     fn a_prefix_ends_before_the_next_text() {
@@ -362,5 +547,131 @@ mod tests {
         assert_eq!(end_of_prefix("a\u{10ffff}").as_deref(), Some("b"));
         assert_eq!(end_of_prefix("\u{10ffff}"), None);
         assert_eq!(end_of_prefix(""), None);
+    }
+
+    #[test]
+    fn the_white_space_around_a_value_is_no_part_of_it() {
+        for blank in [" ", "  ", "\u{a0}", "\u{3000}", "\u{2009} ", "\u{202f}"] {
+            let user = NewUser::new(None, &format!("{blank}al ice{blank}"), &format!("{blank}a@x.org{blank}"));
+            assert_eq!(user, NewUser::new(Some(1), "al ice", "a@x.org").map(|user| NewUser { id: None, ..user }));
+        }
+    }
+
+    #[test]
+    fn a_username_is_what_people_can_see() {
+        for name in [
+            "a",
+            "日本 é",
+            "O'Neil-Smith 3rd",
+            "=1+1",
+            "a@b",
+            "ナンバー",
+            "हिन्दी",
+            "א",
+            "😀",
+            "❤\u{fe0f}",
+            "葛\u{e0100}城",
+        ] {
+            assert!(NewUser::new(None, name, "a@x").is_ok(), "{name:?}");
+        }
+        for (name, reason) in [
+            ("", "is empty"),
+            (" \u{a0}", "is empty"),
+            ("a\u{a0}b", "has white space other than a blank (U+00A0)"),
+            ("a\u{3000}b", "has white space other than a blank (U+3000)"),
+            ("a  b", "has two blanks in a row"),
+            ("a\u{7}", "has a control character (U+0007)"),
+            ("a\n", "has a control character (U+000A)"),
+            ("\ta", "has a control character (U+0009)"),
+            ("a\u{85}", "has a control character (U+0085)"),
+            ("a\u{2028}", "has a line separator (U+2028)"),
+            ("a\u{2029}b", "has a line separator (U+2029)"),
+            ("\u{feff}a", "has an invisible character (U+FEFF)"),
+            ("a\u{200b}", "has an invisible character (U+200B)"),
+            ("a\u{200d}b", "has an invisible character (U+200D)"),
+            ("\u{202e}a", "has an invisible character (U+202E)"),
+            ("a\u{2066}", "has an invisible character (U+2066)"),
+            ("a\u{ad}b", "has an invisible character (U+00AD)"),
+            ("\u{3164}", "has an invisible character (U+3164)"),
+            ("\u{2800}", "has an invisible character (U+2800)"),
+            ("a\u{e0061}", "has an invisible character (U+E0061)"),
+            ("a\u{fe0f}", "has an invisible character (U+FE0F)"),
+        ] {
+            let refused = NewUser::new(None, name, "a@x").unwrap_err();
+            assert_eq!(refused.0, [("username", reason.to_owned())], "{name:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_one_that_a_mail_server_may_have() {
+        let long = format!("a@{}.org", "l".repeat(63));
+        for email in [
+            "a@x",
+            "a.b+tag@x.org",
+            "A..b.@x-y.org",
+            "o'neil@x.org",
+            "!#$%&'*+/=?^_`{|}~-@x",
+            "jörg@müller.example",
+            "日本@例え.jp",
+            &long,
+        ] {
+            assert!(NewUser::new(None, "a", email).is_ok(), "{email}");
+        }
+        let long = format!("a@{}.org", "l".repeat(64));
+        for (email, reason) in [
+            ("x", "it has no @"),
+            ("@x", "there is nothing before the @"),
+            ("a@b@x", "it has more than one @"),
+            ("c @x .org", "it has a blank"),
+            ("Alice <a@x>", "it has a blank"),
+            ("<a@x>", "the part before the @ has a character that is not accepted there"),
+            ("\"a\"@x", "the part before the @ has a character that is not accepted there"),
+            ("mailto:a@x", "the part before the @ has a character that is not accepted there"),
+            ("a,b@x", "the part before the @ has a character that is not accepted there"),
+            ("a\u{ff20}b@x", "the part before the @ has a character that is not accepted there"),
+            ("a@x,y", "the domain has a character that is not accepted there"),
+            ("a@x_y", "the domain has a character that is not accepted there"),
+            ("a@[127.0.0.1]", "the domain has a character that is not accepted there"),
+            ("a@x\u{3002}org", "the domain has a character that is not accepted there"),
+            ("a@", "a label of the domain is empty, or begins or ends with a hyphen"),
+            ("a@x.", "a label of the domain is empty, or begins or ends with a hyphen"),
+            ("a@x..org", "a label of the domain is empty, or begins or ends with a hyphen"),
+            ("a@-x.org", "a label of the domain is empty, or begins or ends with a hyphen"),
+            (&long, "a label of the domain has more than 63 characters"),
+        ] {
+            let refused = NewUser::new(None, "a", email).unwrap_err();
+            assert_eq!(refused.0, [("email", format!("is not of the form name@domain: {reason}"))], "{email}");
+        }
+        let refused = NewUser::new(None, "a", "a\u{a0}@x").unwrap_err();
+        assert_eq!(refused.to_string(), "email has white space other than a blank (U+00A0)");
+    }
+
+    #[test]
+    fn an_id_is_decimal_digits() {
+        for (text, id) in [("", None), ("1", Some(1)), ("0016", Some(16)), ("9007199254740991", Some(super::ID_MAX))] {
+            assert_eq!(NewUser::from_text(text, "a", "a@x").unwrap().id(), id);
+        }
+        for text in
+            ["0x10", " 16", "16 ", "+16", "-1", "1e3", "1.0", "1_000", "1,000", "١٦", "１６", " ", "\u{a0}", "zero"]
+        {
+            let refused = NewUser::from_text(text, "a", "a@x").unwrap_err();
+            assert_eq!(refused.to_string(), "id does not consist of the digits 0 to 9", "{text:?}");
+        }
+        for (text, reason) in [
+            ("0", "id is below 1"),
+            ("9007199254740992", "id is above 9007199254740991"),
+            ("99999999999999999999999", "id is above 9007199254740991"),
+        ] {
+            assert_eq!(NewUser::from_text(text, "a", "a@x").unwrap_err().to_string(), reason);
+        }
+    }
+
+    #[test]
+    fn every_column_that_is_wrong_is_named() {
+        let refused = NewUser::from_text("x", " ", "y").unwrap_err().to_string();
+        assert_eq!(
+            refused,
+            "id does not consist of the digits 0 to 9; username is empty; email is not of the form name@domain: it has no @"
+        );
     }
 }

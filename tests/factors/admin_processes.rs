@@ -1,5 +1,7 @@
 //! XII. Admin processes: one-off tasks from the same release, against the same database.
 
+mod files;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -23,7 +25,7 @@ use crate::support::step_proxy::{Point, StepProxy};
 use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("admin_processes")
+    let factor = Factor::new("admin_processes")
         .each("eight_migrators_at_once_apply_each_migration_once", eight_migrators_at_once_apply_each_migration_once)
         .each("up_and_down_go_step_by_step", up_and_down_go_step_by_step)
         .each("status_and_dry_run_change_nothing", status_and_dry_run_change_nothing)
@@ -59,8 +61,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&[Engine::Sqlite], "files_that_cannot_be_used_are_named", files_that_cannot_be_used_are_named)
         .on(&[Engine::Sqlite], "tasks_ask_for_the_schema_first", tasks_ask_for_the_schema_first)
         .on(&[Engine::Sqlite], "web_may_migrate_and_seed_itself", web_may_migrate_and_seed_itself)
-        .once("help_names_every_command_and_exit_code", help_names_every_command_and_exit_code)
-        .tests()
+        .once("help_names_every_command_and_exit_code", help_names_every_command_and_exit_code);
+    files::tests(factor).tests()
 }
 
 /// Where each migration stands.
@@ -706,9 +708,9 @@ fn import_names_each_bad_row(database: &Database) {
         (4, "it has 2 fields, the header 3"),
         (5, "email is empty"),
         (6, "username is empty"),
-        (7, "email is not of the form name@domain"),
-        (8, "username has a control character"),
-        (9, "id is not a whole number"),
+        (7, "email is not of the form name@domain: it has no @"),
+        (8, "username has a control character (U+0007)"),
+        (9, "id does not consist of the digits 0 to 9"),
         (10, "id is below 1"),
         (11, "email has 123 characters, 120 at most"),
     ]);
@@ -718,9 +720,12 @@ fn import_names_each_bad_row(database: &Database) {
     let ndjson = "{\"username\":\"l\",\"email\":\"l@x\"}\n\n{\"username\":\"m\"}\nnonsense\n{\"username\":\"n\",\"email\":\"n@x\",\"admin\":true}\n";
     let refused = migrate_from(database, &["import", "-", "--format", "ndjson"], ndjson);
     assert_eq!(code(&refused), 65);
-    for line in [3, 4, 5] {
-        let reason = format!("line {line}: it is not an object of username, email and perhaps id");
-        assert!(stderr(&refused).contains(&reason), "{}", stderr(&refused));
+    for reason in [
+        "line 3: email is missing",
+        "line 4: it is not valid JSON (column 2)",
+        "line 5: it has a member other than id, username and email",
+    ] {
+        assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
     }
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
 }
@@ -751,14 +756,14 @@ fn files_that_cannot_be_used_are_named(database: &Database) {
         (&["import", "/no/such.csv"][..], 66, "cannot open /no/such.csv"),
         (&["import", "-"], 2, "pass --format csv or --format ndjson"),
         (&["export", "users.txt"], 2, "pass --format csv or --format ndjson"),
-        (&["export", "/no/such/users.csv"], 74, "cannot create /no/such/users.csv.partial"),
+        (&["export", "/no/such/users.csv"], 74, "cannot write /no/such/users.csv: No such file"),
     ] {
         let refused = migrate(database, arguments);
         assert_eq!(code(&refused), expected, "{arguments:?}: {}", stderr(&refused));
         assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
     }
     for (input, reason) in [
-        ("", "username is missing"),
+        ("", "line 1: the file is empty"),
         ("username\na\n", "email is missing"),
         ("username,email,password\na,a@x,p\n", "password is not a column"),
     ] {

@@ -1,0 +1,623 @@
+//! The users of a file, row by row: CSV (RFC 4180, and what spreadsheets make of it) or NDJSON.
+
+use std::io::{self, BufRead as _, BufReader, Chain, Cursor, Read};
+
+use csv_core::ReadRecordResult;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::error::Category;
+
+use super::transfer::{Error, Format};
+use crate::db::users::NewUser;
+
+/// The longest row, in bytes. A user needs less than 1 KiB, so a longer row lacks a quotation mark or is no row.
+const ROW_MAX: usize = 64 * 1024;
+/// The most fields of a CSV row.
+const FIELDS_MAX: usize = 64;
+/// What may separate the fields of CSV, with the most usual first.
+const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+
+/// The number of the line that a row begins on, and its user or the reason why it has none. A reason never repeats a
+/// value.
+pub type Row = (u64, Result<NewUser, String>);
+
+/// The rows of a file.
+pub type Rows<'f> = Box<dyn Iterator<Item = Result<Row, Error>> + 'f>;
+
+/// The rows of a file, in constant memory whatever it holds.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::NotText`], and [`Error::Header`] for CSV.
+pub fn rows<'f>(file: impl Read + 'f, format: Format) -> Result<Rows<'f>, Error> {
+    let input = Input::new(file, format)?;
+    Ok(match format {
+        Format::Csv => Box::new(Csv::new(input)?),
+        Format::Ndjson => Box::new(Ndjson(input)),
+    })
+}
+
+/// A file in UTF-8 behind its byte order mark, with the number of the current line.
+struct Input<R> {
+    reader: BufReader<Chain<Cursor<Vec<u8>>, R>>,
+    /// Of the line that the next byte is on. A line ends with LF or with CRLF, in CSV with CR, too.
+    line: u64,
+    cr_ends_line: bool,
+    is_behind_cr: bool,
+}
+
+impl<R: Read> Input<R> {
+    fn new(mut file: R, format: Format) -> Result<Self, Error> {
+        let mut head = Vec::new();
+        file.by_ref().take(4).read_to_end(&mut head).map_err(Error::Read)?;
+        match *head {
+            [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => return Err(Error::NotText("in UTF-32")),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [1..=255, 0, 1..=255, 0] | [0, 1..=255, 0, 1..=255] => {
+                return Err(Error::NotText("in UTF-16"));
+            }
+            [b'P', b'K', 3, 4] => return Err(Error::NotText("a spreadsheet or another ZIP archive")),
+            [0xd0, 0xcf, 0x11, 0xe0] => return Err(Error::NotText("a spreadsheet")),
+            [0x1f, 0x8b, ..] => return Err(Error::NotText("compressed by gzip")),
+            [0x28, 0xb5, 0x2f, 0xfd] => return Err(Error::NotText("compressed by zstd")),
+            [0xef, 0xbb, 0xbf, ..] => _ = head.drain(..3),
+            _ => {}
+        }
+        let reader = BufReader::with_capacity(ROW_MAX, Cursor::new(head).chain(file));
+        Ok(Self { reader, line: 1, cr_ends_line: format == Format::Csv, is_behind_cr: false })
+    }
+
+    /// What is there to be read; nothing at the end.
+    fn fill(&mut self) -> Result<&[u8], Error> {
+        // Twice, because the borrow checker does not let a loop return what it borrowed.
+        while let Err(error) = self.reader.fill_buf() {
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(Error::Read(error));
+            }
+        }
+        Ok(self.reader.buffer())
+    }
+
+    fn consume(&mut self, count: usize) {
+        for &byte in &self.reader.buffer()[..count] {
+            let is_cr = byte == b'\r' && self.cr_ends_line;
+            // CRLF was counted by its CR.
+            self.line += u64::from(is_cr || byte == b'\n' && !self.is_behind_cr);
+            self.is_behind_cr = is_cr;
+        }
+        self.reader.consume(count);
+    }
+
+    /// Skips what ends lines. False at the end of the file.
+    fn skip_line_ends(&mut self) -> Result<bool, Error> {
+        loop {
+            let bytes = self.fill()?;
+            let ends = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            if ends == 0 {
+                return Ok(!bytes.is_empty());
+            }
+            self.consume(ends);
+        }
+    }
+
+    /// The bytes before one of these, which is consumed with them, or before the end. None if they are too many.
+    fn read_until(&mut self, ends: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let (mut row, mut is_too_long) = (Vec::new(), false);
+        loop {
+            let bytes = self.fill()?;
+            let end = bytes.iter().position(|byte| ends.contains(byte));
+            let part = &bytes[..end.unwrap_or(bytes.len())];
+            is_too_long |= row.len() + part.len() > ROW_MAX;
+            if !is_too_long {
+                row.extend_from_slice(part);
+            }
+            let count = part.len();
+            let is_last = end.is_some() || count == 0;
+            self.consume(count + usize::from(end.is_some()));
+            if is_last {
+                return Ok((!is_too_long).then_some(row));
+            }
+        }
+    }
+}
+
+/// The line of a row, and how many fields it has, or what is wrong with it.
+type Fields = (u64, Result<usize, String>);
+
+/// The rows of CSV.
+struct Csv<R> {
+    input: Input<R>,
+    parser: csv_core::Reader,
+    delimiter: u8,
+    columns: Columns,
+    row: Vec<u8>,
+    /// Where each field of the row ends.
+    ends: [usize; FIELDS_MAX],
+}
+
+impl<R: Read> Csv<R> {
+    fn new(mut input: Input<R>) -> Result<Self, Error> {
+        let mut delimiters = &DELIMITERS[..];
+        let mut named;
+        loop {
+            if !input.skip_line_ends()? {
+                return Err(Error::Header(input.line, "the file is empty".to_owned()));
+            }
+            let line = input.line;
+            let header = input.read_until(b"\r\n")?.and_then(|header| String::from_utf8(header).ok());
+            let Some(header) = header else {
+                return Err(Error::Header(line, "it is not UTF-8, or longer than 64 KiB".to_owned()));
+            };
+            // A line of its own by which spreadsheets learn the delimiter.
+            if let Some((name, rest)) = header.split_at_checked(4)
+                && name.eq_ignore_ascii_case("sep=")
+            {
+                let (&[delimiter], true) = (rest.as_bytes(), delimiters.len() > 1) else {
+                    return Err(Error::Header(line, "what follows sep= is not one delimiter".to_owned()));
+                };
+                named = [delimiter];
+                if !DELIMITERS.contains(&delimiter) {
+                    return Err(Error::Header(line, "sep= names another delimiter".to_owned()));
+                }
+                delimiters = &named;
+            } else if !header.trim().is_empty() {
+                let (delimiter, columns) =
+                    Columns::of(&header, delimiters).map_err(|error| Error::Header(line, error))?;
+                let parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+                return Ok(Self { input, parser, delimiter, columns, row: vec![0; ROW_MAX], ends: [0; FIELDS_MAX] });
+            }
+        }
+    }
+
+    /// Reads the next row, and returns its line and how many fields it has, or what is wrong with it.
+    fn read(&mut self) -> Result<Option<Fields>, Error> {
+        if !self.input.skip_line_ends()? {
+            return Ok(None);
+        }
+        let line = self.input.line;
+        let (mut bytes, mut fields, mut is_too_long) = (0, 0, false);
+        loop {
+            let input = self.input.fill()?;
+            let is_end = input.is_empty();
+            // At the end, one more line end closes the row, unless it is within quotation marks.
+            let input = if is_end { b"\n" } else { input };
+            let (result, consumed, written, ended) =
+                self.parser.read_record(input, &mut self.row[bytes..], &mut self.ends[fields..]);
+            if !is_end {
+                self.input.consume(consumed);
+            }
+            (bytes, fields) = (bytes + written, fields + ended);
+            match result {
+                ReadRecordResult::InputEmpty if is_end => {
+                    return Ok(Some((line, Err("a quotation mark that it opens is never closed".to_owned()))));
+                }
+                ReadRecordResult::InputEmpty => {}
+                ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
+                    (bytes, fields, is_too_long) = (0, 0, true);
+                }
+                ReadRecordResult::Record | ReadRecordResult::End if is_too_long => {
+                    let reason = format!(
+                        "it has more than {ROW_MAX} bytes or {FIELDS_MAX} fields; a quotation mark may not be closed"
+                    );
+                    return Ok(Some((line, Err(reason))));
+                }
+                ReadRecordResult::Record | ReadRecordResult::End => return Ok(Some((line, Ok(fields)))),
+            }
+        }
+    }
+
+    fn field(&self, index: usize) -> &[u8] {
+        let begin = if index == 0 { 0 } else { self.ends[index - 1] };
+        &self.row[begin..self.ends[index]]
+    }
+
+    fn is_blank(&self, index: usize) -> bool {
+        str::from_utf8(self.field(index)).is_ok_and(|field| field.trim().is_empty())
+    }
+
+    /// The user of the row that was read last.
+    fn user(&self, fields: usize) -> Result<NewUser, String> {
+        let Columns { id, username, email, count } = self.columns;
+        // A row may end with delimiters, as those of spreadsheets do.
+        if fields < count || !(count..fields).all(|index| self.is_blank(index)) {
+            return Err(format!("it has {fields} fields, the header {count}"));
+        }
+        let text = |name, index| str::from_utf8(self.field(index)).map_err(|_| format!("{name} is not UTF-8"));
+        let id = id.map_or(Ok(""), |id| text("id", id))?;
+        let user = NewUser::from_text(id, text("username", username)?, text("email", email)?);
+        user.map_err(|error| error.to_string())
+    }
+}
+
+impl<R: Read> Iterator for Csv<R> {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (line, fields) = match self.read() {
+                Ok(row) => row?,
+                Err(error) => return Some(Err(error)),
+            };
+            // A line of white space alone.
+            if let Ok(fields) = fields
+                && (fields == 1 || self.delimiter == b'\t')
+                && (0..fields).all(|index| self.is_blank(index))
+            {
+                continue;
+            }
+            return Some(Ok((line, fields.and_then(|fields| self.user(fields)))));
+        }
+    }
+}
+
+/// Where a header has the columns.
+#[derive(Clone, Copy)]
+struct Columns {
+    id: Option<usize>,
+    username: usize,
+    email: usize,
+    count: usize,
+}
+
+impl Columns {
+    /// The delimiter that makes this line a header, and its columns; else what is wrong with it.
+    fn of(header: &str, delimiters: &[u8]) -> Result<(u8, Self), String> {
+        let candidates = delimiters.iter().map(|&delimiter| (delimiter, names(header, delimiter)));
+        let mut failure = (0, String::new());
+        for (delimiter, names) in candidates {
+            match Self::named(&names) {
+                Ok(columns) => return Ok((delimiter, columns)),
+                // The delimiter that occurs most is the one that was meant.
+                Err(reason) if names.len() > failure.0 => failure = (names.len(), reason),
+                Err(_) => {}
+            }
+        }
+        Err(failure.1)
+    }
+
+    fn named(names: &[String]) -> Result<Self, String> {
+        let find = |column| {
+            let mut places = (0..).zip(names).filter_map(|(place, name)| (name == column).then_some(place));
+            match (places.next(), places.next()) {
+                (_, Some(_)) => Err(format!("{column} is named twice")),
+                (place, None) => Ok(place),
+            }
+        };
+        let missing = |column| format!("{column} is missing");
+        let columns = Self {
+            id: find("id")?,
+            username: find("username")?.ok_or_else(|| missing("username"))?,
+            email: find("email")?.ok_or_else(|| missing("email"))?,
+            count: names.len(),
+        };
+        match names.iter().position(|name| !["id", "username", "email"].contains(&name.as_str())) {
+            None => Ok(columns),
+            // A file without a header has a user there, who is not to be repeated.
+            Some(place)
+                if names[place].chars().all(|c| c.is_ascii_lowercase() || c == '_') && !names[place].is_empty() =>
+            {
+                Err(format!("{} is not a column", names[place]))
+            }
+            Some(place) => Err(format!("field {} is not the name of a column", place + 1)),
+        }
+    }
+}
+
+/// The names of a header, without what may surround them, and without those that delimiters at its end would add.
+fn names(header: &str, delimiter: u8) -> Vec<String> {
+    let mut parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+    let (mut row, mut ends) = (vec![0; header.len() + 1], vec![0; header.len() + 1]);
+    let line = [header.as_bytes(), b"\n"].concat();
+    let (_, _, _, fields) = parser.read_record(&line, &mut row, &mut ends);
+    let mut begin = 0;
+    let mut names: Vec<String> = ends[..fields]
+        .iter()
+        .map(|&end| {
+            let name = String::from_utf8_lossy(&row[begin..end]);
+            begin = end;
+            let is_around = |c: char| c.is_whitespace() || matches!(c, '"' | '\u{feff}');
+            name.trim_matches(is_around).to_ascii_lowercase()
+        })
+        .collect();
+    while names.pop_if(|name| name.is_empty()).is_some() {}
+    names
+}
+
+/// The rows of NDJSON.
+struct Ndjson<R>(Input<R>);
+
+impl<R: Read> Iterator for Ndjson<R> {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.0.fill() {
+                Ok([]) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            let line = self.0.line;
+            let row = match self.0.read_until(b"\n") {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error)),
+            };
+            match row {
+                Some(row) if row.trim_ascii().is_empty() => {}
+                Some(row) => return Some(Ok((line, user(&row)))),
+                None => return Some(Ok((line, Err(format!("it has more than {ROW_MAX} bytes"))))),
+            }
+        }
+    }
+}
+
+/// The user of a line of NDJSON.
+fn user(row: &[u8]) -> Result<NewUser, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Members {
+        id: Option<Value>,
+        username: Option<Value>,
+        email: Option<Value>,
+    }
+    let text = str::from_utf8(row).map_err(|error| format!("it is not UTF-8 (column {})", error.valid_up_to() + 1))?;
+    if text.trim_start().starts_with('[') {
+        return Err("it is a JSON array, and NDJSON has an object on each line".to_owned());
+    }
+    let members: Members = serde_json::from_str(text).map_err(|error| {
+        // serde's own message may repeat a value.
+        let message = error.to_string();
+        let reason = match error.classify() {
+            Category::Data if message.starts_with("unknown field") => {
+                "it has a member other than id, username and email"
+            }
+            Category::Data if message.starts_with("duplicate field") => "it has a member twice",
+            Category::Data => "it is not an object",
+            Category::Io | Category::Syntax | Category::Eof => "it is not valid JSON",
+        };
+        format!("{reason} (column {})", error.column())
+    })?;
+    let string = |name, value| match value {
+        Some(Value::String(text)) => Ok(text),
+        None => Err(format!("{name} is missing")),
+        Some(other) => Err(format!("{name} is {}, and must be a string", kind(&other))),
+    };
+    let id = match members.id {
+        None => None,
+        Some(Value::Number(number)) => match number.as_i64() {
+            // What does not fit is above the highest id, too.
+            None if number.is_u64() => Some(i64::MAX),
+            None => return Err("id is not a whole number".to_owned()),
+            id => id,
+        },
+        Some(other) => return Err(format!("id is {}, and must be a whole number", kind(&other))),
+    };
+    let user = NewUser::new(id, &string("username", members.username)?, &string("email", members.email)?);
+    user.map_err(|error| error.to_string())
+}
+
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::{Error, Format, ROW_MAX, rows};
+
+    /// The lines of the rows that a file holds, each with its username or the reason why it has no user; else what is
+    /// wrong with the file.
+    fn read(file: &[u8], format: Format) -> Result<Vec<(u64, String)>, String> {
+        let rows = rows(file, format).map_err(|error| error.to_string())?.map(|row| {
+            let (line, user) = row.unwrap();
+            (line, user.map_or_else(|reason| reason, |user| user.username().to_owned()))
+        });
+        Ok(rows.collect())
+    }
+
+    fn csv(file: &str) -> Result<Vec<(u64, String)>, String> {
+        read(file.as_bytes(), Format::Csv)
+    }
+
+    fn users(names: &[(u64, &str)]) -> Vec<(u64, String)> {
+        names.iter().map(|&(line, name)| (line, name.to_owned())).collect()
+    }
+
+    /// A file is made of lines here, so the place of a row among them is its line, whatever ends them.
+    #[test]
+    fn a_row_has_the_number_of_its_line() {
+        for (variant, end) in ["\n", "\r\n", "\r"].into_iter().cycle().take(24).enumerate() {
+            let (is_quoted, has_blanks, has_mark) = (variant & 4 > 0, variant & 2 > 0, variant & 1 > 0);
+            let mut lines = Vec::new();
+            let mut expected = Vec::new();
+            let blank = |lines: &mut Vec<String>, count| lines.extend((0..count).map(|_| String::new()));
+            if has_blanks {
+                blank(&mut lines, 2);
+            }
+            lines.push("username,email".to_owned());
+            for number in 0..200_u64 {
+                if has_blanks && number % 5 == 0 {
+                    blank(&mut lines, number % 3 + 1);
+                }
+                let line = lines.len() as u64 + 1;
+                if is_quoted && number % 7 == 0 {
+                    lines.extend([format!("\"u{number}"), "in".to_owned(), "three lines\",x".to_owned()]);
+                    expected.push((
+                        line,
+                        format!("username has a control character (U+{:04X})", u32::from(end.as_bytes()[0])),
+                    ));
+                } else {
+                    lines.push(format!("u{number},u{number}@x"));
+                    expected.push((line, format!("u{number}")));
+                }
+            }
+            let mark = if has_mark { "\u{feff}" } else { "" };
+            for last in ["", end] {
+                let file = format!("{mark}{}{last}", lines.join(end));
+                let found = csv(&file).unwrap();
+                let found = found.into_iter().map(|(line, text)| (line, text.split(';').next().unwrap().to_owned()));
+                assert_eq!(found.collect::<Vec<_>>(), expected, "{end:?} {is_quoted} {has_blanks} {has_mark} {last:?}");
+            }
+        }
+        for end in ["\n", "\r\n"] {
+            let lines = [
+                "\u{feff}{\"username\":\"a\",\"email\":\"a@x\"}",
+                "",
+                " ",
+                "no",
+                "",
+                "{\"username\":\"b\",\"email\":\"b@x\"}",
+            ];
+            let found = read(lines.join(end).as_bytes(), Format::Ndjson);
+            assert_eq!(found, Ok(users(&[(1, "a"), (4, "it is not valid JSON (column 2)"), (6, "b")])));
+        }
+    }
+
+    #[test]
+    fn headers_of_spreadsheets_are_understood() {
+        let expected = Ok(users(&[(2, "a")]));
+        for file in [
+            "username,email\na,a@x\n",
+            "UserName, E-Mail \na,a@x\n".replace("E-Mail", "EMAIL").as_str(),
+            "\u{feff}\"username\";\"email\"\r\n\"a\";\"a@x\"\r\n",
+            "Email\tUsername\tID\r\na@x\ta\t7\r\n",
+            " \"email\" ; \"username\" \na@x;a",
+            "username;email;\na;a@x;\n",
+            "username,email,,\na,a@x\n",
+            "username,email\na,a@x,,\n",
+            "\u{a0}username\u{a0},email\na,a@x",
+            "username\temail\n a \t a@x \n \t\n",
+        ] {
+            assert_eq!(csv(file), expected, "{file:?}");
+        }
+        for file in [
+            "sep=;\nusername;email\na;a@x",
+            "SEP=\t\r\nusername\temail\r\na\ta@x\r\n",
+            "\u{feff}sep=,\rusername,email\ra,a@x",
+        ] {
+            assert_eq!(csv(file), Ok(users(&[(3, "a")])), "{file:?}");
+        }
+        for file in ["username,email", "username,email\r\n", "username;email\n\n  \n"] {
+            assert_eq!(csv(file), Ok(vec![]), "{file:?}");
+        }
+        for (file, reason) in [
+            ("", "line 1: the file is empty"),
+            ("\u{feff}", "line 1: the file is empty"),
+            ("\r\n\r\n", "line 3: the file is empty"),
+            ("username\na", "line 1: email is missing"),
+            ("\n\nid,name\n", "line 3: username is missing"),
+            ("username;email;username\n", "line 1: username is named twice"),
+            ("username,email,password\n", "line 1: password is not a column"),
+            ("username,email,Ada 1\n", "line 1: field 3 is not the name of a column"),
+            ("username,,email\n", "line 1: field 2 is not the name of a column"),
+            ("username|email\n", "line 1: username is missing"),
+            ("sep=|\nusername|email\n", "line 1: sep= names another delimiter"),
+            ("sep=\nusername,email\n", "line 1: what follows sep= is not one delimiter"),
+            ("sep=;\nusername,email\n", "line 2: username is missing"),
+        ] {
+            let found = csv(file).unwrap_err();
+            assert!(found.starts_with(&format!("{reason}; the header must name")), "{file:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_utf_8_is_named() {
+        let utf_16 = |big: bool| -> Vec<u8> {
+            let units = "username,email\r\n".encode_utf16();
+            units.flat_map(|unit| if big { unit.to_be_bytes() } else { unit.to_le_bytes() }).collect()
+        };
+        for format in [Format::Csv, Format::Ndjson] {
+            for (file, kind) in [
+                (&[&[0xff, 0xfe], &*utf_16(false)].concat()[..], "in UTF-16"),
+                (&[&[0xfe, 0xff], &*utf_16(true)].concat(), "in UTF-16"),
+                (&utf_16(false), "in UTF-16"),
+                (&utf_16(true), "in UTF-16"),
+                (&[0xff, 0xfe, 0, 0, b'u', 0, 0, 0], "in UTF-32"),
+                (b"PK\x03\x04...", "a spreadsheet or another ZIP archive"),
+                (b"\x1f\x8b\x08...", "compressed by gzip"),
+            ] {
+                let expected = format!("the file is {kind}: save it as CSV or NDJSON in UTF-8");
+                assert_eq!(read(file, format), Err(expected), "{file:?}");
+            }
+        }
+        let latin_1 = b"username,email\nJ\xf6rg,j@x\nada,ada@x\n";
+        assert_eq!(read(latin_1, Format::Csv), Ok(users(&[(2, "username is not UTF-8"), (3, "ada")])));
+        let latin_1 = b"{\"username\":\"J\xf6rg\"}\n";
+        assert_eq!(read(latin_1, Format::Ndjson), Ok(users(&[(1, "it is not UTF-8 (column 15)")])));
+    }
+
+    #[test]
+    fn a_row_that_is_not_closed_is_named_by_its_line() {
+        let unclosed = "username,email\r\na,a@x\r\n\"b,b@x\r\nc,c@x\r\n";
+        assert_eq!(csv(unclosed), Ok(users(&[(2, "a"), (3, "a quotation mark that it opens is never closed")])));
+        let mut long = "username,email\na,a@x\n\"b,b@x\n".to_owned();
+        for number in 0..20_000 {
+            writeln!(long, "u{number},u{number}@x").unwrap();
+        }
+        long += "\",x\nc,c@x\n";
+        let reason = "it has more than 65536 bytes or 64 fields; a quotation mark may not be closed";
+        assert_eq!(csv(&long), Ok(users(&[(2, "a"), (3, reason), (20_005, "c")])));
+        let wide = format!("username,email\na{}\nb,b@x", ",".repeat(1000));
+        assert_eq!(csv(&wide), Ok(users(&[(2, reason), (3, "b")])));
+        let line = [&b"x".repeat(ROW_MAX + 1)[..], b"\n{\"username\":\"b\",\"email\":\"b@x\"}"].concat();
+        assert_eq!(read(&line, Format::Ndjson), Ok(users(&[(1, "it has more than 65536 bytes"), (2, "b")])));
+    }
+
+    #[test]
+    fn a_line_of_ndjson_is_named_by_its_fault() {
+        for (line, reason) in [
+            ("{\"username\":\"m\"}", "email is missing"),
+            ("{\"username\":\"m\",\"email\":null}", "email is missing"),
+            ("{\"username\":7,\"email\":\"m@x\"}", "username is a number, and must be a string"),
+            ("{\"id\":\"7\",\"username\":\"m\",\"email\":\"m@x\"}", "id is a string, and must be a whole number"),
+            ("{\"id\":1.5,\"username\":\"m\",\"email\":\"m@x\"}", "id is not a whole number"),
+            ("{\"id\":1e3,\"username\":\"m\",\"email\":\"m@x\"}", "id is not a whole number"),
+            ("{\"id\":18446744073709551615,\"username\":\"m\",\"email\":\"m@x\"}", "id is above 9007199254740991"),
+            ("{\"id\":-1,\"username\":\"m\",\"email\":\"m@x\"}", "id is below 1"),
+            (
+                "{\"username\":\"n\",\"email\":\"n@x\",\"admin\":true}",
+                "it has a member other than id, username and email (column 37)",
+            ),
+            ("{\"username\":\"n\",\"username\":\"n\"}", "it has a member twice (column 26)"),
+            ("nonsense", "it is not valid JSON (column 2)"),
+            ("{\"username\":", "it is not valid JSON (column 12)"),
+            ("\"secret\"", "it is not an object (column 8)"),
+            ("[{\"username\":\"a\",\"email\":\"a@x\"}]", "it is a JSON array, and NDJSON has an object on each line"),
+            ("[1,\"a\",\"a@x\"]", "it is a JSON array, and NDJSON has an object on each line"),
+            ("{\"username\":\"a\",\"email\":\"a@x\"} {}", "it is not valid JSON (column 32)"),
+            ("{\"username\":\"\\ud800\",\"email\":\"a@x\"}", "it is not valid JSON (column 20)"),
+        ] {
+            assert_eq!(read(line.as_bytes(), Format::Ndjson), Ok(users(&[(1, reason)])), "{line}");
+        }
+        assert_eq!(read(b"", Format::Ndjson), Ok(vec![]));
+        assert_eq!(
+            read(b" {\"id\":null,\"email\":\"a@x\",\"username\":\" a\"}\r\n", Format::Ndjson),
+            Ok(users(&[(1, "a")]))
+        );
+    }
+
+    /// A file that comes in pieces, as one from a pipe does, is the same file.
+    #[test]
+    fn pieces_of_a_file_are_put_together() {
+        struct Pieces<'f>(&'f [u8]);
+        impl std::io::Read for Pieces<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                let count = self.0.len().min(1).min(buffer.len());
+                let (piece, rest) = self.0.split_at(count);
+                buffer[..count].copy_from_slice(piece);
+                self.0 = rest;
+                Ok(count)
+            }
+        }
+        let file = "\u{feff}sep=;\r\n\r\nusername;email\r\n\"a\";a@x\r\n\r\nb\r\n".as_bytes();
+        let found: Result<Vec<_>, Error> = rows(Pieces(file), Format::Csv).unwrap().collect();
+        let found: Vec<_> = found.unwrap().into_iter().map(|(line, user)| (line, user.is_ok())).collect();
+        assert_eq!(found, [(4, true), (6, false)]);
+    }
+}
