@@ -33,6 +33,10 @@ containers:
     tests/containers/image
     for what in releases rolling logs compose kubernetes; do tests/containers/$what || exit; done
 
+# Push to a platform that builds and runs what it receives
+platform:
+    tests/platform/push
+
 # Kill, crowd and starve a process under load
 faults:
     tests/chaos/faults
