@@ -34,7 +34,8 @@ pub enum Error {
     /// A pooler lends the server's connections for a transaction each, and so has none that would keep a lock.
     #[error(
         "DATABASE_URL: a pooler between this task and the database shares server sessions among its clients, and this \
-         task needs a session of its own: use the URL of the server itself, without statement-cache-capacity=0"
+         task needs a session of its own: use the URL of the server itself, without statement-cache-capacity=0 or \
+         pgbouncer=true"
     )]
     Pooler,
     /// A row breaks a constraint, named as the database names it.
