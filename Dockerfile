@@ -51,6 +51,6 @@ LABEL org.opencontainers.image.title="roster" \
 USER 10001:10001
 EXPOSE 5000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["web", "healthcheck"]
-# There is no shell. Platforms that would use one for a command of the Procfile pass it to an ENTRYPOINT instead.
+# The image has no shell. Platforms pass a command of the Procfile to the ENTRYPOINT instead.
 ENTRYPOINT ["/usr/local/bin/exec"]
 CMD ["web"]

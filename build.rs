@@ -18,7 +18,7 @@ fn style() {
 
 /// The git commit.
 fn commit() {
-    // An image and the slug of a platform are built without the repository; a variable holds the commit.
+    // An image and the slug of a platform are built without the repository. A variable contains the commit.
     const GIVEN: [&str; 2] = ["GIT_COMMIT", "SOURCE_VERSION"];
     for name in GIVEN {
         println!("cargo::rerun-if-env-changed={name}");
@@ -28,7 +28,7 @@ fn commit() {
     println!("cargo::rerun-if-changed={head}");
     let given = GIVEN.iter().filter_map(|name| std::env::var(name).ok()).find(|commit| !commit.is_empty());
     let commit = given.or_else(|| {
-        // Without one of its own, git would answer for a repository that this folder happens to be in.
+        // Without a .git folder here, git would use a repository of a parent folder.
         Path::new(".git").exists().then_some(())?;
         let git = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
         let commit = String::from_utf8(git.stdout).ok()?;

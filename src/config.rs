@@ -25,8 +25,8 @@ pub(crate) use database_url::DriverOptions;
 pub use traces::TracesExporter;
 use values::{boolean, integer, ip_address};
 
-/// A day in milliseconds: the most of any time limit. Every component takes it; twenty-five days are too many for
-/// SQLite, and for the server-side limits of the others.
+/// A day in milliseconds, the maximum of every time limit. Every component supports it. SQLite, and the limits of the
+/// servers, do not support 25 days.
 const DAY: u64 = 86_400_000;
 
 /// Everything that may differ between two deploys. A variable that is set but empty counts as unset.
@@ -49,8 +49,8 @@ pub struct Config {
     /// The port to serve; 5000 by default, and 0 picks a free one, which the log names.
     #[serde(default = "default_port", deserialize_with = "integer::<_, _, 0, 65535>")]
     pub port: u16,
-    /// The address to bind; `::` by default, which is every address, of IPv6 and of IPv4 (`0.0.0.0` on a machine
-    /// without IPv6).
+    /// The address to bind; `::` by default, which is every IPv6 and IPv4 address (`0.0.0.0` on a machine without
+    /// IPv6).
     #[serde(default = "default_host", deserialize_with = "ip_address")]
     pub host: IpAddr,
     /// The number of HTTP worker threads, at most 512; by default the processors this process may use.
@@ -64,8 +64,8 @@ pub struct Config {
     /// longest that its client may take no more of it; 10000 by default.
     #[serde(default = "milliseconds::<10_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub request_timeout_ms: NonZeroU64,
-    /// How long a connection may stay unused before it is closed, in milliseconds: longer than the balancer keeps it,
-    /// so that no request crosses with the end of its connection; 75000 by default.
+    /// How long a connection may be idle before it is closed, in milliseconds; 75000 by default. It must be longer than
+    /// the idle timeout of the load balancer, or a request can arrive while its connection is being closed.
     #[serde(default = "milliseconds::<75_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub keep_alive_ms: NonZeroU64,
     /// Whether several processes may share the port (`SO_REUSEPORT`), so that the next one can start
@@ -99,7 +99,7 @@ pub struct Config {
     /// unset, none are sent. `traces.rs` has the other `OTEL_` variables.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traces::endpoint")]
     pub otel_exporter_otlp_endpoint: Option<String>,
-    /// The whole URL to send traces to, such as `http://collector:4318/v1/traces`; it takes precedence.
+    /// The complete URL to send traces to, such as `http://collector:4318/v1/traces`; it takes precedence.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traces::endpoint")]
     pub otel_exporter_otlp_traces_endpoint: Option<String>,
     /// The longest export of traces, in milliseconds; 10000 by default.
@@ -112,13 +112,13 @@ pub struct Config {
         deserialize_with = "values::some_integer::<_, _, 1, DAY>"
     )]
     pub otel_exporter_otlp_traces_timeout: Option<NonZeroU64>,
-    /// Whether no traces are sent, whatever the other variables are; false by default.
+    /// Whether tracing is disabled, regardless of the other variables; false by default.
     #[serde(default, deserialize_with = "boolean")]
     pub otel_sdk_disabled: bool,
     /// `otlp`, or `none` to send no traces; by default `otlp` when there is an endpoint.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub otel_traces_exporter: Option<TracesExporter>,
-    /// What is not an error, and yet probably not meant; written to the log once there is one.
+    /// Probable mistakes that are not errors. They are written to the log when it starts.
     #[serde(skip)]
     pub warnings: Vec<String>,
 }
@@ -139,7 +139,7 @@ const fn default_host() -> IpAddr {
     IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
 
-/// The most workers that actix-server takes.
+/// The maximum number of workers of actix-server.
 const WORKERS_MAX: u64 = 512;
 
 fn processors() -> NonZeroU16 {
@@ -242,7 +242,7 @@ impl Config {
                 similar.unwrap_or_default()
             ));
         }
-        // The driver would ignore it.
+        // The driver would ignore an invalid value.
         if let Some(mode) = vars.get("PGSSLMODE")
             && let Err(problem) = database_url::check_environment_mode(mode)
         {
@@ -298,10 +298,10 @@ impl Config {
     }
 }
 
-/// The variables whose names are so close to one of ours that they may be meant for it, with that one. A platform sets
-/// many of its own, so a name that is further away is not mentioned, nor is one beside the variable itself.
+/// Variables with a name that is similar to a known one, each with the known name. Platforms set many variables, so the
+/// result has no less similar names, and no name whose known variable is set as well.
 fn unread(names: &BTreeSet<String>) -> Vec<(String, &'static str)> {
-    /// Short names are close to many others.
+    /// Short names are similar to many others.
     const LENGTH: usize = 6;
     let known = Config::VARIABLES.into_iter().chain(traces::names());
     let is_known = |name: &str| known.clone().any(|known| known == name);
@@ -309,14 +309,14 @@ fn unread(names: &BTreeSet<String>) -> Vec<(String, &'static str)> {
     let likely = candidates.filter_map(|name| {
         let known = known.clone().filter(|known| known.len() >= LENGTH);
         let likely = names::nearest(name, known.clone());
-        // Without its unit.
+        // The known name without its unit.
         let likely = likely.or_else(|| known.clone().find(|known| known.strip_suffix("_MS") == Some(name)));
         Some((name.clone(), likely?))
     });
     likely.filter(|(_, likely)| !names.contains(*likely)).collect()
 }
 
-/// Reads the file that `DATABASE_URL_FILE` names. Its value is repeated only if it cannot be a URL.
+/// Reads the file that `DATABASE_URL_FILE` names. An error contains the value only if it cannot be a URL.
 fn read_url(path: &str) -> Result<String, String> {
     const SIZE_MAX: u64 = 16 * 1024;
     let shown = if path.starts_with('/') && !path.contains("://") && !path.contains('@') { path } else { "the file" };
@@ -329,7 +329,7 @@ fn read_url(path: &str) -> Result<String, String> {
         ErrorKind::InvalidData => format!("{shown} is not UTF-8; save it as UTF-8"),
         _ => format!("cannot read {shown}: {error}"),
     })?;
-    // What an editor puts around a line.
+    // Editors add a byte order mark and line breaks.
     let url = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
     match url.len() as u64 {
         0 => Err(format!("{shown} is empty")),

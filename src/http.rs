@@ -52,12 +52,12 @@ struct Limits {
     max_in_flight: usize,
     /// The longest time for a whole request, and for a client to send or take the next part of one.
     request_timeout: Duration,
-    /// How long a connection may stay unused.
+    /// How long a connection may be idle.
     keep_alive: Duration,
 }
 
 impl Limits {
-    /// The earliest that anything which begins now can be overdue.
+    /// The shorter of the two time limits.
     fn shortest(&self) -> Duration {
         self.request_timeout.min(self.keep_alive)
     }

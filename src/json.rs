@@ -1,5 +1,5 @@
-//! JSON without a line break of any kind in it. Inside a string, JSON allows U+2028, U+2029 and U+0085 as they are, but
-//! JavaScript before 2019 ends a line at the first two, and Python's `splitlines` at all three. So they are escaped.
+//! JSON without line breaks. JSON allows unescaped U+2028, U+2029 and U+0085 in a string. But JavaScript before ES2019
+//! ends a line at the first two, and Python's `splitlines` at all three. So they are escaped.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-/// What is neither escaped by `serde_json` nor part of a line to every reader.
+/// Line breaks that `serde_json` does not escape.
 const LINE_BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// A serializer of compact JSON.
@@ -29,7 +29,7 @@ pub struct OneLine;
 
 impl Formatter for OneLine {
     fn write_string_fragment<W: ?Sized + io::Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        // Most text needs no more than these tests, which cost nanoseconds: it has none of the first bytes of a line break.
+        // The fast path: most text contains no first byte of a line break.
         if fragment.is_ascii() || !fragment.bytes().fold(false, |found, byte| found | matches!(byte, 0xC2 | 0xE2)) {
             return out.write_all(fragment.as_bytes());
         }

@@ -3,7 +3,7 @@
 //! Data flows one way, and the modules stand in its order:
 //!
 //! - [`config`] reads the environment, once;
-//! - [`json`] writes JSON that is one line to every reader;
+//! - [`json`] writes JSON without line breaks;
 //! - [`telemetry`] writes events to the process's output;
 //! - [`db`] is the attached database: the pool, the migrations, a file a table;
 //! - [`admin`] is what `migrate` does besides the schema: sample users, import, export;

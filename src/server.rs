@@ -85,7 +85,7 @@ pub fn bind(config: &Config) -> Result<Listener, BindError> {
     Ok(Listener { socket, is_inherited: false })
 }
 
-/// Listens on an address; `::` is every address, of IPv6 and of IPv4, whatever the system's default is.
+/// Listens on an address. `::` is every IPv6 and IPv4 address, regardless of the system's default.
 fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -100,7 +100,7 @@ fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether a kernel without IPv6 gave this error.
+/// Whether a kernel without IPv6 returns this error.
 fn is_without_ipv6(error: &io::Error) -> bool {
     /// `EPROTONOSUPPORT` and `EAFNOSUPPORT`.
     const UNSUPPORTED: [i32; 2] = if cfg!(target_os = "linux") { [93, 97] } else { [43, 47] };

@@ -28,7 +28,7 @@ impl Stop {
         self.asked.cancel();
     }
 
-    /// Runs a task to its end, or drops it when it still runs after this time behind a request to stop.
+    /// Runs a task to its end. Drops it if it still runs this time after a stop request, and returns `None`.
     pub async fn bounded<T>(&self, limit: Duration, task: impl Future<Output = T>) -> Option<T> {
         let over = async {
             self.asked.cancelled().await;

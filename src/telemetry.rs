@@ -58,7 +58,7 @@ pub fn to_stdout(config: &Config) -> Result<Telemetry, opentelemetry_otlp::Expor
 }
 
 /// Sends this process's events to its standard error; for an admin task, whose output is its result.
-/// Lines that a blocked pipe does not accept are dropped, so that they do not keep a task from stopping.
+/// Lines that a blocked pipe does not accept are dropped, so that a task can always stop.
 pub fn to_stderr(config: &Config) {
     start(config, &io::stderr(), true, None);
 }
@@ -106,7 +106,7 @@ struct Lines {
     stream: File,
     /// Held by all who write what no other write can get into, and alone by one who writes more.
     order: RwLock<()>,
-    /// Whether a line is dropped that the stream does not accept.
+    /// Whether a line that the stream does not accept is dropped.
     may_drop: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Where an export is written: whatever a path names, without a blocked pipe blocking the process.
+//! The target of an export: a file, a pipe, a device or standard output. A blocked pipe does not block the process.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, Write};
@@ -10,12 +10,12 @@ use std::thread;
 use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::{mpsc, oneshot};
 
-/// Chunks that wait for their writer.
+/// The capacity of the channel to the writer, in chunks.
 const AHEAD: usize = 2;
-/// As many as Linux follows.
+/// The maximum number of symbolic links in a path, as on Linux.
 const LINKS_MAX: usize = 40;
 
-/// Writes on a thread of its own. A task that waits for it can be stopped, which the system call itself cannot; the
+/// Writes on a separate thread. A task that waits for the thread can be stopped, but a blocked system call cannot. The
 /// thread then ends with the process.
 pub struct Sink {
     chunks: mpsc::Sender<Vec<u8>>,
@@ -23,7 +23,7 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Writes to what this opens, which may block as well: a FIFO is opened once it has a reader.
+    /// Opens a target and writes to it. The opening may block: that of a FIFO waits for a reader.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -38,13 +38,13 @@ impl Sink {
                 }
                 writer.flush()
             };
-            // Nobody waits for the outcome of a task that was stopped.
+            // A stopped task has dropped the receiver.
             let _ = done.send(write());
         })?;
         Ok(Self { chunks, outcome })
     }
 
-    /// Writes to standard output. Its own buffer would hold back what is behind the last line's end.
+    /// Writes to standard output, without the buffer of the standard library, which keeps an incomplete last line.
     ///
     /// # Errors
     /// When it is closed.
@@ -53,7 +53,7 @@ impl Sink {
         Self::start(|| Ok(output))
     }
 
-    /// Hands a chunk over, and waits while the writer is behind.
+    /// Sends a chunk to the writer, and waits while the channel is full.
     ///
     /// # Errors
     /// Those of the writer.
@@ -78,23 +78,23 @@ fn outcome(received: Result<io::Result<()>, oneshot::error::RecvError>) -> io::R
     received.unwrap_or_else(|_| Err(io::Error::other("the writing thread ended early")))
 }
 
-/// A file that takes the place of another when it is complete.
+/// A file that replaces another one when it is complete.
 pub struct Replacement {
     target: PathBuf,
     content: File,
-    /// The name of the content, beside the target. Where none can be there, the content has no name.
+    /// The path of the content, in the folder of the target. None if that folder is read-only.
     path: Option<TempPath>,
 }
 
-/// What a path names as the place of an export.
+/// The kind of target that a path names.
 pub enum Place {
     /// Standard output, by `/dev/stdout` or another of its names.
     Standard,
-    /// Another open file, by `/dev/fd/N`, which is written from its end on.
+    /// Another open file, by `/dev/fd/N`. The export is appended to it.
     Descriptor(PathBuf),
     /// A FIFO or a device, which is written directly.
     Special(PathBuf),
-    /// A regular file, or nothing yet; the file behind any symbolic links.
+    /// A regular file, or one that does not exist yet, after all symbolic links.
     Regular(PathBuf),
 }
 
@@ -128,7 +128,7 @@ impl Place {
     }
 }
 
-/// Opens a file to be written from its end on; there must be one.
+/// Opens an existing file to append to it.
 ///
 /// # Errors
 /// Those of the system.
@@ -143,13 +143,13 @@ impl Replacement {
     /// When no temporary file can be created.
     pub fn of(target: PathBuf) -> io::Result<Self> {
         let exists = target.try_exists()?;
-        // As private as the file that it replaces may be, and else as umask has it.
+        // Private while it may replace a private file. A new file gets the permissions of the umask.
         let mode = Permissions::from_mode(if exists { 0o600 } else { 0o666 });
         let mut beside = tempfile::Builder::new();
         beside.prefix(".roster-export-").permissions(mode);
         match beside.tempfile_in(folder_of(&target)).map(NamedTempFile::into_parts) {
             Ok((content, path)) => Ok(Self { target, content, path: Some(path) }),
-            // A file may be writable in a folder that is not, such as one that is mounted into a container.
+            // A file may be writable in a read-only folder, such as a file that is mounted into a container.
             Err(error) if exists && is_read_only(&error) => {
                 OpenOptions::new().write(true).open(&target)?;
                 let content = tempfile::tempfile().map_err(|cause| {
@@ -167,7 +167,7 @@ impl Replacement {
         }
     }
 
-    /// What to write to.
+    /// The file to write to.
     ///
     /// # Errors
     /// When there are too many open files.
@@ -175,7 +175,7 @@ impl Replacement {
         self.content.try_clone()
     }
 
-    /// Puts the content into its place, once it is complete. Another's mode and owner stay.
+    /// Replaces the target with the complete content. The mode and the owner of an existing target are kept.
     ///
     /// # Errors
     /// Those of the system. The file stays as it was, unless its content had to be overwritten and that failed.
@@ -186,7 +186,7 @@ impl Replacement {
             Ok(old) => {
                 let group = fchown(&self.content, Some(old.uid()), Some(old.gid()))
                     .or_else(|_| fchown(&self.content, None, Some(old.gid())));
-                // What one group may do is not for another.
+                // Another group does not get the permissions of the old group.
                 let mode = old.mode() & if group.is_ok() { 0o777 } else { 0o707 };
                 self.content.set_permissions(Permissions::from_mode(mode))?;
             }
@@ -195,7 +195,7 @@ impl Replacement {
         }
         match path.persist(&self.target) {
             Ok(()) => Ok(()),
-            // It is mounted by itself, and stays where it is.
+            // The target is a mount point, which cannot be replaced.
             Err(refused) if refused.error.kind() == io::ErrorKind::ResourceBusy => self.overwrite(),
             Err(refused) => Err(refused.error),
         }
@@ -218,7 +218,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a folder is `/dev/fd`, under any name: what it holds are this process's open files, not files of a folder.
+/// Whether a folder is `/dev/fd`, also by another path. It contains the open files of this process.
 fn is_of_descriptors(folder: &Path) -> bool {
     let folder = fs::canonicalize(folder).unwrap_or_default();
     folder == Path::new("/dev/fd") || folder.starts_with("/proc") && folder.ends_with("fd")

@@ -1,4 +1,4 @@
-//! The users of a file, row by row: CSV (RFC 4180, and what spreadsheets make of it) or NDJSON.
+//! The users of a file, row by row: CSV (RFC 4180 and its variants in spreadsheets) or NDJSON.
 
 use std::io::{self, BufRead as _, BufReader, Chain, Cursor, Read};
 
@@ -10,21 +10,21 @@ use serde_json::error::Category;
 use super::transfer::{Error, Format};
 use crate::db::users::NewUser;
 
-/// The longest row, in bytes. A user needs less than 1 KiB, so a longer row lacks a quotation mark or is no row.
+/// The longest row, in bytes. A user needs less than 1 KiB, so a longer row is not valid or lacks a quotation mark.
 const ROW_MAX: usize = 64 * 1024;
 /// The most fields of a CSV row.
 const FIELDS_MAX: usize = 64;
-/// What may separate the fields of CSV, with the most usual first.
+/// The delimiters of CSV, the most usual first.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
-/// The number of the line that a row begins on, and its user or the reason why it has none. A reason never repeats a
+/// The number of the first line of a row, and its user or the reason why it is not valid. A reason does not contain a
 /// value.
 pub type Row = (u64, Result<NewUser, String>);
 
 /// The rows of a file.
 pub type Rows<'f> = Box<dyn Iterator<Item = Result<Row, Error>> + 'f>;
 
-/// The rows of a file, in constant memory whatever it holds.
+/// The rows of a file. The memory does not depend on its content.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::NotText`], and [`Error::Header`] for CSV.
@@ -36,7 +36,7 @@ pub fn rows<'f>(file: impl Read + 'f, format: Format) -> Result<Rows<'f>, Error>
     })
 }
 
-/// A file in UTF-8 behind its byte order mark, with the number of the current line.
+/// A file in UTF-8 after its byte order mark, with the number of the current line.
 struct Input<R> {
     reader: BufReader<Chain<Cursor<Vec<u8>>, R>>,
     /// Of the line that the next byte is on. A line ends with LF or with CRLF, in CSV with CR, too.
@@ -65,7 +65,7 @@ impl<R: Read> Input<R> {
         Ok(Self { reader, line: 1, cr_ends_line: format == Format::Csv, is_behind_cr: false })
     }
 
-    /// What is there to be read; nothing at the end.
+    /// The buffered bytes. Empty at the end of the file.
     fn fill(&mut self) -> Result<&[u8], Error> {
         // Twice, because the borrow checker does not let a loop return what it borrowed.
         while let Err(error) = self.reader.fill_buf() {
@@ -119,7 +119,7 @@ impl<R: Read> Input<R> {
     }
 }
 
-/// The line of a row, and how many fields it has, or what is wrong with it.
+/// The line of a row, and its number of fields or the reason why it is not valid.
 type Fields = (u64, Result<usize, String>);
 
 /// The rows of CSV.
@@ -146,7 +146,7 @@ impl<R: Read> Csv<R> {
             let Some(header) = header else {
                 return Err(Error::Header(line, "it is not UTF-8, or longer than 64 KiB".to_owned()));
             };
-            // A line of its own by which spreadsheets learn the delimiter.
+            // A first line that sets the delimiter for spreadsheets.
             if let Some((name, rest)) = header.split_at_checked(4)
                 && name.eq_ignore_ascii_case("sep=")
             {
@@ -167,7 +167,7 @@ impl<R: Read> Csv<R> {
         }
     }
 
-    /// Reads the next row, and returns its line and how many fields it has, or what is wrong with it.
+    /// Reads the next row. Returns its line, and its number of fields or the reason why it is not valid.
     fn read(&mut self) -> Result<Option<Fields>, Error> {
         if !self.input.skip_line_ends()? {
             return Ok(None);
@@ -248,7 +248,7 @@ impl<R: Read> Iterator for Csv<R> {
     }
 }
 
-/// Where a header has the columns.
+/// The positions of the columns in a header.
 #[derive(Clone, Copy)]
 struct Columns {
     id: Option<usize>,
@@ -258,14 +258,14 @@ struct Columns {
 }
 
 impl Columns {
-    /// The delimiter that makes this line a header, and its columns; else what is wrong with it.
+    /// The delimiter and the columns of a header, or the reason why it is not valid.
     fn of(header: &str, delimiters: &[u8]) -> Result<(u8, Self), String> {
         let candidates = delimiters.iter().map(|&delimiter| (delimiter, names(header, delimiter)));
         let mut failure = (0, String::new());
         for (delimiter, names) in candidates {
             match Self::named(&names) {
                 Ok(columns) => return Ok((delimiter, columns)),
-                // The delimiter that occurs most is the one that was meant.
+                // The most frequent delimiter is probably the intended one.
                 Err(reason) if names.len() > failure.0 => failure = (names.len(), reason),
                 Err(_) => {}
             }
@@ -290,7 +290,7 @@ impl Columns {
         };
         match names.iter().position(|name| !["id", "username", "email"].contains(&name.as_str())) {
             None => Ok(columns),
-            // A file without a header has a user there, who is not to be repeated.
+            // A file without a header has a user in this line. The message must not contain its values.
             Some(place)
                 if names[place].chars().all(|c| c.is_ascii_lowercase() || c == '_') && !names[place].is_empty() =>
             {
@@ -301,7 +301,7 @@ impl Columns {
     }
 }
 
-/// The names of a header, without what may surround them, and without those that delimiters at its end would add.
+/// The names of a header, without white space and quotes around them, and without empty names at the end.
 fn names(header: &str, delimiter: u8) -> Vec<String> {
     let mut parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
     let (mut row, mut ends) = (vec![0; header.len() + 1], vec![0; header.len() + 1]);
@@ -362,7 +362,7 @@ fn user(row: &[u8]) -> Result<NewUser, String> {
         return Err("it is a JSON array, and NDJSON has an object on each line".to_owned());
     }
     let members: Members = serde_json::from_str(text).map_err(|error| {
-        // serde's own message may repeat a value.
+        // The message of serde may contain a value.
         let message = error.to_string();
         let reason = match error.classify() {
             Category::Data if message.starts_with("unknown field") => {
@@ -382,7 +382,7 @@ fn user(row: &[u8]) -> Result<NewUser, String> {
     let id = match members.id {
         None => None,
         Some(Value::Number(number)) => match number.as_i64() {
-            // What does not fit is above the highest id, too.
+            // A number above i64 is above the highest id.
             None if number.is_u64() => Some(i64::MAX),
             None => return Err("id is not a whole number".to_owned()),
             id => id,
@@ -429,7 +429,7 @@ mod tests {
         names.iter().map(|&(line, name)| (line, name.to_owned())).collect()
     }
 
-    /// A file is made of lines here, so the place of a row among them is its line, whatever ends them.
+    /// The test builds a file of lines, so the position of a row among them is its expected line.
     #[test]
     fn a_row_has_the_number_of_its_line() {
         for (variant, end) in ["\n", "\r\n", "\r"].into_iter().cycle().take(24).enumerate() {
@@ -602,7 +602,7 @@ mod tests {
         );
     }
 
-    /// A file that comes in pieces, as one from a pipe does, is the same file.
+    /// The result does not depend on the sizes of reads, such as from a pipe.
     #[test]
     fn pieces_of_a_file_are_put_together() {
         struct Pieces<'f>(&'f [u8]);

@@ -143,7 +143,7 @@ pub async fn seed(
                 .collect();
             friends::insert(session, &pairs).await
         };
-        // The statement that is stopped may wait for another session's lock; its batch is not committed.
+        // The stopped statement may wait for a lock of another session. Its batch is not committed.
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(start),

@@ -1,7 +1,7 @@
 //! Both programs in one, which share most of their code: an image holds this one under both names, and is half as large.
 //!
-//! Its third name, `exec`, replaces the process by the command that follows, as a shell does. An image without a shell
-//! needs it for the commands of the Procfile.
+//! Under its third name, `exec`, it replaces its process with a command, as the shell builtin does. An image without a
+//! shell needs it for the commands of the Procfile.
 
 use std::env;
 use std::os::unix::process::CommandExt as _;
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Replaces this process. Its exit codes when it cannot are those of a shell.
+/// Replaces this process with a command. The exit codes of failures are those of a shell.
 #[expect(clippy::print_stderr, reason = "the command has no other output when it does not start")]
 fn exec(mut command: env::ArgsOs) -> ExitCode {
     let Some(program) = command.next() else {

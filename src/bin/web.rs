@@ -109,7 +109,7 @@ fn print(config: &Config) {
 fn healthcheck(config: &Config) -> anyhow::Result<ExitCode> {
     let local: &[IpAddr] = match config.host {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into()],
-        // Every address of both families, and a machine may have either alone.
+        // The server listens on both families, and a machine may have only one of them.
         IpAddr::V6(Ipv6Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         host => &[host],
     };

@@ -1,11 +1,11 @@
 //! `DATABASE_URL`: checked as a whole before a driver sees it.
 //!
 //! The drivers of PostgreSQL and MySQL ignore parameters that they do not know, so `?sslmod=verify-full` would connect
-//! in plain text. Here every parameter is applied, or refused by its name; then the driver reads a URL that has nothing
-//! else in it.
+//! in plain text. Here every parameter is applied, or rejected by its name. The driver then reads a URL with supported
+//! parameters only.
 //!
-//! The URL holds a password, and a character that should be percent-encoded moves a part of the password into any other
-//! part of the URL. So an error message repeats no part of the URL except the names of parameters.
+//! The URL contains a password. A special character that is not percent-encoded can move a part of the password into
+//! any other part of the URL. So an error message contains no part of the URL except the names of parameters.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ use super::parameters::{self, Parameter, Row};
 #[derive(Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct DatabaseUrl {
-    /// What the driver takes. The drivers print passwords in their `Debug`, so it stays in this crate.
+    /// The options of the driver. The drivers print passwords in their `Debug`, so it stays in this crate.
     pub(crate) options: DriverOptions,
     /// Whether a pooler such as PgBouncer assigns a server connection for each transaction. In a PostgreSQL URL,
     /// `statement-cache-capacity=0` declares it, because then no statement stays prepared; so does `pgbouncer=true`.
@@ -129,7 +129,7 @@ impl TryFrom<String> for DatabaseUrl {
     }
 }
 
-/// Finds what is often copied together with a URL.
+/// Rejects text that is often copied together with a URL.
 fn check_text(text: &str) -> Result<(), String> {
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`' | '\u{2018}'..='\u{201f}');
     let problem = if text.starts_with('\u{feff}') {
@@ -153,7 +153,7 @@ fn check_text(text: &str) -> Result<(), String> {
     Err(problem.to_owned())
 }
 
-/// A URL without its scheme may begin with a password, so what there is in place of a scheme is not repeated.
+/// A URL without a scheme may begin with a password, so the message does not contain the text before the colon.
 fn unknown_scheme(scheme: &str, rest: &str) -> String {
     let all = "use sqlite:, mysql://, mariadb://, postgres:// or postgresql://";
     let engine = scheme.split('+').next().unwrap_or_default();
@@ -172,7 +172,7 @@ fn unknown_scheme(scheme: &str, rest: &str) -> String {
 fn sqlite(rest: &str) -> Result<DatabaseUrl, String> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    // Else it is the URL of a server with another scheme.
+    // Otherwise it is the URL of a server with the wrong scheme.
     if path != ":memory:" && path.split('/').next().is_some_and(|first| first.contains(':')) {
         return Err("an SQLite URL has no user, password or host; write it as sqlite:roster.db?mode=rwc".into());
     }
@@ -234,11 +234,11 @@ fn postgres(scheme: &str, rest: &str) -> Result<DatabaseUrl, String> {
         if let Some(address) = server.ipv6() {
             options = options.host(&address.to_string());
         } else if !server.is_host_given && server.url.port().is_none() {
-            // The driver's own default: the socket, if there is one in a usual place.
+            // The driver's default is the socket, if one exists in a usual folder.
             options = options.host(PgConnectOptions::new_without_pgpass().get_host());
         }
     }
-    // The driver has taken it from PGSSLMODE, or has its own default.
+    // The driver's mode is that of PGSSLMODE, or its default.
     let default = match options.get_ssl_mode() {
         PgSslMode::Disable | PgSslMode::Allow => Tls::Disabled,
         PgSslMode::Prefer => Tls::Preferred,
@@ -265,7 +265,7 @@ fn no_database(scheme: &str) -> String {
     format!("the URL names no database; end its path with one, as in {scheme}://host/roster")
 }
 
-/// The URL of a database server, all of it understood.
+/// The validated URL of a database server.
 struct Server {
     url: Url,
     parameters: Parameters,
@@ -283,14 +283,14 @@ impl Server {
         if tail.contains(['@', '#']) || path.contains(['&', ';', '=']) || host.contains('\\') {
             return Err(UNENCODED.into());
         }
-        // A password that begins with a slash, without an @ behind it, is another reason.
+        // A password that begins with a slash, without an @ after it, has the same effect.
         if host.ends_with(':') {
             return Err(format!("the port is empty, or {UNENCODED}"));
         }
         if host.contains(',') {
             return Err("it names more than one host; name one".into());
         }
-        // The parser refuses an empty host behind a user, as in user@/database?host=/socket.
+        // The parser rejects an empty host after a user, as in user@/database?host=/socket.
         let is_host_given = !host.is_empty() && !host.starts_with(':');
         let (login, at) = login.map_or(("", ""), |login| (login, "@"));
         let assumed = if is_host_given { "" } else { "localhost" };
@@ -305,7 +305,7 @@ impl Server {
             return Err("the port is not a number from 1 to 65535".into());
         }
         let has_database = !url.path().trim_start_matches('/').is_empty();
-        // Before the parameters: what is taken for them here may be a part of a password.
+        // Checked before the parameters, because apparent parameters may be a part of a password.
         if !has_database && !url.query_pairs().any(|(name, _)| name == "dbname") {
             return Err(no_database(scheme));
         }
@@ -321,7 +321,7 @@ impl Server {
         Ok(Self { parameters: parameters.checked()?, url, is_host_given })
     }
 
-    /// What the driver reads in the URL, once nothing else is left in it.
+    /// The options that the driver reads from the URL, which has only supported parameters.
     fn driver_options<O: ConnectOptions>(&self) -> Result<O, String> {
         let mut url = self.url.clone();
         url.set_query(None);
@@ -332,14 +332,14 @@ impl Server {
         Ok(options.disable_statement_logging())
     }
 
-    /// The address in brackets, which the drivers would take for a name.
+    /// The address in brackets. The drivers would treat it as a name.
     fn ipv6(&self) -> Option<Ipv6Addr> {
         self.url.host_str()?.strip_prefix('[')?.strip_suffix(']')?.parse().ok()
     }
 
     fn finish(self, options: DriverOptions, socket: Option<String>, host: &str, port: u16, tls: Tls) -> DatabaseUrl {
         let mut shown = self.url;
-        // A parameter may be a password too.
+        // A parameter can contain a password.
         shown.set_query(None);
         if shown.password().is_some() {
             // A URL with a password has a host, so it can be replaced.
@@ -364,22 +364,22 @@ fn is_this_machine(host: &str) -> bool {
     }
 }
 
-/// What the parameters of a URL ask for.
+/// The parameters of a URL.
 #[derive(Default)]
 struct Parameters {
-    /// Those that the driver reads, by its names for them.
+    /// Parameters for the driver, by the driver's names.
     driver: Vec<(String, String)>,
     tls: Option<Tls>,
     authority: Option<Authority>,
     socket: Option<String>,
     host: Option<String>,
     is_pooler: bool,
-    /// Names without their spelling, of parameters and of what the URL holds before them.
+    /// Canonical names of the parameters, and of the parts that the URL has before its parameters.
     seen: BTreeSet<String>,
     problems: Vec<String>,
 }
 
-/// Whom to trust for the server's certificate.
+/// The certificate authority that must have issued the server's certificate.
 #[derive(Clone, Copy)]
 enum Authority {
     File,
@@ -396,7 +396,7 @@ impl Parameters {
                 Some((own, _, parameter)) => (*own, *parameter),
                 None if is_setting => (&*name, Parameter::Text),
                 None => {
-                    // A name of other characters may be a part of a password.
+                    // A name with other characters may be a part of a password.
                     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
                     let shown = if name.chars().all(is_plain) { &name } else { "with special characters" };
                     self.problems.push(format!("unknown parameter {shown}; {}", {
@@ -413,7 +413,7 @@ impl Parameters {
         }
     }
 
-    /// Applies one parameter. A value is not repeated in an error message.
+    /// Applies one parameter. An error message does not contain its value.
     fn apply(&mut self, own: &str, parameter: Parameter, value: &str) -> Result<(), String> {
         let mut pass = |value: &str| self.driver.push((own.to_owned(), value.to_owned()));
         match parameter {
@@ -504,7 +504,7 @@ impl Parameters {
 }
 
 impl Tls {
-    /// The names of PostgreSQL, and those of MySQL; either server's URL may have either's.
+    /// The names of PostgreSQL and of MySQL. Both are accepted in the URL of either server.
     const NAMES: [(&str, &str, Self); 5] = [
         ("disable", "DISABLED", Self::Disabled),
         ("prefer", "PREFERRED", Self::Preferred),
@@ -513,7 +513,7 @@ impl Tls {
         ("verify-full", "VERIFY_IDENTITY", Self::VerifyHost),
     ];
 
-    /// Reads the value of a parameter; its name decides in whose terms an error is.
+    /// Reads the value of a parameter. Its name decides whether an error has the names of PostgreSQL or of MySQL.
     fn parse(value: &str, parameter: &str) -> Result<Self, String> {
         let name = canonical(value);
         if name == "allow" {
@@ -528,7 +528,7 @@ impl Tls {
     }
 }
 
-/// Checks `PGSSLMODE`, which the driver applies where a URL has no `sslmode`, and ignores when it does not know the value.
+/// Checks `PGSSLMODE`. The driver applies it to a URL without `sslmode`, and ignores an unknown value.
 pub(super) fn check_environment_mode(value: &str) -> Result<(), String> {
     value.parse::<PgSslMode>().map(drop).or_else(|_| Tls::parse(value, "sslmode").map(drop)).and_then(|()| {
         let is_known = value.parse::<PgSslMode>().is_ok();
@@ -536,8 +536,8 @@ pub(super) fn check_environment_mode(value: &str) -> Result<(), String> {
     })
 }
 
-/// Checks that a file can be read and holds PEM with this label. The driver would only fail when it connects, without
-/// the name of the parameter.
+/// Checks that a file can be read and contains PEM with this label. The driver would fail only when it connects, with
+/// an error that does not name the parameter.
 fn check_pem(path: &str, label: &str) -> Result<(), String> {
     const SIZE_MAX: u64 = 1024 * 1024;
     if path.is_empty() || path.contains("-----BEGIN ") {

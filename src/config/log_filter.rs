@@ -1,6 +1,6 @@
-//! `RUST_LOG`: a filter whose every level and target has an effect.
+//! `RUST_LOG`: a filter in which every level and target has an effect.
 //!
-//! tracing-subscriber takes a word that is no level for a target, so `RUST_LOG=warning` would silence everything.
+//! tracing-subscriber treats a word that is not a level as a target, so `RUST_LOG=warning` would suppress every line.
 
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer};
@@ -9,7 +9,7 @@ use super::names::nearest;
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-/// The crates that write log lines, or may.
+/// The crates that can write log lines.
 const CRATES: [&str; 23] = [
     env!("CARGO_PKG_NAME"),
     "actix_http",
@@ -36,7 +36,7 @@ const CRATES: [&str; 23] = [
     "ureq",
 ];
 
-/// A filter without blanks around its directives, once each of them has been checked.
+/// Checks each directive of a filter, and removes the white space around it.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
     let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
@@ -74,7 +74,7 @@ fn check(directive: &str) -> Result<(), String> {
     }
 }
 
-/// The targets of a checked filter that no log line has. They may be meant for another program.
+/// The targets of a checked filter that no log line has. A shared filter may have targets of another program.
 pub(super) fn unknown_targets(filter: &str) -> impl Iterator<Item = &str> {
     let targets = filter.split(',').filter_map(|directive| directive.split_once('=')).map(|(target, _)| target);
     targets.filter(|target| !exists(target))
@@ -89,7 +89,7 @@ fn is_target(target: &str) -> bool {
     target.starts_with(|c: char| c.is_ascii_alphabetic()) && target.chars().all(is_part)
 }
 
-/// A target applies to all that begin with it.
+/// A target matches every target that begins with it.
 fn exists(target: &str) -> bool {
     match target.split_once("::") {
         Some((root, _)) => CRATES.contains(&root),

@@ -1,11 +1,11 @@
-//! Names that are close to a known one.
+//! Names that are similar to a known name.
 
-/// A name without case, `-` and `_`, in which the spellings of one name differ.
+/// A name in lower case without `-` and `_`, because spellings differ in these.
 pub(super) fn canonical(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '-' | '_')).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// The known name that differs the least from this one, if the difference may be a typing error.
+/// The most similar known name, if the difference can be a typing error.
 pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = canonical(name);
     let most = match name.len() {
@@ -17,7 +17,7 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     distances.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
-/// The end of an error message: the likely name, or all of them.
+/// The end of an error message: the most similar known name, or all known names.
 pub(super) fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str, IntoIter: Clone>) -> String {
     let known = known.into_iter();
     match nearest(name, known.clone()) {

@@ -1,19 +1,19 @@
-//! The parameters of a database URL: which are applied, and which are refused with advice.
+//! The parameters of a database URL: those that are applied, and those that are rejected with advice.
 //!
 //! Names are compared without case, `-` and `_`: `sslmode`, `ssl-mode` and `sslMode` are one parameter.
 
 use super::names::canonical;
 
-/// What is done with a parameter.
+/// How a parameter is handled.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Parameter {
     /// Passed to the driver.
     Text,
     /// Passed to the driver if it is one of these.
     OneOf(&'static [&'static str]),
-    /// An integer of this range, passed to the driver.
+    /// An integer in this range, passed to the driver.
     Number(u64, u64),
-    /// The path of a file that must be readable, passed to the driver. The file holds PEM with this label.
+    /// The path of a readable file that contains PEM with this label, passed to the driver.
     Pem(&'static str),
     /// The folder of a Unix socket, or a host.
     Host,
@@ -21,17 +21,17 @@ pub(super) enum Parameter {
     Address,
     /// The path of a Unix socket.
     Socket,
-    /// How much TLS protects.
+    /// The protection by TLS.
     SslMode,
     /// The file with the certificate authority of the server.
     RootCertificate,
     /// A collation of utf8mb4.
     Collation,
-    /// Whether a pooler such as PgBouncer stands between.
+    /// Whether the URL is that of a pooler such as PgBouncer.
     Pooler,
-    /// Understood with these values, which ask for what is done anyway. Any other is refused with the advice.
+    /// Accepted with these values, which are the fixed behaviour. Any other value is rejected with the advice.
     Only(&'static [&'static str], &'static str),
-    /// Refused with advice.
+    /// Rejected with advice.
     Refused(&'static str),
 }
 
@@ -39,7 +39,7 @@ use Parameter::{
     Address, Collation, Host, Number, OneOf, Only, Pem, Pooler, Refused, RootCertificate, Socket, SslMode, Text,
 };
 
-/// One parameter: the name that the driver knows, other names for it, and what is done with it.
+/// One parameter: the driver's name, other names, and how the parameter is handled.
 pub(super) type Row = (&'static str, &'static [&'static str], Parameter);
 
 /// The row of a parameter.

@@ -1,7 +1,7 @@
-//! The variables of OpenTelemetry's standard: each is honoured, or refused by name.
+//! The variables of OpenTelemetry's standard: each is supported, reported as unused, or rejected by its name.
 //!
 //! <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>. The SDK reads most of them
-//! itself, and silently ignores what it does not understand, so they are checked here before it does.
+//! itself and ignores invalid values without an error, so they are checked here first.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ impl<'de> Deserialize<'de> for TracesExporter {
     }
 }
 
-/// A URL to which OTLP can be sent. A part of it may be an API key, so it is not repeated.
+/// A URL to which OTLP can be sent. It may contain an API key, so an error does not contain it.
 pub(super) fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     const KEYS: &str = "put a key or a password into OTEL_EXPORTER_OTLP_HEADERS, as in authorization=Bearer%20KEY";
     let text = String::deserialize(deserializer)?;
@@ -50,19 +50,19 @@ pub(super) fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     Err(D::Error::custom(reason))
 }
 
-/// What a variable may hold.
+/// The values that a variable accepts.
 enum Rule {
     /// Any text.
     Text,
     /// `name=value` pairs, separated by commas. They may be secrets.
     Pairs,
-    /// An integer of this range.
+    /// An integer in this range.
     Integer(u64, u64),
     /// A number from 0 to 1.
     Ratio,
     /// A boolean.
     Boolean,
-    /// One of these; the advice is for the others.
+    /// One of these. The error for other values has the advice.
     OneOf(&'static [&'static str], &'static str),
     /// Several of these, separated by commas.
     Several(&'static [&'static str], &'static str),
@@ -88,7 +88,7 @@ const RULES: &[(&str, Rule)] = &[
     ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", PROTOCOL),
     ("OTEL_EXPORTER_OTLP_COMPRESSION", COMPRESSION),
     ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", COMPRESSION),
-    // By the standard, they apply to gRPC alone: over HTTP, the scheme decides.
+    // By the standard, these apply to gRPC only. Over HTTP, the scheme of the endpoint decides.
     ("OTEL_EXPORTER_OTLP_INSECURE", Boolean),
     ("OTEL_EXPORTER_OTLP_TRACES_INSECURE", Boolean),
     ("OTEL_EXPORTER_OTLP_CERTIFICATE", CERTIFICATE),
@@ -137,7 +137,7 @@ const RULES: &[(&str, Rule)] = &[
 const SAMPLER: &str = "OTEL_TRACES_SAMPLER";
 const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 
-/// Variables of the standard for what this program does not do.
+/// Prefixes of variables that configure unsupported features of the standard.
 const UNUSED: [&str; 8] = [
     "OTEL_BLRP_",
     "OTEL_METRIC_",
@@ -149,17 +149,17 @@ const UNUSED: [&str; 8] = [
     "OTEL_EXPORTER_JAEGER_",
 ];
 
-/// The names of the standard that are read by the SDK.
+/// The names that the SDK reads.
 pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
     RULES.iter().map(|(name, _)| *name)
 }
 
-/// Whether the standard has this variable, and it has no effect here.
+/// Whether this is a variable of the standard that has no effect here.
 pub(super) fn is_unused(name: &str) -> bool {
     UNUSED.iter().any(|prefix| name.starts_with(prefix)) && !names().any(|known| known == name)
 }
 
-/// The problems of the variables that the SDK reads, each by its name.
+/// The problems of the variables that the SDK reads, each with the name of its variable.
 pub(super) fn problems(vars: &BTreeMap<String, String>) -> Vec<String> {
     if vars.get("OTEL_SDK_DISABLED").is_some_and(|value| parse_boolean(value) == Ok(true)) {
         return Vec::new();
@@ -195,7 +195,7 @@ fn check(rule: &Rule, value: &str) -> Result<(), String> {
     }
 }
 
-/// The SDK leaves out what is not a pair, or no header. A pair may be a secret, so it is not repeated.
+/// Checks pairs, because the SDK ignores invalid ones. A pair may be a secret, so an error does not contain it.
 fn check_pairs(value: &str) -> Result<(), String> {
     let pairs = value.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     for (number, pair) in pairs.enumerate() {

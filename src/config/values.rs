@@ -1,4 +1,5 @@
-//! How a variable's text becomes its value. An error names the range and repeats the text: no secret is read here.
+//! Conversion of a variable's text to its value. An error contains the accepted values and the text. None of these
+//! variables is a secret.
 
 use std::net::IpAddr;
 use std::str::FromStr;

@@ -10,7 +10,7 @@ pub trait Dialect: Database + Sized {
     fn keep_existing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
         insert.push(" ON CONFLICT DO NOTHING");
     }
-    /// The time in the ledger of migrations as text in UTC.
+    /// Selects the time in the ledger of migrations, as text in UTC.
     const INSTALLED_ON: &'static str;
     /// Sets a new connection for requests up, where the engine does not do by itself what they need.
     fn set_up(_: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
@@ -24,7 +24,7 @@ pub trait Dialect: Database + Sized {
 
 impl Dialect for Sqlite {
     const INSTALLED_ON: &'static str = "CAST(installed_on AS TEXT)";
-    // A transaction that reads first cannot wait for another one that writes: it fails at its own first write.
+    // A transaction that begins with a read does not wait for another writer. It fails at its first write.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
 }
 

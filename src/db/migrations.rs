@@ -1,17 +1,17 @@
 //! The schema's migrations and their safety (factor XII: admin processes).
 //!
 //! The files in `migrations/` have the same numbers and the same meaning on every engine and are part
-//! of the binary. The table `roster_migrations` is the ledger: the migrations that this database has. It has the columns
-//! of sqlx's own ledger, but a name of its own, because several applications may share a database.
+//! of the binary. The table `roster_migrations` is the ledger of applied migrations. It has the columns of sqlx's
+//! ledger, but another name, because several applications may share a database.
 //!
-//! sqlx applies migrations where one is a transaction. Its lock does not hold on MariaDB (it ignores that `GET_LOCK`
-//! returns NULL) and is a no-op on SQLite, so the locks are ours, and so are migrations on MySQL:
+//! sqlx applies migrations on engines where a migration is a transaction. sqlx's lock is a no-op on SQLite, and ignores
+//! that `GET_LOCK` can return NULL on MariaDB. So this module implements the locks, and the migrations on MySQL:
 //!
-//! | engine | lock | after a process was killed in the middle |
+//! | engine | lock | after a process was killed during a migration |
 //! |---|---|---|
-//! | PostgreSQL | a session's advisory lock | the transaction was rolled back |
+//! | PostgreSQL | a session-level advisory lock | the transaction was rolled back |
 //! | SQLite | `BEGIN IMMEDIATE` around the whole run | the transaction was rolled back |
-//! | MySQL, MariaDB | `GET_LOCK`, its answer checked | the next run finds out whether the statement took effect, and finishes it |
+//! | MySQL, MariaDB | `GET_LOCK`, with its result checked | the next run checks whether the statement took effect, and completes the migration |
 
 use std::time::{Duration, Instant};
 
@@ -25,17 +25,17 @@ use super::{Dialect, Error as DbError, Session, on_engine};
 
 /// The ledger.
 const TABLE: &str = "roster_migrations";
-/// The ledger while it is filled for the first time.
+/// The ledger while it is created.
 const NEW_TABLE: &str = "roster_migrations_new";
 /// The ledger of releases before 0.2, which other applications that use sqlx share.
 const SHARED_TABLE: &str = "_sqlx_migrations";
 /// The interval between two attempts to take a lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);
-/// The interval between two log lines of a run that waits.
+/// The interval between two log lines of a waiting run.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
-/// The longest time for a statement that needs no lock of a table.
+/// The longest time for a statement that needs no table lock.
 const SHORT_STATEMENT: Duration = Duration::from_secs(10);
-/// The key of the lock on PostgreSQL: any number that no other program uses on this database.
+/// The key of the lock on PostgreSQL. No other program may use it on this database.
 const LOCK_KEY: i64 = 0x726f_7374_6572;
 
 /// The files of one engine, in order: every migration has an `up` and a `down`.
@@ -87,7 +87,7 @@ fn steps(session: &Session) -> Vec<Step> {
 /// The version of the newest migration in this binary.
 pub const LATEST: i64 = SQLITE[SQLITE.len() - 1].0;
 
-/// Why a migration did not happen. The schema is as before, unless the text says otherwise.
+/// Why a migration was not applied. The schema is unchanged, unless the message states otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database failed outside a migration.
@@ -101,7 +101,8 @@ pub enum Error {
         /// The database's error.
         cause: DbError,
     },
-    /// A migration's statement may have taken effect, but that is not recorded. Only MySQL has no transaction around it.
+    /// A migration's statement may have taken effect without a record. This happens on MySQL only, where a migration is
+    /// not a transaction.
     #[error("migration {version} was interrupted; run `migrate {direction}` again to finish it: {cause}")]
     Interrupted {
         /// Its number.
@@ -111,7 +112,7 @@ pub enum Error {
         /// The database's error.
         cause: DbError,
     },
-    /// A migration's file is not the one that was applied.
+    /// A migration's file was changed after the migration was applied.
     #[error(
         "migration {0} was changed after it had been applied: restore its file, and put the change into a new migration"
     )]
@@ -119,7 +120,7 @@ pub enum Error {
     /// A newer release applied a migration that this one does not have.
     #[error("migration {0} belongs to a newer release: run that release's `migrate`")]
     Newer(i64),
-    /// The server did not say whether the lock is taken.
+    /// The server did not return whether the lock was acquired.
     #[error("GET_LOCK returned NULL instead of an answer; see the server's log, then run `migrate` again")]
     Lock,
     /// Another session held a lock for too long.
@@ -129,10 +130,10 @@ pub enum Error {
         lock: &'static str,
         /// The time that the run waited.
         waited: Duration,
-        /// The session, as far as the engine names it.
+        /// The session, if the engine reports it.
         holder: String,
     },
-    /// A signal came while the run waited for a lock.
+    /// A signal arrived while the run waited for a lock.
     #[error("stopped while waiting for a lock; nothing was changed")]
     Stopped,
 }
@@ -153,7 +154,7 @@ impl From<MigrateError> for Error {
     }
 }
 
-/// When a run gives up: at a signal, or after a time that it waited for locks.
+/// When a run stops early: at a signal, or after a wait for locks.
 #[derive(Clone, Copy)]
 pub struct Limits<'a> {
     /// Cancelled by a signal. A run then ends before the next migration.
@@ -181,7 +182,7 @@ pub struct Run {
 pub struct Status {
     /// The migration's number.
     pub version: i64,
-    /// Its name, which a binary older than the migration does not know.
+    /// Its name, unless the binary is older than the migration.
     pub name: Option<&'static str>,
     /// Where it stands.
     pub state: State,
@@ -197,7 +198,7 @@ pub enum State {
     Applied,
     /// `migrate up` will apply it.
     Pending,
-    /// Its process was killed in the middle; `migrate up` or `migrate down` finishes it.
+    /// Its process was killed during the migration; `migrate up` or `migrate down` completes it.
     Interrupted,
     /// It was applied from a file that has changed since.
     Modified,
@@ -259,8 +260,8 @@ pub async fn pending(session: &mut Session, to: Option<i64>) -> Result<Vec<(i64,
         .collect())
 }
 
-/// Applies every pending migration, or those up to a version. Any number of processes may do so at once: one works, the
-/// others wait and find nothing left to do. With nothing to do, it reads the ledger and takes no lock, so it succeeds on a
+/// Applies every pending migration, or those up to a version. Any number of processes may do so at once: one applies
+/// them, and the others wait. Without pending migrations, it reads the ledger and acquires no lock. So it succeeds on a
 /// standby, on a read-only server and without the right to change the schema.
 ///
 /// # Errors
@@ -270,7 +271,7 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
     let steps = steps(session);
     let wanted = |step: &&Step| to.is_none_or(|to| step.version <= to);
     let is_applied = |ledger: &[Entry], step: &Step| ledger.iter().any(|it| it.version == step.version && it.success);
-    // An error is met again below, where a lock that another process holds is waited for.
+    // An error occurs again below, after the lock was acquired.
     if let Ok(ledger) = on_engine!(Session, session, conn => short(conn.entries(TABLE)).await) {
         check(&ledger, &steps)?;
         if steps.iter().filter(wanted).all(|step| is_applied(&ledger, step)) {
@@ -351,14 +352,14 @@ pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) ->
     .await
 }
 
-/// Refuses a history that this binary cannot continue.
+/// Checks that this binary can continue the history.
 fn check(ledger: &[Entry], steps: &[Step]) -> Result<(), Error> {
     for entry in ledger {
         match steps.iter().find(|step| step.version == entry.version) {
             Some(step) if entry.success && *step.up.checksum != *entry.checksum => {
                 return Err(Error::Modified(entry.version));
             }
-            // A newer release was here, and was rolled back: what it applied stays.
+            // A newer release applied it before a roll back. It stays.
             None if !entry.success => return Err(Error::Newer(entry.version)),
             _ => {}
         }
@@ -372,12 +373,12 @@ struct Entry {
     name: String,
     checksum: Vec<u8>,
     success: bool,
-    /// In an interrupted row on MySQL, the [`Mark`] of what was interrupted.
+    /// In an interrupted row on MySQL, the [`Mark`] of the interrupted operation.
     mark: i64,
     at: String,
 }
 
-/// What migrations need of a connection beyond sqlx's own trait.
+/// Operations that migrations need in addition to sqlx's trait.
 trait Ledger: Migrate + Send {
     fn entries(&mut self, table: &'static str) -> BoxFuture<'_, Result<Vec<Entry>, DbError>>;
 
@@ -401,7 +402,7 @@ trait Ledger: Migrate + Send {
         })
     }
 
-    /// Finishes a migration that was interrupted. Where a migration is a transaction, none ever is.
+    /// Completes an interrupted migration. A migration that is a transaction is never interrupted.
     fn finish_apply<'a>(&'a mut self, up: &'a Migration, _: &'a Entry) -> BoxFuture<'a, Result<(), Error>> {
         self.apply_step(up)
     }
@@ -411,18 +412,18 @@ trait Ledger: Migrate + Send {
         self.revert_step(down)
     }
 
-    /// The session that holds the lock of migrations, as far as the engine names it.
+    /// The session that holds the migration lock, if the engine reports it.
     fn lock_holder(&mut self) -> BoxFuture<'_, Option<String>> {
         Box::pin(async { None })
     }
 
-    /// The session with the oldest open transaction, which most likely holds the lock of a table.
+    /// The session with the oldest open transaction, which probably holds the table lock.
     fn transaction_holder(&mut self) -> BoxFuture<'_, Option<String>> {
         Box::pin(async { None })
     }
 }
 
-/// The methods that are the same code for each driver's types.
+/// Methods with the same code for the types of each driver.
 macro_rules! common {
     () => {
         fn entries(&mut self, table: &'static str) -> BoxFuture<'_, Result<Vec<Entry>, DbError>> {
@@ -466,7 +467,7 @@ impl Ledger for PgConnection {
     common!();
 
     fn lock_holder(&mut self) -> BoxFuture<'_, Option<String>> {
-        // A key of 64 bits is shown in two halves: https://www.postgresql.org/docs/current/view-pg-locks.html
+        // The view has a key of 64 bits in two columns: https://www.postgresql.org/docs/current/view-pg-locks.html
         const SQL: &str = "SELECT concat_ws(', ', 'process ' || pid, 'user ' || usename, 'application ' || application_name, \
              'address ' || host(client_addr)) FROM pg_locks JOIN pg_stat_activity USING (pid) \
              WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -482,10 +483,10 @@ impl Ledger for PgConnection {
     }
 }
 
-/// MySQL commits before and after each DDL statement, so a migration of such a statement is never a transaction. But each
-/// file is one statement, and each statement is atomic (MySQL 8.0, MariaDB 10.6): after a kill it took effect or it did not.
-/// The row of the ledger is written before the statement, with a [`Mark`] by which the next run tells the two apart.
-/// A statement that changes rows alone is a transaction together with its row.
+/// MySQL commits before and after each DDL statement, so a DDL migration cannot be a transaction. But each file is one
+/// statement, and each statement is atomic (MySQL 8.0, MariaDB 10.6). After a kill, it took effect completely or not at
+/// all. The row of the ledger is written before the statement, with a [`Mark`]. The next run compares the mark with the
+/// schema. A statement that only changes rows is executed in one transaction with its row of the ledger.
 impl Ledger for MySqlConnection {
     common!();
 
@@ -539,7 +540,7 @@ impl Ledger for MySqlConnection {
         Box::pin(async move {
             let now = names(self).await?;
             if entry.mark == Mark::Apply.encode(now) {
-                // The statement of `up` took no effect. Another table of its name may be there, which is an error.
+                // The statement of `up` had no effect. If a foreign table has the same name, `apply_step` fails.
                 remove(self, up).await?;
                 return self.apply_step(up).await;
             }
@@ -576,8 +577,8 @@ impl Ledger for MySqlConnection {
     }
 }
 
-/// What an interrupted row was written for. It is kept in the column `execution_time` together with a hash of the names in
-/// the schema before the statement: while that is the hash still, the statement took no effect.
+/// The operation of an interrupted row. The column `execution_time` contains it with a hash of the names in the schema
+/// before the statement. If the hash is unchanged, the statement had no effect.
 #[derive(Clone, Copy)]
 enum Mark {
     Apply,
@@ -585,7 +586,7 @@ enum Mark {
 }
 
 impl Mark {
-    /// Never -1, which sqlx writes.
+    /// The result is never -1, because sqlx writes that value.
     fn encode(self, names: u32) -> i64 {
         match self {
             Self::Apply => -2 - i64::from(names),
@@ -594,8 +595,8 @@ impl Mark {
     }
 }
 
-/// A hash of the names of everything in the schema. A statement that changes none of them, such as one that changes the
-/// type of a column, may be repeated.
+/// A hash of all names in the schema. A statement that changes no name, such as a change of a column type, may be
+/// repeated.
 async fn names(conn: &mut MySqlConnection) -> Result<u32, DbError> {
     const SQL: &str = "SELECT CAST(COALESCE(BIT_XOR(CRC32(CONCAT_WS('/', kind, parent, name))), 0) AS UNSIGNED) FROM ( \
          SELECT 'table' AS kind, table_type AS parent, table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE() \
@@ -611,7 +612,7 @@ async fn names(conn: &mut MySqlConnection) -> Result<u32, DbError> {
     Ok(u32::try_from(hash).unwrap_or_default())
 }
 
-/// Whether a statement changes rows alone, and so can be part of a transaction.
+/// Whether a statement only changes rows, so that it can be a part of a transaction.
 fn is_transactional(migration: &Migration) -> bool {
     let code =
         migration.sql.as_str().lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"));
@@ -638,8 +639,8 @@ async fn remove(conn: &mut MySqlConnection, down: &Migration) -> Result<(), Erro
     })
 }
 
-/// Takes the mark of a statement back that failed, when the schema is as before. Otherwise, or when the server cannot be
-/// asked, the next run finds out.
+/// Removes the mark of a failed statement if the schema is unchanged. Otherwise, or if the server does not respond, the
+/// next run completes the migration.
 async fn undone(
     conn: &mut MySqlConnection,
     migration: &Migration,
@@ -657,18 +658,19 @@ async fn undone(
     }
 }
 
-/// Whether MySQL or MariaDB reports by this error that a statement took effect before. The numbers are those of MySQL 9 and
-/// of MariaDB 10.11, which differ for constraints.
+/// Whether this error of MySQL or MariaDB means that the statement took effect before. The numbers are those of MySQL 9
+/// and MariaDB 10.11, which differ for constraints.
 #[must_use]
 pub const fn reports_done(number: u16) -> bool {
     matches!(
         number,
-        // It exists: a foreign key (MariaDB), a table or view, a column, an index, a primary key, a routine, a trigger, an
-        // event, a foreign key (MySQL) or check (MariaDB), a check (MySQL).
+        // The object exists: a foreign key (MariaDB), a table or view, a column, an index, a primary key, a routine, a
+        // trigger, an event, a foreign key (MySQL) or check (MariaDB), a check (MySQL).
         1005 | 1050 | 1060 | 1061 | 1068 | 1304 | 1359 | 1537 | 1826 | 3822
-        // It has its new name: a column, a table, an index.
+        // The object has its new name: a column, a table, an index.
         | 1054 | 1146 | 1176
-        // It is gone: a table, a column or key, a routine, a trigger, an event, a check, a constraint, a view (MariaDB).
+        // The object does not exist: a table, a column or key, a routine, a trigger, an event, a check, a constraint, a
+        // view (MariaDB).
         | 1051 | 1091 | 1305 | 1360 | 1539 | 3821 | 3940 | 4092
     )
 }
@@ -686,7 +688,8 @@ async fn repeat(conn: &mut MySqlConnection, migration: &Migration, direction: &'
     }
 }
 
-/// The rows of the ledger, without changing anything. Where there is none yet, those of the shared one that are ours.
+/// Reads the rows of the ledger without a change. If the ledger does not exist, reads this application's rows of the
+/// shared ledger.
 async fn readable_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, DbError> {
     match short(conn.entries(TABLE)).await {
         Err(DbError::Schema(_)) => shared_entries(conn, steps).await,
@@ -694,7 +697,8 @@ async fn readable_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<En
     }
 }
 
-/// The rows of the shared ledger that this application wrote: of our migrations' numbers, names and content.
+/// The rows of the shared ledger that this application wrote. They have the version, the name and the checksum of one
+/// of its migrations.
 async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, DbError> {
     let is_ours = |entry: &Entry| {
         let step = steps.iter().find(|step| step.version == entry.version && step.name == entry.name);
@@ -707,8 +711,8 @@ async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Ent
     }
 }
 
-/// Creates the ledger, with the rows of the shared one that are ours. It gets its name when it is complete, because not
-/// every engine creates and fills a table in one transaction. The shared one stays, for a roll back to an older release.
+/// Creates the ledger with this application's rows of the shared ledger. The table is renamed when it is complete,
+/// because not every engine can create and fill a table in one transaction. The shared ledger is kept for a roll back.
 async fn ensure_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<(), Error> {
     match short(conn.entries(TABLE)).await {
         Err(DbError::Schema(_)) => {}
@@ -724,12 +728,13 @@ async fn ensure_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<(), Erro
     Ok(conn.run("ALTER TABLE roster_migrations_new RENAME TO roster_migrations").await?)
 }
 
-/// Bounds a statement that no table's lock delays, so that a silent server is noticed.
+/// Limits the time of a statement that needs no table lock, so that an unresponsive server is detected.
 async fn short<T>(statement: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
     timeout(SHORT_STATEMENT, statement).await.unwrap_or(Err(DbError::Timeout(SHORT_STATEMENT)))
 }
 
-/// Logs now and then that a migration is still running. It may take long on a large table, so it has no limit.
+/// Logs at intervals that a migration is still running. It has no time limit, because it may take long on a large
+/// table.
 async fn reported<T>(version: i64, migration: impl Future<Output = T>) -> T {
     let started = Instant::now();
     tokio::pin!(migration);
@@ -741,7 +746,7 @@ async fn reported<T>(version: i64, migration: impl Future<Output = T>) -> T {
     }
 }
 
-/// Whether a statement failed because another session held a table's lock; it took no effect then.
+/// Whether a statement failed because another session held a table lock. The statement then had no effect.
 fn is_lock_timeout(error: &Error) -> bool {
     let (Error::Failed { cause, .. } | Error::Interrupted { cause, .. } | Error::Database(cause)) = error else {
         return false;
@@ -757,7 +762,7 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    /// Waits for the next attempt, unless it is time to give up.
+    /// Waits for the next attempt, or fails after the time limit.
     async fn pause(&mut self, lock: &'static str, holder: impl Future<Output = Option<String>>) -> Result<(), Error> {
         let waited = self.started.get_or_insert_with(Instant::now).elapsed();
         let is_over = waited >= self.limits.lock_timeout;
@@ -784,12 +789,12 @@ async fn with_lock<T>(
     limits: Limits<'_>,
     work: impl AsyncFnOnce(&mut dyn Ledger, &mut Wait<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    /// The name of the lock of migrations in log lines and errors.
+    /// The name of the migration lock in log lines and errors.
     const MIGRATIONS: &str = "the lock of migrations";
     let mut wait = Wait { limits, started: None, last_reported: None };
     match session {
         Session::Sqlite(conn) => {
-            // Each attempt is short, so that a signal is noticed.
+            // Each attempt is short, so that a signal stops the run.
             conn.execute("PRAGMA busy_timeout = 100").await?;
             // With the write-ahead log, a property of the file, readers and a writer do not wait for each other:
             // https://sqlite.org/wal.html. It cannot be turned on in a transaction.
@@ -811,7 +816,8 @@ async fn with_lock<T>(
             // Locks belong to the server, so the name has the database in it; 64 characters at most.
             const LOCK: &str = "SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)";
             const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)))";
-            // A statement that waits for a table's lock keeps all later ones of that table waiting, so each attempt is short.
+            // A statement that waits for a table lock blocks all later statements on the table, so each attempt is
+            // short.
             short(conn.run("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1")).await?;
             loop {
                 let answer = async { Ok(sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await?) };
@@ -848,7 +854,7 @@ async fn with_lock<T>(
     }
 }
 
-/// Waits when SQLite reports that another process writes; any other error stays one.
+/// Waits if SQLite reports that another process writes. Returns any other error.
 async fn wait_if_busy(error: sqlx::Error, wait: &mut Wait<'_>, lock: &'static str) -> Result<(), Error> {
     match error.as_database_error().and_then(|cause| cause.code()?.parse::<i32>().ok()) {
         // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy

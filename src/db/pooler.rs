@@ -1,7 +1,7 @@
 //! PgBouncer and poolers like it, between this process and PostgreSQL.
 //!
-//! With transaction pooling, a server session belongs to a client for one transaction at a time. What a client sets in
-//! it, and the locks that it holds, then also apply to the next client, and the client itself may not meet them again.
+//! With transaction pooling, the pooler assigns a server session to a client for one transaction. The settings and
+//! locks of the session then apply to the next client, and the first client may get another session.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{Error, connect};
 
 /// The longest wait for a second server session. A pooler may have no free one.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often the probe is repeated, because other clients of the pooler can hide its answer.
+/// The number of probes. Other clients of the pooler can change the result of a single one.
 const PROBES: usize = 8;
 
 /// Whether other clients share this connection's server session.
@@ -35,8 +35,8 @@ pub(super) async fn shares_session(conn: &mut PgConnection, options: &PgConnectO
     shared
 }
 
-/// Whether this is a session of the server itself. The driver requests `extra_float_digits=2` when it connects.
-/// PgBouncer accepts that parameter only if it is configured to ignore it, so behind it the value is another one.
+/// Whether the connection is directly to the server. The driver requests `extra_float_digits=2` when it connects.
+/// PgBouncer accepts that parameter only if it is configured to ignore it, so its sessions have another value.
 async fn is_direct(conn: &mut PgConnection) -> Result<bool, Error> {
     Ok(raw_sql("SELECT current_setting('extra_float_digits') = '2'").fetch_one(conn).await?.try_get(0)?)
 }
@@ -48,8 +48,8 @@ async fn has_own_statements(conn: &mut PgConnection) -> Result<bool, Error> {
     Ok(sqlx::query_scalar(SQL).fetch_one(conn).await?)
 }
 
-/// Whether two connections meet the same server session, or one connection meets two. While `other` is in a transaction,
-/// a pooler that shares sessions has to give `conn` another one, or none.
+/// Whether two connections use the same server session, or one connection uses two. While `other` is in a transaction,
+/// a pooler that shares sessions must assign another session to `conn`, or none.
 async fn probe(conn: &mut PgConnection, other: &mut PgConnection) -> Result<bool, Error> {
     let first = process(conn).await?;
     for _ in 0..PROBES {
@@ -68,7 +68,7 @@ async fn probe(conn: &mut PgConnection, other: &mut PgConnection) -> Result<bool
     Ok(false)
 }
 
-/// The id of the server process, by the simple protocol, which needs no prepared statement.
+/// The id of the server process. The simple protocol needs no prepared statement.
 async fn process(conn: &mut PgConnection) -> Result<i32, Error> {
     Ok(raw_sql("SELECT pg_backend_pid()").fetch_one(conn).await?.try_get(0)?)
 }

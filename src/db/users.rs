@@ -257,7 +257,7 @@ impl NewUser {
         Self::checked(Ok(id), username, email)
     }
 
-    /// A user of texts, as a file or a form has them; an empty id is none.
+    /// A user from texts, such as those of a file. An empty id is no id.
     ///
     /// # Errors
     /// As [`NewUser::new`]; an id must consist of decimal digits.
@@ -267,7 +267,7 @@ impl NewUser {
             id if !id.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Err("does not consist of the digits 0 to 9".to_owned())
             }
-            // What does not fit is above the highest id, too.
+            // A number above i64 is above the highest id.
             id => Ok(Some(id.parse().unwrap_or(i64::MAX))),
         };
         Self::checked(id, username, email)
@@ -313,12 +313,12 @@ impl NewUser {
     }
 }
 
-/// The columns of a user whose values break a rule, each with the reason, which never repeats the value.
+/// The columns of a user whose values break a rule, each with the reason. A reason does not contain the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(|(column, reason)| format!("{column} {reason}")).collect::<Vec<_>>().join("; "))]
 pub struct InvalidUser(pub Vec<(&'static str, String)>);
 
-/// A text without the white space around it, if people can see every character of it and tell it from others.
+/// A text without the white space around it, if each of its characters is visible and distinguishable.
 fn text(value: &str, longest: usize) -> Result<&str, String> {
     let value = value.trim_matches(is_blank);
     let mut before = None;
@@ -364,10 +364,10 @@ fn is_invisible(character: char, before: Option<char>) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// An e-mail address as a mail server may have it. Whether there is such a mailbox, only a mail can tell.
+/// Checks the syntax of an e-mail address.
 fn address(email: &str) -> Result<&str, &'static str> {
     let (name, domain) = email.rsplit_once('@').ok_or("it has no @")?;
-    // Full-width forms, which programs take for @ and for a dot.
+    // Full-width forms, which some programs treat as @ and as a dot.
     let is_foreign = |c: char| !c.is_ascii() && !matches!(c, '\u{ff20}' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}');
     let is_of_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-./=?^_`{|}~".contains(c) || is_foreign(c);
     let is_of_domain = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c) || is_foreign(c);
@@ -434,17 +434,17 @@ pub async fn insert(session: &mut Session, users: &[NewUser], existing: Existing
         .map_err(Error::from)
 }
 
-/// The values of users that a table has already, or that an earlier user of the same file has.
+/// The values of users in the table, and of earlier users of the same file.
 #[derive(Debug, Default)]
 pub struct Taken {
     ids: HashSet<i64>,
-    /// With ASCII letters in lower case, as the database's own keys.
+    /// With ASCII letters in lower case, like the keys in the database.
     usernames: HashSet<String>,
     emails: HashSet<String>,
 }
 
 impl Taken {
-    /// The columns whose values are taken. If there are none, those of this user are taken from now on.
+    /// The columns whose values are taken. If there are none, the values of this user are taken after the call.
     pub fn claim(&mut self, user: &NewUser) -> Vec<&'static str> {
         let (username, email) = (user.username.to_ascii_lowercase(), user.email.to_ascii_lowercase());
         let columns = [
@@ -462,8 +462,8 @@ impl Taken {
     }
 }
 
-/// What the table has of the values of these users, by one query: each of its three parts is a lookup in one index.
-/// Another session may add to it at any time, so [`insert`] has the last word.
+/// The values of these users that the table has already. One query of three parts; each part is a lookup in one index.
+/// Another session may insert rows at any time, so [`insert`] may still fail.
 ///
 /// # Errors
 /// Those of the database.

@@ -235,7 +235,7 @@ impl Guarded {
                 self.give_up(cx);
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            // What begins from now on has a whole limit, so it cannot be overdue earlier than this.
+            // Later phases have a full limit each, so none of their deadlines is earlier than this.
             let latest = now + self.state.limits.shortest();
             self.timer.as_mut().reset(deadline.map_or(latest, |deadline| deadline.min(latest)));
         }

@@ -210,7 +210,7 @@ mod tests {
             description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
                            the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
         ),
-        // Relative to the address of this description, so that a path prefix belongs to it.
+        // Relative to the URL of this description, so it includes a path prefix.
         servers((url = ".")),
         paths(
             users::list,

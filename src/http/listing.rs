@@ -80,17 +80,17 @@ impl Sort {
     }
 }
 
-/// What happens to a parameter that a resource does not have.
+/// How an unknown parameter is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unknown {
-    /// The API refuses the request: the client may have misspelt a parameter that changes the answer.
+    /// The request is rejected, because the client may have misspelt a parameter. For the API.
     Refuse,
-    /// A page is shown without it: other sites append their own to its address, such as `utm_source` and `fbclid`.
+    /// The parameter is ignored, because other sites append parameters such as `utm_source` and `fbclid`. For pages.
     Ignore,
 }
 
 impl Parameters {
-    /// Reads a query string that may hold these parameters.
+    /// Reads a query string with these parameters.
     pub(super) fn parse(query: &str, allowed: &[&str], unknown: Unknown) -> Result<Self, Problem> {
         let mut parameters = Self::default();
         let mut seen = Vec::new();

@@ -114,7 +114,7 @@ impl Problem {
         matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
     }
 
-    /// The answer: a page with links that start from this root, and otherwise the problem's JSON.
+    /// The response: a page with links that start with this root, or the problem as JSON.
     pub(super) fn render(&self, instance: &str, page_root: Option<&str>) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {

@@ -145,7 +145,7 @@ struct Entry {
     method: &'static str,
     /// A template and never the path, which may hold anything.
     route: Option<String>,
-    /// Where the links of an error's page start, if its client is a browser.
+    /// The root of the links on an error page, if the client is a browser.
     page_root: Option<String>,
     started: Instant,
     is_answered: bool,
@@ -329,8 +329,8 @@ const SECURITY: [(HeaderName, HeaderValue); 5] = [
 /// The longest id that is accepted from a client, in bytes.
 const ID_MAX: usize = 128;
 
-/// Whether a client's own id can be repeated as it is in a header, in JSON and in quoted text: visible characters
-/// without quotes or a backslash.
+/// Whether a client's id can be written unchanged to a header, to JSON and to quoted text: it has visible characters
+/// only, without quotes or a backslash.
 fn is_id(id: &str) -> bool {
     (1..=ID_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\".contains(&b))
 }

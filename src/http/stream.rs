@@ -118,7 +118,8 @@ fn write_csv(out: &mut Vec<u8>, user: User<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A cell of RFC 4180 that no spreadsheet takes for a formula: an apostrophe precedes each character that could begin one.
+/// A cell of RFC 4180 that no spreadsheet interprets as a formula: an apostrophe is written before each character that
+/// could begin one.
 fn cell(out: &mut Vec<u8>, text: &str) {
     if is_plain(text) {
         return out.extend_from_slice(text.as_bytes());
@@ -137,10 +138,10 @@ fn cell(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
-/// Whether a spreadsheet could begin a formula at this character of a cell: OWASP, "CSV Injection". It may skip blanks and
-/// control characters, and split the cell at a line break, at another separator than ours, or at a quote.
+/// Whether a formula could begin at this character of a cell (OWASP, "CSV Injection"). A spreadsheet may skip blanks
+/// and control characters. It may also split a cell at a line break, at another separator, or at a quote.
 fn begins_formula(before: Option<char>, c: char) -> bool {
-    // The last four are what Excel takes for the first four in an East Asian locale.
+    // In an East Asian locale, Excel treats the last four like the first four.
     let is_operator = matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠');
     match before {
         None => is_operator || c.is_control(),
@@ -149,20 +150,20 @@ fn begins_formula(before: Option<char>, c: char) -> bool {
     }
 }
 
-/// Whether a cell is written as it is: nothing in it needs quotes, and nothing can begin a formula. It looks at bytes
-/// alone, so that a stream is not slower for it, and so it does not recognise every such cell that is not ASCII.
+/// Whether a cell is written unchanged: it needs no quotes, and no formula can begin in it. The function reads bytes,
+/// for the speed of streams. So it returns false for some such cells with non-ASCII characters.
 fn is_plain(text: &str) -> bool {
-    /// Nothing may begin behind it but text.
+    /// Only text may follow.
     const WORD: u8 = 0;
-    /// A formula may begin behind it: blanks, controls, separators, and the last byte of any character but an ASCII one.
+    /// A formula may follow: a blank, a control character, a separator, or the last byte of a non-ASCII character.
     const BREAK: u8 = 1;
-    /// A formula may begin with it: an operator, or the first byte of one of full width.
+    /// A formula may begin: an operator, or the first byte of a full-width operator.
     const OPERATOR: u8 = 2;
     const QUOTED: u8 = 4;
     const KINDS: [u8; 256] = {
         let mut kinds = [WORD; 256];
         let mut byte = 0;
-        // The last one is in no text.
+        // The byte 0xFF is not in UTF-8.
         while byte < u8::MAX {
             kinds[byte as usize] = match byte {
                 b',' | b'"' | 0..b' ' | 0x7F => QUOTED,
@@ -219,7 +220,7 @@ mod tests {
             ("a\"\r\n=1", "\"a\"\"\r\n'=1\""),
             ("a';'=1", "\"a';''=1\""),
             ("a-b+c=d@e", "a-b+c=d@e"),
-            // Quotes that are not necessary do no harm.
+            // Unnecessary quotes are harmless.
             ("ａ＝ｂ", "\"ａ＝ｂ\""),
             ("a\tb", "\"a\tb\""),
             ("M\u{fc}ller;x", "M\u{fc}ller;x"),

@@ -79,20 +79,20 @@ impl Trace {
     }
 }
 
-/// The parent that the headers of a request name. Without exactly one valid `traceparent` there is none, and the
-/// `tracestate` is disregarded, too (W3C Trace Context, section 4.3).
+/// The parent in the headers of a request. Without exactly one valid `traceparent`, there is no parent, and
+/// `tracestate` is ignored (W3C Trace Context, section 4.3).
 fn parent(headers: &HeaderMap) -> Option<Context> {
     let mut lines = headers.get_all(&TRACEPARENT);
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
     let traceparent = line.to_str().ok().filter(|header| is_traceparent(header))?;
-    // Several lines are one list (RFC 9110, section 5.3), which is of use only as a whole.
+    // Several lines are one list (RFC 9110, section 5.3). An invalid line makes the list invalid.
     let members: Result<Vec<_>, _> = headers.get_all(TRACESTATE).map(HeaderValue::to_str).collect();
     let fields = TraceFields { traceparent, tracestate: members.unwrap_or_default().join(",") };
     let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &fields);
     context.has_active_span().then_some(context)
 }
 
-/// Whether a `traceparent` is of the form that the propagator expects without verifying it: version, trace, parent and
+/// Whether a `traceparent` has the form that the propagator expects but does not verify: version, trace, parent and
 /// flags in lower-case hexadecimal digits of fixed lengths. A later version may append fields.
 fn is_traceparent(header: &str) -> bool {
     let is_valid = |(at, byte)| match at {
@@ -104,7 +104,7 @@ fn is_traceparent(header: &str) -> bool {
     is_complete && header.bytes().enumerate().all(is_valid)
 }
 
-/// The headers of a trace, as the propagator reads them.
+/// The headers of a trace, in the form that the propagator reads.
 struct TraceFields<'a> {
     traceparent: &'a str,
     tracestate: String,

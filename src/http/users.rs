@@ -193,8 +193,9 @@ impl Array {
     }
 }
 
-/// An array as an answer, with a link to its next page. `name` is the last segment of the request's path: only the
-/// client knows by which host and prefix it reached us, and some resolve a query without a path wrongly (Java's `URI`).
+/// A response with an array, and a link to its next page. The link is relative, because only the client knows the host
+/// and the path prefix. It begins with `name`, the last segment of the request's path, because Java's `URI` resolves a
+/// query without a path incorrectly.
 fn array(request: &HttpRequest, name: &str, next: Option<String>, mut body: Array) -> HttpResponse {
     body.0.push(b']');
     let link = next.and_then(|query| HeaderValue::try_from(format!("<{name}?{query}>; rel=\"next\"")).ok());

@@ -134,7 +134,8 @@ fn status_and_dry_run_change_nothing(database: &Database) {
     assert!(shown.starts_with("0001  users ") && shown.lines().all(|line| line.ends_with("  applied")), "{shown}");
 }
 
-/// Kills `up` and `down` at each message to the server, before the server gets it and after it answered, and then runs either.
+/// Kills `up` and `down` at each message, before the server receives it and after the server answered. Then runs
+/// either.
 fn a_kill_at_any_message_is_recovered(database: &Database) {
     let mut kills = 0;
     for (task, next) in [("up", "up"), ("up", "down"), ("down", "down"), ("down", "up")] {
@@ -182,7 +183,7 @@ fn killed_at(database: &Database, task: &str, point: Point, number: usize) -> bo
     ended.is_none()
 }
 
-/// SQLite has no server. A log that nobody reads keeps the process in the middle of its transaction.
+/// SQLite has no server. A log pipe without a reader blocks the process within its transaction.
 fn a_kill_within_the_transaction_is_recovered(database: &Database) {
     for arguments in [&["up"][..], &["down", "--to", "0"]] {
         let before = states(database);
@@ -211,7 +212,7 @@ fn a_kill_within_the_transaction_is_recovered(database: &Database) {
     assert_eq!(states(database), state(["applied", "applied"]));
 }
 
-/// A kill leaves a row in the ledger, and a foreign table has the name of ours: that is not our table.
+/// A kill leaves a row in the ledger while a foreign table has the name of the migration's table.
 fn a_kill_never_adopts_a_foreign_table(database: &Database) {
     database.sql().execute("CREATE TABLE users (name VARCHAR(10))");
     for number in 0.. {
@@ -282,7 +283,7 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
         refuse(event);
         let refused = migrate(database, &["down"]);
         assert_ne!(code(&refused), 0, "{event}");
-        // A ledger that calls a table applied that is gone would make a process ready that cannot serve.
+        // If the ledger had a migration whose table does not exist, a process would be ready but fail requests.
         let is_served = Web::start(database, &[]).get("/readyz").status == 200;
         assert_eq!(is_served, !database.sql().refuses("SELECT 1 FROM friends"), "{event}");
         allow();
@@ -293,7 +294,7 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
     }
 }
 
-/// What each server answers to a statement that took effect before.
+/// Checks the error of each server for a statement that took effect before.
 fn a_repeated_statement_is_recognised(database: &Database) {
     let mut sql = database.sql();
     sql.execute("CREATE TABLE parent (id BIGINT PRIMARY KEY)");
@@ -337,7 +338,7 @@ fn a_repeated_statement_is_recognised(database: &Database) {
 /// Another application that uses sqlx has its ledger in the same database.
 fn a_foreign_ledger_is_left_alone(database: &Database) {
     migrated(database, &["up"]);
-    // Of the same columns as that of sqlx.
+    // It has the columns of sqlx's ledger.
     database.sql().execute("CREATE TABLE _sqlx_migrations AS SELECT * FROM roster_migrations");
     migrated(database, &["down", "--to", "0"]);
     database.sql().execute("DROP TABLE roster_migrations");
@@ -358,7 +359,7 @@ fn a_foreign_ledger_is_left_alone(database: &Database) {
 fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     let web = Web::seeded(database);
     database.sql().execute("ALTER TABLE roster_migrations RENAME TO _sqlx_migrations");
-    // Its dry run and its status know it before it is taken over.
+    // `status` and the dry run read it before it is adopted.
     assert_eq!(states(database), state(["applied", "applied"]));
     assert_eq!(migrated(database, &["up", "--dry-run"]), "");
     assert_eq!(web.get("/readyz").status, 503);
@@ -367,9 +368,9 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     assert_eq!(states(database), state(["applied", "applied"]));
     assert_eq!(web.get("/readyz").status, 200);
     assert_eq!(web.all("/users").len(), 2);
-    // An older release still finds its own, so that a roll back is possible.
+    // The old ledger is kept for a roll back.
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM _sqlx_migrations"), 2);
-    // Reverted, a migration does not come back from there.
+    // A reverted migration is not adopted again.
     assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
     assert_eq!(states(database), state(["pending", "pending"]));
     assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
@@ -420,7 +421,7 @@ fn nothing_pending_succeeds_on_a_standby(database: &Database) {
     assert_eq!(Web::start_at(&url, &[]).get("/readyz").status, 200);
 }
 
-/// A port that accepts and says nothing: the wrong one, or that of a server that hangs.
+/// The port accepts connections and never responds: a wrong port, or a server that hangs.
 fn a_silent_server_is_reported(database: &Database) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -479,7 +480,7 @@ fn a_held_lock_is_reported_with_its_holder(database: &Database) {
     migrated(database, &["up"]);
 }
 
-/// A statement that waits for the lock of a table would keep all later statements on it waiting.
+/// A statement that waits for a table lock would block all later statements on the table.
 fn a_locked_table_is_waited_for(database: &Database) {
     migrated(database, &["up"]);
     let mut lock = database.sql();
@@ -504,7 +505,7 @@ fn a_locked_table_is_waited_for(database: &Database) {
     assert_eq!(states(database), state(["applied", "pending"]));
 }
 
-/// The signal comes while the last migration runs, so nothing is left to do when it is noticed.
+/// The signal arrives while the last migration runs, so the run completes.
 fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
     migrated(database, &["up", "--to", "1"]);
     let is_chosen = |_, message: &[u8]| message.windows(20).any(|bytes| bytes == b"CREATE TABLE friends");

@@ -220,7 +220,7 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     assert!(stderr(&done).contains("cannot connect to the database at "), "{}", stderr(&done));
     assert!(stderr(&done).contains("roster") && !stderr(&done).contains("canary"), "{}", stderr(&done));
 
-    // Not even by a dependency, at its most detailed level.
+    // No dependency logs the password, at the level trace.
     let environment = [
         ("RUST_LOG", "trace"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
@@ -232,7 +232,7 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     eventually("the cause is logged", || web.log().contains("the database is unavailable"));
     eventually("traces are tried to be sent", || web.log().contains("HTTP export failed"));
     assert!(!web.log().contains("canary") && !body.contains("canary"));
-    // A password that is accepted is sent in another way.
+    // A login that succeeds has other messages.
     server.admin().execute(match database.engine.family() {
         Family::MySql => "ALTER USER roster IDENTIFIED BY 'canary'",
         _ => "ALTER ROLE roster PASSWORD 'canary'",
@@ -412,8 +412,8 @@ fn a_pooler_that_tracks_statements_needs_no_parameter(database: &Database) {
         assert_eq!(web.get(path).status, 200, "{path}");
     }
 
-    // The pooler gives these sessions to its next clients, so they have no setting of ours. It keeps track of a few
-    // parameters itself, those that the server reports to its clients.
+    // The pooler assigns these sessions to its next clients, so `web` must not have changed a setting. The pooler
+    // tracks the parameters that the server reports to its clients.
     let changed = "SELECT COUNT(*) FROM pg_settings WHERE source = 'session' AND name NOT IN ('DateStyle', 'IntervalStyle', \
          'TimeZone', 'application_name', 'client_encoding', 'default_transaction_read_only', 'scram_iterations', \
          'search_path', 'standard_conforming_strings')";
@@ -424,7 +424,7 @@ fn a_pooler_that_tracks_statements_needs_no_parameter(database: &Database) {
     }
 }
 
-/// A lock of a session that others share protects nothing.
+/// A session lock protects nothing if clients share the session.
 fn migrate_refuses_a_pooler_that_shares_sessions(database: &Database) {
     let server = Server::start(database.engine);
     server.admin().execute("CREATE DATABASE app");
@@ -593,7 +593,7 @@ fn server_with_certificate(engine: Engine, certificate: Option<&Certificate>) ->
     (server, port)
 }
 
-/// Certificates of older tutorials: each works, or the error names the reason and the fix.
+/// Certificates of older tutorials: each is accepted, or the error has the reason and the fix.
 fn a_certificate_that_cannot_be_verified_is_explained(database: &Database) {
     let engine = database.engine;
     let folder = tempfile::TempDir::with_prefix("roster-tls-").unwrap();

@@ -40,7 +40,7 @@ fn version_names_the_commit(database: &Database) {
     }
 }
 
-/// Whatever the settings of the one who clones: migrations are compared by checksum, and scripts are executed.
+/// The bytes do not depend on the settings of git. Migrations are compared by checksum, and scripts are executed.
 fn a_clone_has_the_committed_bytes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if !root.join(".git").exists() {

@@ -127,7 +127,7 @@ fn every_variable_is_read() {
     assert_eq!(config.keep_alive_ms.get(), 14);
     assert_eq!(config.traces_timeout().as_millis(), 16);
     assert_eq!(config.traces_endpoint().as_deref(), Some("http://collector:4318/traces"));
-    // None is missing from the list by which similar names are found.
+    // The list of known names is complete.
     let printed = config.to_string();
     let known = Config::VARIABLES.into_iter().filter(|name| !["DATABASE_URL_FILE", "RELEASE_ID"].contains(name));
     for name in known {
@@ -257,7 +257,7 @@ fn no_secret_is_shown() {
     }
 }
 
-/// Everything that a process with this environment writes.
+/// The standard output and standard error of a process.
 fn output(done: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&done.stdout), stderr(done))
 }
@@ -315,7 +315,7 @@ fn no_part_of_a_secret_is_repeated() {
             }
         }
     }
-    // The real programs, in each of their ways to end, with all that they log.
+    // The output and the log of the real programs, for each way to end.
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
     for (name, value) in [
@@ -368,7 +368,7 @@ fn an_unknown_parameter_is_refused_by_name() {
         ("postgres://u:p@h:1/d?port=2", "port: it is given twice"),
         ("sqlite:a.db?mode=ro&mode=rwc", "mode: it is given twice"),
         ("postgres://u:p@h/d?foo=1&sslmod=2", "unknown parameter sslmod"),
-        // What is behind the path, and not behind a ?, would have no effect.
+        // Parameters after the path without a ? would have no effect.
         ("postgres://u:p@h/d&sslmode=verify-full", "must be percent-encoded"),
         ("mysql://u:p@h/d;ssl-mode=VERIFY_IDENTITY", "must be percent-encoded"),
         ("postgres://u:p@h/d#?sslmode=verify-full", "must be percent-encoded"),
@@ -513,7 +513,7 @@ fn the_protection_of_the_connection_is_shown() {
         ("mysql://u:p@h/d?ssl-mode=VERIFY_IDENTITY".to_owned(), verified),
         ("postgres://u:p@h/d?sslrootcert=system".to_owned(), verified),
         ("postgres://u:p@h/d?sslmode=verify-ca".to_owned(), some),
-        // As in libpq and in MySQL's client, an authority is there to verify by.
+        // As in libpq and MySQL's client, an authority enables verification.
         (format!("postgres://u:p@h/d?sslmode=require&sslrootcert={file}"), some),
         (format!("mysql://u:p@h/d?ssl-ca={file}"), some),
         ("postgres://u:p@h/d?sslmode=require".to_owned(), "(encrypted, server not verified)"),
@@ -606,7 +606,7 @@ fn the_right_form_of_another_url_is_named() {
     }
 }
 
-/// Passes connections to an address on to a socket.
+/// Forwards connections to a socket.
 fn forward(listener: TcpListener, socket: PathBuf) {
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
@@ -653,7 +653,7 @@ const DAY: &str = "86400000";
 
 fn every_component_takes_the_largest_numbers(database: &Database) {
     seed(&database.url);
-    // Threads by the hundred are the same on every engine.
+    // Hundreds of threads are tested on one engine only.
     let workers = if database.engine == Engine::Sqlite { "512" } else { "2" };
     let web = Web::start(
         database,
@@ -793,12 +793,12 @@ fn a_similar_name_is_reported() {
     ] {
         assert_eq!(read(&[url, (name, "x")]).unwrap().warnings, [""; 0], "{name}");
     }
-    // Beside the variable itself, it is a platform's own.
+    // If the known variable is set as well, there is no warning.
     assert_eq!(read(&[url, ("DATABASE_URI", "x")]).unwrap().warnings, [""; 0]);
     let told = read(&[("DATABASE_URI", "sqlite:canary.db")]).unwrap_err();
     assert!(told.contains("DATABASE_URL: required; DATABASE_URI is set: rename it to DATABASE_URL"), "{told}");
     assert!(!told.contains("canary"), "{told}");
-    // Once there is a log, it is in there.
+    // `web` writes the warning to its log.
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
     let done = web(&[], &[url, ("LOGFORMAT", "text"), ("HOST", "127.0.0.1"), ("PORT", &port)]);
@@ -864,7 +864,7 @@ fn opentelemetry_variables_are_honoured_or_refused() {
     }
     let unused = with("OTEL_METRIC_EXPORT_INTERVAL", "1000").unwrap();
     assert_eq!(unused.warnings, ["OTEL_METRIC_EXPORT_INTERVAL has no effect: only traces are sent"]);
-    // Disabled, nothing of it matters.
+    // If tracing is disabled, the variables are not checked.
     let disabled = read(&[
         ("DATABASE_URL", "sqlite:a.db"),
         ("OTEL_SDK_DISABLED", "true"),

@@ -60,7 +60,7 @@ fn a_request_id_is_taken_or_made(database: &Database) {
     let longest = "a".repeat(128);
     let taken = [
         "A.b_c-9",
-        // Heroku's, a span of Zipkin, Google's, AWS's, base64 and a hash, and the rest of what is visible.
+        // Ids of Heroku, Zipkin, Google and AWS, base64, and the other accepted characters.
         "01234567-89ab-cdef-0123-456789abcdef#1",
         "463ac35c9f6413ad:a2fb4a1d1a96d312",
         "105445aa7843bc8bf206b12000100000/1;o=1",

@@ -85,7 +85,7 @@ fn an_unused_connection_is_kept_so_long(database: &Database) {
         }
         let unused = Instant::now();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        // Its end, long before the limit of a request.
+        // The connection ends long before the request time limit.
         stream.read_to_end(&mut Vec::new()).unwrap();
         assert!(unused.elapsed() >= Duration::from_millis(600), "{:?}", unused.elapsed());
     }
@@ -166,7 +166,7 @@ fn the_format_is_the_clients_choice(database: &Database) {
     assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
 }
 
-/// JSON allows line breaks of Unicode inside a string, but not every reader of lines does.
+/// JSON allows Unicode line breaks inside a string, but some line readers split at them.
 fn a_user_is_one_line_of_json_to_every_reader(database: &Database) {
     const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
     let web = Web::seeded(database);
@@ -186,8 +186,8 @@ fn a_user_is_one_line_of_json_to_every_reader(database: &Database) {
     assert_eq!((problem.status, problem.body.contains(BREAKS)), (400, false), "{}", problem.body);
 }
 
-/// A spreadsheet may skip blanks, split a cell at a line break or at a separator of its own, and take an operator of
-/// full width for the ASCII one (OWASP, "CSV Injection").
+/// A spreadsheet may skip blanks, split a cell at a line break or at another separator, and treat a full-width operator
+/// like the ASCII operator (OWASP, "CSV Injection").
 fn no_cell_of_csv_is_a_formula(database: &Database) {
     let web = Web::seeded(database);
     let names = [
@@ -224,7 +224,7 @@ fn no_cell_of_csv_is_a_formula(database: &Database) {
     for piece in pieces {
         assert!(!piece.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{piece:?} of {csv}");
     }
-    // Without the apostrophes, it is what is in the table.
+    // Without the apostrophes, the values are those of the table.
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let read: Vec<String> = reader.records().skip(2).map(|row| row.unwrap()[1].replace('\'', "")).collect();
     assert_eq!(read, names);

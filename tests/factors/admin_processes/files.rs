@@ -1,4 +1,4 @@
-//! What `migrate import` and `migrate export` read and write: any file, pipe or device, stopped by the first signal.
+//! `migrate import` and `migrate export` with files, pipes and devices. Both stop at the first signal.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
@@ -78,7 +78,7 @@ fn spreadsheets_are_imported(database: &Database) {
     );
 }
 
-/// The tables tell ` alice ` from `alice`; what fills them does not make the former.
+/// The tables distinguish ` alice ` from `alice`. An import inserts only the latter.
 fn white_space_around_a_value_makes_no_second_user(database: &Database) {
     migrated(database, &["up"]);
     let file = "username,email\nalice,a@x.org\n alice ,b@x.org\nbob,\"a@x.org \"\n\u{a0}carol\u{3000},\tc@x.org\nd\u{200b}an,d@x.org\neve,e\u{2028}@x\n";
@@ -103,13 +103,13 @@ fn white_space_around_a_value_makes_no_second_user(database: &Database) {
     }
 }
 
-/// A file of users who are named by their numbers.
+/// A file of users whose names contain their numbers.
 fn numbered(numbers: impl Iterator<Item = usize>) -> String {
     let rows: Vec<String> = numbers.map(|n| format!("u{n},u{n}@example.com\r\n")).collect();
     format!("username,email\r\n{}", rows.concat())
 }
 
-/// Every attempt to insert a row uses up an id on the servers, so their number shows that none was made.
+/// On the servers, each attempt to insert a row uses an id. So the ids show that there was no attempt.
 fn a_second_import_uses_up_no_ids(database: &Database) {
     migrated(database, &["up"]);
     assert_eq!(code(&import_csv(database, &numbered(0..2500))), 0);
@@ -117,7 +117,7 @@ fn a_second_import_uses_up_no_ids(database: &Database) {
     assert_eq!(code(&again), 65);
     let reason = "username is taken and email is taken, in the table or by an earlier line\n";
     assert_eq!(stderr(&again).matches(reason).count(), 2500);
-    // Every second one is known.
+    // Every second user exists.
     let mixed = numbered((0..2500).flat_map(|n| [n, n + 2500]));
     let again = import_csv(database, &mixed);
     assert_eq!(code(&again), 65);
@@ -136,7 +136,7 @@ fn a_second_import_uses_up_no_ids(database: &Database) {
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "2500 users imported, 2500 rows left out\n");
 }
 
-/// How many statements a server of one's own has executed.
+/// The number of statements that a server has executed.
 fn statements(server: &Server, engine: Engine) -> i64 {
     match engine {
         Engine::MariaDb => server.admin().number(
@@ -209,7 +209,7 @@ fn waits(sql: &mut Sql, family: Family) -> bool {
     }) > 0
 }
 
-/// What another session has inserted and not committed, no query shows: the constraints alone refuse it.
+/// No query shows the uncommitted rows of another session. Only the constraints reject a duplicate.
 fn a_user_who_arrives_meanwhile_is_named(database: &Database) {
     migrated(database, &["up"]);
     let mut holder = database.sql();
@@ -252,7 +252,7 @@ fn an_import_waits_for_another_writer(database: &Database) {
         holder.execute("DELETE FROM users");
         let mut command = migrate_command(task, &[("DATABASE_URL", &database.url)]);
         let done = thread::spawn(move || fed(&mut command, &numbered(0..10)));
-        // Long enough to meet the lock, and without consequence if it is not.
+        // Probably long enough to wait for the lock. The test also passes if it is not.
         thread::sleep(std::time::Duration::from_millis(500));
         holder.execute("COMMIT");
         let done = done.join().unwrap();
@@ -265,7 +265,7 @@ fn between<'t>(text: &'t str, begin: &str, end: &str) -> &'t str {
     text.split_once(begin).and_then(|(_, rest)| rest.split_once(end)).unwrap_or_else(|| panic!("no {begin}")).0
 }
 
-/// Executes what documents and scripts have the operator execute, and then each task with the rights of `web`.
+/// Executes the statements of the documents and scripts, and then each task with the rights of `web`.
 fn the_documented_rights_suffice(database: &Database) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let family = database.engine.family();
@@ -414,7 +414,7 @@ fn an_export_stops_while_it_writes(database: &Database) {
     }
 }
 
-/// Standard error is a pipe that nobody reads, and shared with standard output.
+/// Standard error and standard output are one pipe without a reader.
 fn an_import_stops_while_it_reports(database: &Database) {
     migrated(database, &["up"]);
     let (reader, writer) = std::io::pipe().unwrap();
@@ -476,7 +476,7 @@ fn an_import_takes_constant_memory(database: &Database) {
         }
         let peak = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        // None of a process that has refused the file already.
+        // A process that has already rejected the file has no status.
         if let Some(peak) = peak {
             let kilobytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
             assert!(kilobytes < 80 * 1024, "{kilobytes} kB");
@@ -561,7 +561,7 @@ fn an_export_replaces_the_file_behind_a_link(database: &Database) {
     symlink(in_folder("first.csv"), in_folder("second.csv")).unwrap();
     symlink("real/new.csv", in_folder("dangling.csv")).unwrap();
     symlink("loop.csv", in_folder("loop.csv")).unwrap();
-    // What earlier releases wrote to first.
+    // A predictable name of a temporary file would be a security risk.
     fs::write(in_folder("victim"), "kept").unwrap();
     symlink("victim", in_folder("second.csv.partial")).unwrap();
     for name in ["second.csv", "dangling.csv"] {
@@ -637,7 +637,7 @@ fn a_failed_export_leaves_the_file_as_it_was(database: &Database) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("users.csv");
     fs::write(&file, "old").unwrap();
-    // A file may become so large, and an export becomes larger.
+    // The export is larger than the limit of the file size.
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -f 100; trap '' XFSZ; \"$@\"", "sh", env!("CARGO_BIN_EXE_migrate"), "export"])
@@ -663,7 +663,7 @@ fn with_mounts(commands: &str, database: &Database, folder: &Path) -> Option<Out
     is_permitted.then(|| namespace(commands).output().unwrap())
 }
 
-/// As a container has a single file of its host.
+/// A single file of the host can be mounted into a container.
 fn an_export_fills_a_file_that_is_mounted(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed"]);

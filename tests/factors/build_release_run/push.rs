@@ -60,7 +60,7 @@ fn pushes_replace(database: &Database, build: &str, shell: &str) {
     assert_eq!(platform.status("/readyz"), Some(200));
 }
 
-/// A release build that is older than the debug build is not what a developer expects to run, and the other way round.
+/// The newest build runs, whether it is a debug or a release build.
 fn a_checkout_runs_its_newest_build(_: &Database) {
     let checkout = TempDir::with_prefix("roster-checkout-").unwrap();
     copy_checkout(checkout.path());
@@ -78,7 +78,7 @@ fn a_checkout_runs_its_newest_build(_: &Database) {
     }
 }
 
-/// The files of the repository that a platform needs besides the sources.
+/// Copies the files that a platform needs besides the sources.
 pub(crate) fn copy_checkout(folder: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     fs::create_dir_all(folder.join("bin")).unwrap();
@@ -164,7 +164,7 @@ impl Platform {
         self.git(&["commit", "--quiet", "--allow-empty", "--message", subject]);
     }
 
-    /// Pushes the checkout as this release; when the platform refuses it, gives what it printed.
+    /// Pushes the checkout as this release. Returns the platform's output if the push is rejected.
     fn push(&mut self, release: &str) -> Result<(), String> {
         let done = self.run(release, &["push", "--quiet", "../bare", "HEAD:refs/heads/main"]);
         if done.status.success() { Ok(()) } else { Err(stderr(&done)) }

@@ -32,7 +32,7 @@ fn path() -> String {
     format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", binaries.display())
 }
 
-/// In a checkout where cargo built the programs, which are on no PATH.
+/// In a checkout with a build by cargo. The programs are not on the PATH.
 fn the_procfile_runs(database: &Database) {
     let checkout = TempDir::with_prefix("roster-checkout-").unwrap();
     copy_checkout(checkout.path());
@@ -59,7 +59,7 @@ fn the_procfile_runs(database: &Database) {
     eventually("both say so", || ["\"stopped\"", "web.1 stopped (rc=0)"].iter().all(|told| web.log().contains(told)));
 }
 
-/// As in the image: its files, and a platform that splits each command into words and executes them.
+/// The files are those of the image. The platform splits each command into words and executes it.
 fn the_procfile_runs_without_a_shell(database: &Database) {
     let root = TempDir::with_prefix("roster-image-").unwrap();
     let binaries = root.path().join("usr/local/bin");

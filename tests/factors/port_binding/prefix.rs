@@ -1,5 +1,5 @@
-//! The service behind a proxy that publishes it under a path prefix: every link leads to where it should, without a
-//! setting. And pages as other sites link to them: with parameters of their own.
+//! The service behind a proxy that publishes it under a path prefix: every link works without a setting. Pages ignore
+//! the parameters that other sites append to links.
 
 use std::collections::HashSet;
 
@@ -93,7 +93,7 @@ fn next_pages_work_behind_a_path_prefix(database: &Database) {
             assert_eq!(page.status, 200, "{}: {}", page.url, page.body);
             rows.extend(page.json().as_array().unwrap().iter().cloned());
             next = page.next().map(|next| page.url.join(&next).unwrap());
-            // A client of RFC 2396 takes a query alone for one of the folder: Java's `URI::resolve`.
+            // A client of RFC 2396, such as Java's `URI::resolve`, resolves a query alone against the parent folder.
             assert!(!page.header("link").is_some_and(|link| link.starts_with("<?")), "{:?}", page.headers);
         }
         assert_eq!(rows, web.all(&format!("/{path}")), "{path}");
@@ -133,7 +133,7 @@ fn pages_ignore_foreign_parameters(database: &Database) {
             assert_eq!((page.status, &page.body), (200, &plain.body), "{path}?{query}");
         }
     }
-    // Its own parameters count as before, and are all that its links keep.
+    // Known parameters apply. Links contain only these.
     let page = web.get_with("/?utm_source=x&limit=1&fbclid=y", &html);
     assert_eq!(page.body.matches("<tr><td>").count(), 1);
     assert!(!page.body.contains("utm_source") && !page.body.contains("fbclid"), "{}", page.body);
@@ -142,7 +142,7 @@ fn pages_ignore_foreign_parameters(database: &Database) {
         let page = web.get_with(&format!("{path}?utm_source=x&{names}=0"), &html);
         assert!(page.status == 400 && page.body.contains(&format!("<p>{names}: ")), "{}", page.body);
     }
-    // The API refuses them.
+    // The API rejects unknown parameters.
     for path in ["/users", "/users.csv", "/users.ndjson", "/users/1", "/users/1/friends"] {
         for query in foreign.into_iter().filter(|query| !query.starts_with('&')) {
             assert_eq!(web.get(&format!("{path}?{query}")).status, 400, "{path}?{query}");

@@ -1,7 +1,7 @@
 //! The engines: which are installed, a server of each for the whole run, a fresh database for each test.
 //!
-//! MySQL and the newest PostgreSQL are not in Debian's stable release, so `.ci/tools` keeps their programs in
-//! `target/tools`. Nothing there is installed on the machine.
+//! MySQL and the newest PostgreSQL are not in Debian's stable release, so `.ci/tools` unpacks their programs into
+//! `target/tools`. They are not installed on the machine.
 //!
 //! A server lives in a temporary folder, on a Unix socket, under a small shell that waits for the end
 //! of its standard input: when this process ends, however it does, the kernel closes that pipe, and the
@@ -55,7 +55,7 @@ impl Engine {
     /// Those of the PostgreSQL family.
     pub(crate) const POSTGRES: [Self; 2] = [Self::Postgres, Self::Postgres18];
 
-    /// The name in the name of a test and in `REQUIRE_ENGINES`.
+    /// The name in test names and in `REQUIRE_ENGINES`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
@@ -200,11 +200,11 @@ pub(crate) fn stop_servers() {
     drop(PREPARED.lock().unwrap_or_else(PoisonError::into_inner).take());
 }
 
-/// What the servers of one run share: an empty data folder of MySQL, which takes seconds to make, and a copy of
+/// Items that the servers of one run share: an empty data folder of MySQL, whose creation takes seconds, and a copy of
 /// PostgreSQL's programs that an unprivileged user can read.
 static PREPARED: Mutex<Option<TempDir>> = Mutex::new(None);
 
-/// The path of one shared item, which `make` creates at first.
+/// The path of one shared item. `make` creates it for the first use.
 fn prepared(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     let mut folder = PREPARED.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = folder.get_or_insert_with(|| {
@@ -235,8 +235,8 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// The command that starts a program of another release of the system, which `.ci/tools` keeps in a folder of its own.
-/// The loader and the libraries are those of that release, so that neither a change of root nor a privilege is needed.
+/// The command that starts a program of another Debian release, which `.ci/tools` unpacked into a folder. It uses the
+/// loader and the libraries of that release, so it needs neither chroot nor a privilege.
 pub(crate) fn in_tree(tree: &str, path: &str) -> Option<Vec<OsString>> {
     let tree = super::tool::folder().join(tree);
     let program = tree.join(path);
@@ -378,7 +378,7 @@ impl Server {
                     guard.args(["--no-defaults", "--user=root"]).arg(format!("--datadir={}", data.display()));
                 }
                 guard.arg("--max-connections=300");
-                // By itself, MySQL generates a certificate. MariaDB does not.
+                // By default, MySQL generates a certificate, and MariaDB does not.
                 if self.engine == Engine::MySql && self.network.as_ref().is_some_and(|it| !it.has_certificate) {
                     guard.arg("--auto-generate-certs=OFF");
                 }
@@ -429,7 +429,7 @@ impl Server {
         }
     }
 
-    /// Makes a server that was killed a standby of nothing, when it runs again: it answers queries and changes nothing.
+    /// Makes a killed server start as a standby without a primary. It is then read-only.
     pub(crate) fn become_standby(&self) {
         fs::write(self.folder.join("data/standby.signal"), "").unwrap();
     }
@@ -449,7 +449,7 @@ impl Server {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
         match self.engine.family() {
             Family::Sqlite => unreachable!("SQLite has no server"),
-            // A certificate is for those who come over the network.
+            // Only connections over the network use a certificate.
             Family::MySql => format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock&ssl-mode=DISABLED"),
             Family::Postgres => {
                 let port = self.network.as_ref().map_or(5432, |network| network.port);
@@ -488,11 +488,11 @@ impl Drop for Server {
     }
 }
 
-/// What MySQL's server is always started with.
+/// The arguments that every start of MySQL's server has.
 fn mysqld_arguments(data: &Path) -> Vec<String> {
     let mut arguments =
         vec!["--no-defaults".to_owned(), "--user=root".to_owned(), format!("--datadir={}", data.display())];
-    // Its X protocol has a port of its own.
+    // The X protocol would use another port.
     let fixed = ["--mysqlx=OFF", "--secure-file-priv=NULL", "--skip-log-bin"];
     arguments.extend(fixed.map(str::to_owned));
     arguments.push("--innodb-redo-log-capacity=8M".to_owned());
@@ -532,7 +532,7 @@ impl Certificate {
         Self::issued(host, version_1, |certificate, _| certificate.to_vec())
     }
 
-    /// One that is its own authority. With `is_ca`, it says so, as `openssl req -x509` makes it.
+    /// A self-signed certificate. With `is_ca`, it is marked as an authority, as by `openssl req -x509`.
     pub(crate) fn self_signed(host: &str, is_ca: bool) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(vec![host.to_owned()]).unwrap();
@@ -543,7 +543,7 @@ impl Certificate {
         Self { chain: certificate.clone(), key: key.serialize_pem(), authority: certificate }
     }
 
-    /// One of an authority of its own, each changed before it is used, with the key that signs it again.
+    /// A certificate of a new authority. The functions can change both, and sign them again with the authority's key.
     fn issued(
         host: &str,
         change_authority: impl FnOnce(&[u8], &rcgen::KeyPair) -> Vec<u8>,

@@ -16,7 +16,7 @@ pub(crate) struct Pooler {
     guard: Child,
 }
 
-/// How long a client keeps a server session (`pool_mode`).
+/// When a server session is returned to the pool (`pool_mode`).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode {
     Session,
@@ -24,8 +24,8 @@ pub(crate) enum Mode {
 }
 
 impl Pooler {
-    /// A pooler with transaction pooling that does not track prepared statements, and with so many connections to the
-    /// database `app` of this server.
+    /// A pooler with transaction pooling that does not track prepared statements. It has this number of connections to
+    /// the database `app` of the server.
     pub(crate) fn start(server: &Server, connections: usize) -> Self {
         Self::start_as(Tool::Pgbouncer, Mode::Transaction, server, connections)
     }

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 
 use url::Url;
 
-/// Starts the proxy, and gives the address that it publishes the server under. A path outside of the prefix is 502.
+/// Starts the proxy, and returns the published URL of the server. A path outside of the prefix gets 502.
 pub(crate) fn start(prefix: &'static str, server: u16) -> Url {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let published = format!("http://{}{prefix}/", listener.local_addr().unwrap());

@@ -126,7 +126,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// Where the link to the next page leads to, as a path with a query.
+    /// The target of the link to the next page, as a path with a query.
     pub(crate) fn next(&self) -> Option<String> {
         let link = self.header("link")?;
         let target = link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"");
@@ -135,13 +135,13 @@ impl Answer {
     }
 }
 
-/// A client to which no status is an error.
+/// An HTTP client that returns every status as a response.
 pub(crate) fn agent() -> ureq::Agent {
     let timeout = Some(Duration::from_secs(30));
     ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().into()
 }
 
-/// Asks at this address, whatever is there.
+/// Sends a request to this URL.
 pub(crate) fn request(agent: &ureq::Agent, method: &str, url: Url, headers: &[(&str, &str)]) -> Answer {
     let request = ureq::http::Request::builder().method(method).uri(url.as_str());
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));

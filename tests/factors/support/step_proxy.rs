@@ -1,4 +1,4 @@
-//! A network before a server that stops at a chosen message of the client, so that a test can kill the client there.
+//! A proxy before a server. It stops at a selected message of the client, so that a test can kill the client there.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,9 +11,9 @@ use std::sync::mpsc::{Sender, channel};
 /// Where the proxy stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// The server does not get the message until [`StepProxy::release`].
+    /// The server does not receive the message before [`StepProxy::release`].
     Before,
-    /// The server gets it, and its answer never reaches the client.
+    /// The server receives the message, and its answer is dropped.
     After,
 }
 
@@ -26,8 +26,7 @@ pub(crate) struct StepProxy {
 }
 
 impl StepProxy {
-    /// A proxy to the server behind this Unix socket. It stops at the first message that is chosen by its number, from 0,
-    /// and its bytes.
+    /// A proxy to the server with this Unix socket. `is_chosen` selects a message by its number, from 0, and its bytes.
     pub(crate) fn start(
         target: PathBuf,
         point: Point,
@@ -62,7 +61,7 @@ impl StepProxy {
                 match point {
                     Point::Before if is_stop => {
                         reached.store(true, Ordering::SeqCst);
-                        // An error is the end of the test, and of its end of the channel.
+                        // An error means that the test ended and dropped its sender.
                         if released.recv().is_err() {
                             break;
                         }
@@ -89,7 +88,7 @@ impl StepProxy {
         self.messages.load(Ordering::SeqCst)
     }
 
-    /// Lets a connection that stopped at [`Point::Before`] go on.
+    /// Continues a connection that stopped at [`Point::Before`].
     pub(crate) fn release(&self) {
         self.release.send(()).unwrap();
     }

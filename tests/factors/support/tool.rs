@@ -27,7 +27,7 @@ pub(crate) enum Tool {
     Schemathesis,
     /// The units of systemd.
     SystemdAnalyze,
-    /// A pooler before PostgreSQL, of a version that tracks prepared statements.
+    /// A version of PgBouncer that tracks prepared statements.
     TrackingPgbouncer,
 }
 
@@ -62,7 +62,7 @@ impl Tool {
         self.program().is_some() && (self != Self::Chromedriver || axe().is_file())
     }
 
-    /// The words that begin its command line.
+    /// The program and the first arguments of its command line.
     pub(crate) fn program(self) -> Option<Vec<OsString>> {
         match self {
             Self::TrackingPgbouncer => in_tree("pgbouncer", "usr/sbin/pgbouncer"),
