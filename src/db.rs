@@ -6,6 +6,7 @@
 //! once and every driver still sees its own types. Their SQL has two dialects, named by the trait `Dialect`.
 
 mod dialect;
+mod engine;
 mod error;
 pub mod friends;
 pub mod migrations;

@@ -141,6 +141,7 @@ impl From<Problems> for Failure {
 impl From<db::Error> for Failure {
     fn from(error: db::Error) -> Self {
         let code = match error {
+            db::Error::Value(_) => 65,
             db::Error::Schema(_) => 75,
             db::Error::Pooler => 78,
             _ if error.is_transient() => 69,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::error::ErrorKind;
+use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::sqlite::SqliteError;
+
+use super::engine::{self, Kind};
 
 /// A failed query, or one that could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -21,9 +24,15 @@ pub enum Error {
     /// The query ran into its time limit.
     #[error("the query took longer than {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// The database broke the connection off, or could not serve it just now.
-    #[error("the database broke off: {}", describe(.0))]
+    /// The connection cannot be used any more.
+    #[error("the connection to the database was lost: {}", describe(.0))]
     Lost(#[source] sqlx::Error),
+    /// A fault that passes: a deadlock, a time-out of the server, a resource that is exhausted.
+    #[error("the database cannot do this at the moment: {}", describe(.0))]
+    Transient(#[source] sqlx::Error),
+    /// The database refuses writes: it is a standby, or was set to read-only.
+    #[error("{}", describe(.0))]
+    ReadOnly(#[source] sqlx::Error),
     /// A table or a column is missing.
     #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
     Schema(#[source] sqlx::Error),
@@ -44,6 +53,9 @@ pub enum Error {
     /// A signal came before the database answered.
     #[error("stopped before the database answered; nothing was changed")]
     Stopped,
+    /// A value does not fit its column or its type. The database's message may quote it.
+    #[error("a value does not fit its column (error {})", code(.0))]
+    Value(#[source] sqlx::Error),
     /// Any other error: a mistake in our SQL, as far as we know.
     #[error("{}", describe(.0))]
     Query(#[source] sqlx::Error),
@@ -57,73 +69,67 @@ impl Error {
     /// Whether the same request may well succeed in a moment.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Query(_) | Self::Constraint(_) | Self::Pooler | Self::Stopped)
+        match self {
+            // SQLite is read-only by its URL or by the rights of its file, and stays so.
+            Self::ReadOnly(cause) => {
+                !cause.as_database_error().is_some_and(|cause| cause.try_downcast_ref::<SqliteError>().is_some())
+            }
+            Self::Query(_) | Self::Value(_) | Self::Constraint(_) | Self::Pooler | Self::Stopped => false,
+            _ => true,
+        }
     }
 
     /// Whether another session held the lock of a table or a row for too long.
     pub(super) fn is_lock_timeout(&self) -> bool {
-        let (Self::Lost(sqlx::Error::Database(cause)) | Self::Query(sqlx::Error::Database(cause))) = self else {
-            return false;
-        };
+        let Self::Transient(sqlx::Error::Database(cause)) = self else { return false };
         match cause.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
             Some(mysql) => mysql.number() == 1205,
             None => cause.code().is_some_and(|code| code == "55P03"),
         }
     }
 
-    /// Whether the connection that met the error can serve another query.
-    pub(super) fn spares_connection(&self) -> bool {
-        matches!(self, Self::Constraint(_))
+    /// Whether the connection that met the error can serve another query: the error was the database's whole answer.
+    /// A server that became read-only does not, because a new connection may reach the one that took over.
+    pub(super) fn connection_is_reusable(&self) -> bool {
+        match self {
+            Self::Constraint(_) => true,
+            Self::Transient(cause) | Self::Schema(cause) | Self::Value(cause) | Self::Query(cause) => {
+                cause.as_database_error().is_some()
+            }
+            _ => false,
+        }
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let sqlx::Error::Database(cause) = &error else {
-            return match error {
-                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
-                    Self::Lost(error)
-                }
-                _ => Self::Query(error),
-            };
-        };
-        if cause.kind() != ErrorKind::Other {
-            return Self::Constraint(constraint(cause.as_ref()).to_owned());
-        }
-        if let Some(mysql) = cause.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-            return match mysql.number() {
-                // No such column or table.
-                1054 | 1146 => Self::Schema(error),
-                // Too many connections, shutdown, killed, too long idle.
-                1040 | 1053 | 1317 | 1927 | 4031 => Self::Lost(error),
-                _ => Self::Query(error),
-            };
-        }
-        let code = cause.code().unwrap_or_default().into_owned();
-        if cause.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() {
-            return match code.as_str() {
-                // Undefined table or column: https://www.postgresql.org/docs/current/errcodes-appendix.html
-                "42P01" | "42703" => Self::Schema(error),
-                // No such prepared statement, or a second one of its name.
-                "26000" | "42P05" => Self::Statement(error),
-                // Connection exceptions, insufficient resources, operator intervention.
-                code if code.starts_with("08") || code.starts_with("53") || code.starts_with("57") => Self::Lost(error),
-                _ => Self::Query(error),
-            };
-        }
-        // SQLite keeps the primary code in the low byte: https://sqlite.org/rescode.html
-        match code.parse::<i32>().unwrap_or_default() & 0xff {
-            // SQLITE_BUSY, SQLITE_LOCKED, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN.
-            5 | 6 | 10 | 13 | 14 => Self::Lost(error),
-            1 if cause.message().starts_with("no such ") => Self::Schema(error),
+        match &error {
+            sqlx::Error::Database(cause) => match engine::kind(cause.as_ref()) {
+                Kind::Constraint => Self::Constraint(constraint(cause.as_ref()).to_owned()),
+                Kind::Value => Self::Value(error),
+                Kind::Schema => Self::Schema(error),
+                Kind::Statement => Self::Statement(error),
+                Kind::Transient => Self::Transient(error),
+                Kind::ReadOnly => Self::ReadOnly(error),
+                Kind::Lost => Self::Lost(error),
+                Kind::Other => Self::Query(error),
+            },
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+                Self::Lost(error)
+            }
             _ => Self::Query(error),
         }
     }
 }
 
+/// The database's code for an error.
+fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
+}
+
 /// The name of a violated constraint. Only PostgreSQL's driver tells it apart; the others end
 /// their message with it, behind the value, which must not be told.
-fn constraint(cause: &dyn sqlx::error::DatabaseError) -> &str {
+fn constraint(cause: &dyn DatabaseError) -> &str {
     cause.constraint().unwrap_or_else(|| {
         let name = cause.message().rsplit([' ', '.']).next().unwrap_or_default();
         name.trim_matches(['\'', '`'])

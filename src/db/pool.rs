@@ -102,7 +102,7 @@ impl<DB: Dialect> Pool<DB> {
         };
         match &outcome {
             Ok(_) => lease.give_back(),
-            Err(error) if error.spares_connection() => lease.give_back(),
+            Err(error) if error.connection_is_reusable() => lease.give_back(),
             Err(error @ Error::Lost(_)) => self.shares[self.own].manager().health.fault(error),
             Err(_) => {}
         }

@@ -171,13 +171,13 @@ impl From<db::Error> for Problem {
         let detail = match error {
             db::Error::Acquire(_) => "every database connection is in use",
             db::Error::Timeout(_) => "the database took too long",
-            db::Error::Connect { .. } | db::Error::Lost(_) | db::Error::Statement(_) => {
-                "the database is not available just now"
+            db::Error::Value(_) => {
+                let detail = "a value in the request is not one that the database can hold";
+                return Self { cause: Some(error.to_string()), ..Self::new(StatusCode::BAD_REQUEST, detail) };
             }
+            _ if !error.is_transient() => return Self::internal(&error),
             db::Error::Schema(_) => "the database's schema is older than this release",
-            db::Error::Constraint(_) | db::Error::Query(_) | db::Error::Pooler | db::Error::Stopped => {
-                return Self::internal(&error);
-            }
+            _ => "the database is not available at the moment",
         };
         Self::unavailable(detail, &error)
     }

@@ -1,0 +1,75 @@
+//! MySQL and MariaDB.
+
+use super::Kind;
+
+/// The kind of an error, by its number (<https://dev.mysql.com/doc/mysql-errors/9.0/en/server-error-reference.html>,
+/// <https://mariadb.com/kb/en/mariadb-error-code-reference/>), and by its SQLSTATE where a whole class is alike.
+pub(super) fn kind(number: u16, state: &str) -> Kind {
+    match number {
+        // No such column, no such table.
+        1054 | 1146 => Kind::Schema,
+        // Too many connections, out of threads, host blocked: sent in place of a greeting.
+        1040 | 1129 | 1135
+        // Shutdown, offline, restarting.
+        | 1053 | 1079 | 3032 | 3168
+        // The session was killed, its query was killed (after which MySQL may end the session), it was idle for too long.
+        | 1317 | 1927 | 3169 | 4031
+        // The network failed between a client and the server; a packet was malformed or too large.
+        | 1152..=1161 | 1184 | 1835
+        // The server or a proxy lost the server behind it.
+        | 2002 | 2003 | 2006 | 2013 | 9001
+        // Galera: the node is not part of a majority, another node may be.
+        | 1047
+        // The prepared statement is unknown, or does not fit the table any more.
+        | 1243 | 1615 => Kind::Lost,
+        // --read-only, a replica, InnoDB in read-only mode, a read-only transaction.
+        1290 | 1792 | 1836 | 1874 => Kind::ReadOnly,
+        // Lock wait time-out, deadlock (in XA, in user locks and when a group replicates, too), NOWAIT.
+        1205 | 1213 | 1613 | 1614 | 3058 | 3101 | 3572
+        // Statement time-outs of MariaDB and of MySQL.
+        | 1969 | 3024
+        // The row or the table changed since the transaction read it.
+        | 1020 | 1412
+        // Out of memory, disk space, locks, transactions, prepared statements, or an allowance of this user.
+        | 1021 | 1037 | 1038 | 1041 | 1114 | 1203 | 1206 | 1226 | 1461 | 1637
+        // A backup or an administrator holds the table or the server.
+        | 1099 | 1223 => Kind::Transient,
+        // Truncated, out of range, not convertible, not of the column's character set.
+        1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1690 | 3854 => Kind::Value,
+        _ => match state.get(..2) {
+            Some("40") => Kind::Transient,
+            Some("22") => Kind::Value,
+            Some("23") => Kind::Constraint,
+            Some("08") => Kind::Lost,
+            _ => Kind::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_number_has_the_kind_that_a_caller_can_act_on() {
+        for (kind_of_number, numbers) in [
+            (Kind::Transient, &[1020, 1021, 1037, 1038, 1041, 1114, 1203, 1205, 1206, 1213, 1226, 1412][..]),
+            (Kind::Transient, &[1461, 1613, 1614, 1637, 1969, 3024, 3058, 3101, 3572]),
+            (Kind::Lost, &[1040, 1047, 1053, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1243, 1317, 1615, 1927]),
+            (Kind::Lost, &[2006, 2013, 3032, 3169, 4031]),
+            (Kind::ReadOnly, &[1290, 1792, 1836, 1874]),
+            (Kind::Value, &[1264, 1265, 1292, 1300, 1366, 1406, 1690]),
+            (Kind::Schema, &[1054, 1146]),
+            (Kind::Other, &[1044, 1045, 1049, 1064, 1142, 1305]),
+        ] {
+            for &number in numbers {
+                assert_eq!(kind(number, "HY000"), kind_of_number, "{number}");
+            }
+        }
+        for (kind_of_class, state) in
+            [(Kind::Transient, "40001"), (Kind::Value, "22003"), (Kind::Constraint, "23000"), (Kind::Lost, "08S01")]
+        {
+            assert_eq!(kind(9999, state), kind_of_class, "{state}");
+        }
+    }
+}

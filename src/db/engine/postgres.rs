@@ -1,0 +1,54 @@
+//! PostgreSQL.
+
+use super::Kind;
+
+/// The kind of an error after which the session goes on, by its SQLSTATE
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+pub(super) fn kind(code: &str, message: &str) -> Kind {
+    match code {
+        // Undefined table, undefined column.
+        "42P01" | "42703" => Kind::Schema,
+        // No such prepared statement, or a second one of its name.
+        "26000" | "42P05" => Kind::Statement,
+        // Read-only transaction: the server is a standby, or has become one.
+        "25006" => Kind::ReadOnly,
+        // A migration changed a table that a prepared statement of this connection reads.
+        "0A000" if message.starts_with("cached plan") => Kind::Lost,
+        // Connection failures that a pooler reports, and shutdowns.
+        _ if code.starts_with("08") || code.starts_with("57P") => Kind::Lost,
+        // Out of prerequisites (a server in recovery), object in use, lock not available; query cancelled.
+        "55000" | "55006" | "55P03" | "57014" => Kind::Transient,
+        // Serialization failure and deadlock; insufficient resources; errors of the server's system.
+        _ if ["40", "53", "58"].iter().any(|class| code.starts_with(class)) => Kind::Transient,
+        // Integrity violations for which the driver has no kind.
+        _ if code.starts_with("23") => Kind::Constraint,
+        // Data exceptions.
+        _ if code.starts_with("22") => Kind::Value,
+        _ => Kind::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sqlstate_has_the_kind_that_a_caller_can_act_on() {
+        for (kind_of_code, codes) in [
+            (Kind::Transient, &["40001", "40P01", "40000", "53100", "53200", "53300", "53400", "55000"][..]),
+            (Kind::Transient, &["55006", "55P03", "57014", "58000", "58030", "58P01"]),
+            (Kind::Lost, &["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P04", "57P05"]),
+            (Kind::ReadOnly, &["25006"]),
+            (Kind::Value, &["22001", "22003", "22021", "22P02", "22P05"]),
+            (Kind::Constraint, &["23001", "23P01"]),
+            (Kind::Schema, &["42P01", "42703"]),
+            (Kind::Statement, &["26000", "42P05"]),
+            (Kind::Other, &["0A000", "25P02", "42501", "42601", "42883", "55P02", "XX000"]),
+        ] {
+            for code in codes {
+                assert_eq!(kind(code, ""), kind_of_code, "{code}");
+            }
+        }
+        assert_eq!(kind("0A000", "cached plan must not change result type"), Kind::Lost);
+    }
+}
