@@ -50,7 +50,7 @@ LABEL org.opencontainers.image.title="roster" \
     org.opencontainers.image.revision="${GIT_COMMIT}"
 USER 10001:10001
 EXPOSE 5000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["web", "healthcheck"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s CMD ["web", "healthcheck", "--live"]
 # The image has no shell. Platforms pass a command of the Procfile to the ENTRYPOINT instead.
 ENTRYPOINT ["/usr/local/bin/exec"]
 CMD ["web"]

@@ -31,8 +31,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Asks the running server's /readyz; exits 0 when it is ready, and 1 when not.
-    Healthcheck,
+    /// Requests the running server's /readyz; exits 0 when it is ready, and 1 when not.
+    Healthcheck {
+        /// Request /livez instead, which does not depend on the database
+        #[arg(long)]
+        live: bool,
+    },
     /// Validates the configuration and prints it, secrets hidden; exits 0, or 78 with every problem.
     Check,
 }
@@ -52,7 +56,7 @@ pub(crate) async fn main() -> ExitCode {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Healthcheck) => healthcheck(&config),
+        Some(Command::Healthcheck { live }) => healthcheck(&config, live),
         None => serve(&config).await,
     };
     outcome.unwrap_or_else(|error| fail(&format_args!("{error:#}"), 1))
@@ -106,7 +110,8 @@ fn print(config: &Config) {
 }
 
 /// One request over a plain socket: an image without a shell has no curl either.
-fn healthcheck(config: &Config) -> anyhow::Result<ExitCode> {
+fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
+    let (path, state) = if live { ("/livez", "live") } else { ("/readyz", "ready") };
     let local: &[IpAddr] = match config.host {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into()],
         // The server listens on both families, and a machine may have only one of them.
@@ -122,14 +127,14 @@ fn healthcheck(config: &Config) -> anyhow::Result<ExitCode> {
         let mut stream = connected?;
         let address = stream.peer_addr()?;
         stream.set_read_timeout(Some(HEALTHCHECK_TIMEOUT))?;
-        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
         let mut status = String::new();
         BufReader::new(stream).read_line(&mut status)?;
         Ok(status)
     };
     let shown = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
     let status = ask().with_context(|| format!("no answer from {}", shown()))?;
-    anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not ready: {}", status.trim_end());
+    anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not {state}: {}", status.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 

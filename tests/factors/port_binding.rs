@@ -332,6 +332,8 @@ fn healthcheck_asks_the_running_server(database: &Database) {
     assert_eq!(code(&unready), 1);
     assert!(stderr(&unready).contains("not ready: HTTP/1.1 503"), "{}", stderr(&unready));
 
+    assert_eq!(code(&web(&["healthcheck", "--live"], &environment)), 0);
+
     migrated(database, &["up"]);
     assert_eq!(code(&web(&["healthcheck"], &environment)), 0);
     assert_eq!(code(&web(&["healthcheck"], &[("DATABASE_URL", &database.url), ("PORT", "0")])), 1);
