@@ -18,13 +18,14 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::{ConnectOptions, Connection as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection, Database, Executor as _};
 use sqlx::{MySql, MySqlConnection, PgConnection, Postgres, Sqlite, SqliteConnection};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DatabaseUrl, DriverOptions};
-use dialect::Dialect;
+use dialect::{Abandoned, Dialect};
+use engine::mysql;
 pub use error::Error;
 pub use pool::Connections;
 use pool::Pool;
@@ -40,6 +41,9 @@ macro_rules! on_engine {
     };
 }
 use on_engine;
+
+/// What an engine's driver connects with.
+type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 
 /// The oldest schema that this code can serve. A newer one is served too, so that a release can be
 /// rolled back without its database.
@@ -70,18 +74,19 @@ impl Db {
                 let limit = Duration::from_millis(config.database_query_timeout_ms.get());
                 Self::Sqlite(Pool::new(&options.busy_timeout(limit), config))
             }
-            DriverOptions::MySql(options) => Self::MySql(Pool::new(&options, config)),
+            DriverOptions::MySql(options) => Self::MySql(Pool::new(&mysql::options(options), config)),
             DriverOptions::Postgres(options) => Self::Postgres(Pool::new(&options, config)),
         }
     }
 
-    /// The version of the schema that the database has, 0 when it has none.
+    /// The version of the schema that the database has, 0 when it has none. It is read on a connection of its own, so
+    /// that the answer does not depend on how busy the pool is.
     ///
     /// # Errors
     /// Those of any query, when the database does not answer.
     pub async fn schema_version(&self) -> Result<i64, Error> {
         const SQL: &str = "SELECT MAX(version) FROM roster_migrations WHERE success";
-        let version: Result<Option<i64>, Error> = on_engine!(Db, self, pool => pool.run(async |conn, persistent| {
+        let version: Result<Option<i64>, Error> = on_engine!(Db, self, pool => pool.probe(async |conn, persistent| {
                 sqlx::query_scalar(SQL).persistent(persistent).fetch_one(conn).await
             }).await);
         match version {
@@ -103,6 +108,20 @@ impl Db {
         }
     }
 
+    /// Executes statements in one transaction: all of them or none.
+    ///
+    /// # Errors
+    /// Those of the statements; then none of them has an effect, now or later. Only [`Error::Unconfirmed`] leaves that
+    /// open.
+    pub async fn execute(&self, statements: &[&'static str]) -> Result<(), Error> {
+        on_engine!(Db, self, pool => pool.transaction(async |conn, _| {
+            for &sql in statements {
+                conn.execute(sql).await?;
+            }
+            Ok(())
+        }).await)
+    }
+
     /// The same pool as this worker should use it: what it opens is its own first, because a connection is woken on
     /// the thread that opened it.
     #[must_use]
@@ -120,15 +139,27 @@ impl Db {
         on_engine!(Db, self, pool => pool.connections())
     }
 
-    /// Closes every idle connection with the goodbye of its protocol, and lets no new one be opened.
+    /// Closes every idle connection as its protocol wants it, and opens no new one.
     pub async fn close(&self) {
         on_engine!(Db, self, pool => pool.close().await);
     }
 }
 
-/// Opens a connection. Its future is boxed, so that the whole of a driver's handshake is compiled once.
-fn connect<O: ConnectOptions<Connection: Sized>>(options: &O) -> BoxFuture<'_, Result<O::Connection, sqlx::Error>> {
-    Box::pin(options.connect())
+/// Opens a session and sets it up, unless a pooler would keep none of its settings. Its future is boxed, so that the
+/// whole of a driver's handshake is compiled once.
+fn connect<'a, DB: Dialect>(
+    options: &'a Options<DB>,
+    transaction_pooling: bool,
+    limit: Option<Duration>,
+    abandoned: &'a Abandoned,
+) -> BoxFuture<'a, Result<DB::Connection, sqlx::Error>> {
+    Box::pin(async move {
+        let mut connection = options.connect().await?;
+        if !transaction_pooling {
+            DB::set_up(&mut connection, limit, abandoned).await?;
+        }
+        Ok(connection)
+    })
 }
 
 /// Why a process cannot serve.
@@ -174,10 +205,15 @@ impl Session {
         if url.is_lent_by_transaction {
             return Err(Error::Pooler);
         }
+        let never = Abandoned::default();
         let mut opened = match &url.options {
-            DriverOptions::Sqlite(options) => connect(options).await.map(Self::Sqlite),
-            DriverOptions::MySql(options) => connect(options).await.map(Self::MySql),
-            DriverOptions::Postgres(options) => connect(options).await.map(Self::Postgres),
+            DriverOptions::Sqlite(options) => connect::<Sqlite>(options, false, None, &never).await.map(Self::Sqlite),
+            DriverOptions::MySql(options) => {
+                connect::<MySql>(&mysql::options(options.clone()), false, None, &never).await.map(Self::MySql)
+            }
+            DriverOptions::Postgres(options) => {
+                connect::<Postgres>(options, false, None, &never).await.map(Self::Postgres)
+            }
         };
         if let (Ok(Self::Postgres(conn)), DriverOptions::Postgres(options)) = (&mut opened, &url.options)
             && pooler::shares_session(conn, options).await?
@@ -200,7 +236,7 @@ impl Session {
     /// # Errors
     /// Those of the statement.
     pub async fn begin(&mut self) -> Result<(), Error> {
-        fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C) -> &'static str {
+        fn statement<C: Connection<Database: Dialect>>(_: &C) -> &'static str {
             C::Database::BEGIN
         }
         let statement = on_engine!(Session, self, conn => statement(conn));

@@ -135,7 +135,7 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
         outcome
     };
     let stopping = async {
-        stop.token().run_until_cancelled(tell_when_ready(config)).await;
+        stop.token().run_until_cancelled(log_when_ready(&db)).await;
         stop.token().cancelled().await;
         drain(config, &state, &handle, door, &stop).await
     };
@@ -168,20 +168,18 @@ fn service(
     .and_then(http)
 }
 
-/// Logs when the database can be served from, or why not yet; by a connection of its own, which is no worker's.
-async fn tell_when_ready(config: &Config) {
-    let db = Db::open(config);
-    let mut told = None;
+/// Logs when the database can be served from, or why not yet.
+async fn log_when_ready(db: &Db) {
+    let mut last = None;
     while let Err(unready) = db.ready().await {
         let reason = unready.to_string();
-        if told.as_ref() != Some(&reason) {
+        if last.as_ref() != Some(&reason) {
             tracing::warn!(reason, "not ready");
-            told = Some(reason);
+            last = Some(reason);
         }
         tokio::time::sleep(READY_POLL).await;
     }
     tracing::info!("ready");
-    db.close().await;
 }
 
 #[cfg(test)]

@@ -1,8 +1,21 @@
 //! Where the engines' SQL differs. Placeholders do as well, and `QueryBuilder` writes those.
 
-use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use sqlx::{Database, Executor as _, MySql, PgConnection, Postgres, QueryBuilder, Sqlite};
+use sqlx::{
+    Database, Executor as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, SqlSafeStr, SqlStr, Sqlite,
+    SqliteConnection,
+};
+
+use super::engine::{mysql, postgres};
+
+/// Set when the statement of a connection was abandoned. SQLite then interrupts it.
+pub(super) type Abandoned = Arc<AtomicBool>;
+
+/// The time after which a server ends a statement that its client has given up already.
+const MARGIN: Duration = Duration::from_millis(500);
 
 /// What an engine has its own words for.
 pub trait Dialect: Database + Sized {
@@ -12,9 +25,28 @@ pub trait Dialect: Database + Sized {
     }
     /// Selects the time in the ledger of migrations, as text in UTC.
     const INSTALLED_ON: &'static str;
-    /// Sets a new connection for requests up, where the engine does not do by itself what they need.
-    fn set_up(_: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
-        ready(Ok(()))
+    /// How long the server needs to end a session after it was closed.
+    const SESSION_END: Duration = Duration::from_millis(100);
+
+    /// Sets what this crate relies on in a new session, whatever the defaults of the server, the database and the user.
+    /// With a limit, which is the client's, the server ends each statement a little later by itself.
+    fn set_up(
+        connection: &mut Self::Connection,
+        limit: Option<Duration>,
+        abandoned: &Abandoned,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Executes one statement or several without parameters, unprepared.
+    fn execute(
+        connection: &mut Self::Connection,
+        sql: impl SqlSafeStr + Send,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Begins a transaction. Behind a pooler, it has to bring the settings that a session would keep.
+    fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
+        SqlStr::from_static(Self::BEGIN)
+    }
+    /// The time within which a statement has ended in the server, for a client with this limit.
+    fn longest_statement(limit: Duration) -> Duration {
+        limit + MARGIN * 2
     }
     /// Begins a transaction that writes.
     const BEGIN: &'static str = "BEGIN";
@@ -23,13 +55,51 @@ pub trait Dialect: Database + Sized {
 }
 
 impl Dialect for Sqlite {
+    // Its connections are closed when `close` returns.
+    const SESSION_END: Duration = Duration::ZERO;
     const INSTALLED_ON: &'static str = "CAST(installed_on AS TEXT)";
     // A transaction that begins with a read does not wait for another writer. It fails at its first write.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+
+    async fn execute(connection: &mut SqliteConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
+        connection.execute(sql.into_sql_str()).await.map(drop)
+    }
+
+    /// The driver turns foreign keys on, and nothing else has a default outside of this process.
+    async fn set_up(
+        connection: &mut SqliteConnection,
+        limit: Option<Duration>,
+        abandoned: &Abandoned,
+    ) -> Result<(), sqlx::Error> {
+        /// Instructions of SQLite's virtual machine, some tens of microseconds.
+        const INTERVAL: i32 = 1000;
+        if limit.is_some() {
+            let abandoned = abandoned.clone();
+            connection.lock_handle().await?.set_progress_handler(INTERVAL, move || !abandoned.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
 }
 
 impl Dialect for MySql {
     const INSTALLED_ON: &'static str = "CAST(installed_on AS CHAR)";
+
+    async fn execute(connection: &mut MySqlConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
+        connection.execute(sql.into_sql_str()).await.map(drop)
+    }
+
+    async fn set_up(
+        connection: &mut MySqlConnection,
+        limit: Option<Duration>,
+        _abandoned: &Abandoned,
+    ) -> Result<(), sqlx::Error> {
+        Self::execute(connection, mysql::session(limit.map(|limit| limit + MARGIN))).await
+    }
+
+    // The limit of a lock is in whole seconds, and InnoDB looks once a second.
+    fn longest_statement(limit: Duration) -> Duration {
+        mysql::lock_wait(limit + MARGIN) + Duration::from_secs(1)
+    }
 
     // INSERT IGNORE would hide every other error as well.
     fn keep_existing(insert: &mut QueryBuilder<Self>, key: &'static str) {
@@ -43,14 +113,19 @@ impl Dialect for Postgres {
         "SELECT setval('users_id_seq', greatest((SELECT max(id) FROM users), (SELECT last_value FROM users_id_seq)))",
     );
 
-    /// Lets a statement keep the plan that it is first executed with. PostgreSQL would plan each page anew, because it
-    /// takes a limit that it does not know for a tenth of the table, and a plan for that many rows for an expensive one
-    /// (<https://www.postgresql.org/docs/current/sql-prepare.html>); but one range of one index has one plan.
-    ///
-    /// Behind PgBouncer nothing is set, because other clients may share the session (see `pooler.rs`).
-    async fn set_up(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        const SQL: &str = "SELECT set_config('plan_cache_mode', 'force_generic_plan', false) \
-             WHERE current_setting('extra_float_digits') = '2'";
-        connection.execute(SQL).await.map(drop)
+    async fn execute(connection: &mut PgConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
+        connection.execute(sql.into_sql_str()).await.map(drop)
+    }
+
+    async fn set_up(
+        connection: &mut PgConnection,
+        limit: Option<Duration>,
+        _abandoned: &Abandoned,
+    ) -> Result<(), sqlx::Error> {
+        Self::execute(connection, postgres::session(limit.map(|limit| limit + MARGIN))).await
+    }
+
+    fn begin(transaction_pooling: bool, limit: Duration) -> SqlStr {
+        if transaction_pooling { postgres::begin_pooled(limit + MARGIN) } else { SqlStr::from_static(Self::BEGIN) }
     }
 }

@@ -30,6 +30,9 @@ pub enum Error {
     /// A fault that passes: a deadlock, a time-out of the server, a resource that is exhausted.
     #[error("the database cannot do this at the moment: {}", describe(.0))]
     Transient(#[source] sqlx::Error),
+    /// The connection was lost while a transaction was committed: only the database knows whether it was.
+    #[error("whether the transaction was committed is not known: {0}")]
+    Unconfirmed(#[source] Box<Error>),
     /// The database refuses writes: it is a standby, or was set to read-only.
     #[error("{}", describe(.0))]
     ReadOnly(#[source] sqlx::Error),
@@ -72,9 +75,14 @@ impl Error {
         match self {
             // SQLite is read-only by its URL or by the rights of its file, and stays so.
             Self::ReadOnly(cause) => {
-                !cause.as_database_error().is_some_and(|cause| cause.try_downcast_ref::<SqliteError>().is_some())
+                cause.as_database_error().is_none_or(|cause| cause.try_downcast_ref::<SqliteError>().is_none())
             }
-            Self::Query(_) | Self::Value(_) | Self::Constraint(_) | Self::Pooler | Self::Stopped => false,
+            Self::Query(_)
+            | Self::Value(_)
+            | Self::Constraint(_)
+            | Self::Pooler
+            | Self::Stopped
+            | Self::Unconfirmed(_) => false,
             _ => true,
         }
     }

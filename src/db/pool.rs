@@ -2,33 +2,35 @@
 //!
 //! sqlx's own pool pings on acquire and again on release, in a task that it spawns, which costs more
 //! than a short query does; and a query that is cancelled at the wrong moment leaves it one connection
-//! short for good. Here a connection goes back only from a query that completed, and is asked whether
-//! it still lives only when there is reason to doubt it.
+//! short for good. Here a connection returns only from a query that completed, and is pinged only after
+//! it was idle. One whose query did not complete keeps its place in the pool until its session in the
+//! server has ended, so that there are never more sessions than connections.
 
 use std::iter;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use futures_util::future::{pending, select, select_all};
-use sqlx::{Connection, Database};
+use sqlx::{Connection as _, SqlStr};
+use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::{Dialect, Error};
+use super::{Abandoned, Dialect, Error, Options};
 use crate::config::Config;
 
-/// A connection that nobody used for so long is pinged before it is used again.
-const DOUBT_AFTER: Duration = Duration::from_secs(1);
+/// A connection that was idle for longer is pinged before it is used again.
+const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 /// The longest wait for the answer to such a ping.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a request waits for its worker's own connections alone.
-const PATIENCE: Duration = Duration::from_millis(10);
-/// A connection so old is replaced, so that a fail-over or a new address is noticed in the end.
-const RETIRE_AFTER: Duration = Duration::from_mins(30);
+const OWN_SHARE_WAIT: Duration = Duration::from_millis(10);
+/// A connection that is older is replaced, so that a fail-over or a new address is noticed in the end.
+const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// A pool of one engine's connections, opened when they are first needed.
 ///
@@ -37,7 +39,13 @@ const RETIRE_AFTER: Duration = Duration::from_mins(30);
 pub struct Pool<DB: Dialect> {
     shares: Arc<[managed::Pool<Connector<DB>>]>,
     own: usize,
-    is_lent_by_transaction: bool,
+    /// The one connection of the readiness checks of this process. It is none of the requests'.
+    readiness: managed::Pool<Connector<DB>>,
+    /// Requests that wait for a connection.
+    pending: Arc<AtomicUsize>,
+    transaction_pooling: bool,
+    /// Begins a transaction.
+    begin: SqlStr,
     acquire_timeout: Duration,
     query_timeout: Duration,
 }
@@ -45,7 +53,13 @@ pub struct Pool<DB: Dialect> {
 // Derived, Clone would ask it of the engine too.
 impl<DB: Dialect> Clone for Pool<DB> {
     fn clone(&self) -> Self {
-        Self { shares: self.shares.clone(), ..*self }
+        Self {
+            shares: self.shares.clone(),
+            readiness: self.readiness.clone(),
+            pending: self.pending.clone(),
+            begin: self.begin.clone(),
+            ..*self
+        }
     }
 }
 
@@ -54,25 +68,29 @@ impl<DB: Dialect> Pool<DB> {
         let health = Arc::new(Health::new(config.database_url.address()));
         let connections = usize::from(config.database_max_connections.get());
         let shares = connections.min(config.web_concurrency.get().into());
-        let share = |index| {
-            let connector = Connector {
-                options: options.clone(),
-                is_own_session: !config.database_url.is_lent_by_transaction,
-                health: health.clone(),
-            };
+        let transaction_pooling = config.database_url.is_lent_by_transaction;
+        let query_timeout = Duration::from_millis(config.database_query_timeout_ms.get());
+        let pool = |size| {
+            let connector =
+                Connector { options: options.clone(), transaction_pooling, query_timeout, health: health.clone() };
             managed::Pool::builder(connector)
-                .max_size(connections / shares + usize::from(index < connections % shares))
+                .max_size(size)
                 // The connection that was used last is the least likely to need a ping.
                 .queue_mode(QueueMode::Lifo)
                 .build()
                 .expect("a pool without hooks and time-outs of its own needs no runtime")
         };
         Self {
-            shares: (0..shares).map(share).collect(),
+            shares: (0..shares)
+                .map(|index| pool(connections / shares + usize::from(index < connections % shares)))
+                .collect(),
             own: 0,
-            is_lent_by_transaction: config.database_url.is_lent_by_transaction,
+            readiness: pool(1),
+            pending: Arc::default(),
+            transaction_pooling,
+            begin: DB::begin(transaction_pooling, query_timeout),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
-            query_timeout: Duration::from_millis(config.database_query_timeout_ms.get()),
+            query_timeout,
         }
     }
 
@@ -80,68 +98,132 @@ impl<DB: Dialect> Pool<DB> {
         Self { own: worker % self.shares.len(), ..self.clone() }
     }
 
-    /// Runs one unit of work on a connection, within the acquire and the query time-out. The work is told whether
-    /// its statements may stay prepared (`persistent` in sqlx) for the next one.
+    /// Runs a query on a connection, within the acquire and the query time-out. The query learns whether its statement
+    /// may stay prepared (`persistent` in sqlx) for the next one.
     ///
-    /// A future that is dropped half-way, because its client hung up or its time is over, leaves the
+    /// A future that is dropped before it is complete, by its time-out or because its client is gone, leaves the
     /// protocol in the middle of an answer: that connection is closed.
     pub(super) async fn run<T>(
         &self,
-        work: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+        query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        let mut lease = self.acquire().await?;
-        let connection = lease.0.as_mut().expect("a lease holds its connection until it ends");
+        let lease = Lease::new(self.acquire().await?);
+        self.run_on(lease, query).await
+    }
+
+    /// As [`Pool::run`], on the connection for readiness checks, which are done one after the other.
+    pub(super) async fn probe<T>(
+        &self,
+        query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        let lease = Lease::new(self.limit_acquire(self.readiness.get()).await?);
+        self.run_on(lease, query).await
+    }
+
+    async fn run_on<T>(
+        &self,
+        mut lease: Lease<DB>,
+        query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        lease.in_transaction = self.transaction_pooling;
+        let outcome = self.limit(self.pooled(lease.connection(), query)).await;
+        self.end(lease, outcome)
+    }
+
+    /// Runs statements in one transaction. The limit of [`Pool::run`] is that of all of them together, without the
+    /// commit, which is sent only within it. So a transaction that failed has no effect later, either.
+    pub(super) async fn transaction<T>(
+        &self,
+        statements: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
+        let mut lease = Lease::new(self.acquire().await?);
+        lease.in_transaction = true;
+        let connection = lease.connection();
+        let done = self.limit(async {
+            DB::execute(connection, self.begin.clone()).await?;
+            statements(&mut *connection, !self.transaction_pooling).await
+        });
+        match done.await {
+            Ok(done) => {
+                // Its outcome counts, however long the server may take.
+                let longest = DB::longest_statement(self.query_timeout);
+                match timeout(longest, DB::execute(connection, "COMMIT")).await {
+                    Ok(Ok(())) => self.end(lease, Ok(done)),
+                    Ok(Err(cause)) => match Error::from(cause) {
+                        lost @ Error::Lost(_) => self.end(lease, Err(Error::Unconfirmed(lost.into()))),
+                        // SQLite leaves the transaction open, so its connection is closed.
+                        refused => Err(refused),
+                    },
+                    Err(_) => self.end(lease, Err(Error::Unconfirmed(Error::Timeout(longest).into()))),
+                }
+            }
+            Err(error) if error.connection_is_reusable() => match self.limit(DB::execute(connection, "ROLLBACK")).await
+            {
+                Ok(()) => self.end(lease, Err(error)),
+                Err(_) => Err(error),
+            },
+            Err(error) => self.end(lease, Err(error)),
+        }
+    }
+
+    /// Limits the time of statements, and shows them to traces.
+    async fn limit<T>(&self, statements: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
         // For traces: no filter of the log shows it by default.
         let span = tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME);
         // sqlx enters the current span for every row that it reads (`try_stream!` in sqlx-core 0.9), which costs as much
         // as a tenth of the row; out of every span, it has none to enter.
-        let work = self.within_transaction(connection, work).with_subscriber(Dispatch::none()).instrument(span);
-        let outcome = match timeout(self.query_timeout, work).await {
+        match timeout(self.query_timeout, statements.with_subscriber(Dispatch::none()).instrument(span)).await {
             Ok(outcome) => outcome.map_err(Error::from),
             Err(_) => Err(Error::Timeout(self.query_timeout)),
-        };
+        }
+    }
+
+    /// Returns a connection to the pool, if it can serve another query.
+    fn end<T>(&self, lease: Lease<DB>, outcome: Result<T, Error>) -> Result<T, Error> {
         match &outcome {
             Ok(_) => lease.give_back(),
             Err(error) if error.connection_is_reusable() => lease.give_back(),
-            Err(error @ Error::Lost(_)) => self.shares[self.own].manager().health.fault(error),
-            Err(_) => {}
+            Err(error @ Error::Lost(_)) => {
+                self.shares[self.own].manager().health.fault(error);
+                lease.discard();
+            }
+            Err(_) => drop(lease),
         }
         outcome
     }
 
-    /// Where a pooler lends the server's connections for a transaction each, a statement is prepared and executed
-    /// within one, unnamed: outside of it, the two could meet different servers.
-    async fn within_transaction<T>(
+    /// With transaction pooling, a statement is prepared and executed within one transaction, unnamed: outside of it,
+    /// the two could meet different servers.
+    async fn pooled<T>(
         &self,
         connection: &mut DB::Connection,
-        work: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+        query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        if !self.is_lent_by_transaction {
-            return work(connection, true).await;
+        if !self.transaction_pooling {
+            return query(connection, true).await;
         }
-        let mut transaction = connection.begin().await?;
-        match work(&mut transaction, false).await {
-            Ok(done) => transaction.commit().await.map(|()| done),
-            Err(error) => transaction.rollback().await.and(Err(error)),
-        }
+        DB::execute(connection, self.begin.clone()).await?;
+        let outcome = query(&mut *connection, false).await;
+        DB::execute(connection, if outcome.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+        outcome
     }
 
     pub(super) fn connections(&self) -> Connections {
-        let mut sum = Connections { idle: 0, used: 0, max: 0, waiting: 0 };
+        let mut sum = Connections { idle: 0, used: 0, max: 0, pending: self.pending.load(Ordering::Relaxed) };
         for status in self.shares.iter().map(managed::Pool::status) {
             let idle = status.available.min(status.size);
             sum.idle += idle;
             sum.used += status.size - idle;
             sum.max += status.max_size;
-            sum.waiting += status.waiting;
         }
         sum
     }
 
     /// A connection of the own share, or of another while that is in use. When all are, the own one is waited for
     /// first; only then for whichever is given back, so that no connection is idle while a request waits for long.
-    async fn acquire(&self) -> Result<Lease<DB>, Error> {
+    async fn acquire(&self) -> Result<Object<Connector<DB>>, Error> {
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+        let _pending = Pending::count(&self.pending);
         let (before, from_own) = self.shares.split_at(self.own);
         let (own, after) = from_own.split_first().expect("the own share is one of them");
         let others = || after.iter().chain(before);
@@ -153,14 +235,21 @@ impl<DB: Dialect> Pool<DB> {
                 }
             }
             let any_other = async {
-                sleep(PATIENCE).await;
+                sleep(OWN_SHARE_WAIT).await;
                 let waiting: Vec<_> = others().map(|share| Box::pin(share.get())).collect();
                 if waiting.is_empty() { pending().await } else { select_all(waiting).await.0 }
             };
             select(pin!(own.get()), pin!(any_other)).await.factor_first().0
         };
+        self.limit_acquire(connection).await
+    }
+
+    async fn limit_acquire(
+        &self,
+        connection: impl Future<Output = Result<Object<Connector<DB>>, PoolError<Error>>>,
+    ) -> Result<Object<Connector<DB>>, Error> {
         match timeout(self.acquire_timeout, connection).await {
-            Ok(Ok(connection)) => Ok(Lease(Some(connection))),
+            Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
             // The pool has no hooks and no time-outs of its own, so it is closed.
             Ok(Err(_)) | Err(_) => Err(Error::Acquire(self.acquire_timeout)),
@@ -168,10 +257,10 @@ impl<DB: Dialect> Pool<DB> {
     }
 
     pub(super) async fn close(&self) {
-        for share in self.shares.iter() {
+        for share in self.shares.iter().chain([&self.readiness]) {
             let idle = share.retain(|_, _| false).removed;
             share.close();
-            for connection in idle {
+            for connection in idle.into_iter().filter_map(|session| session.connection) {
                 let _ = timeout(PING_TIMEOUT, connection.close()).await;
             }
         }
@@ -181,75 +270,142 @@ impl<DB: Dialect> Pool<DB> {
 /// How many connections a pool has, and how many requests wait for one.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections {
-    /// Open and waiting for work.
+    /// Open and unused.
     pub idle: usize,
-    /// At work, or being opened.
+    /// In use, or kept until the session in the server has ended.
     pub used: usize,
     /// The most that may be open.
     pub max: usize,
     /// Requests that wait for one.
-    pub waiting: usize,
+    pub pending: usize,
 }
 
-/// A connection on loan. Dropped, it is closed; only [`Lease::give_back`] returns it.
-struct Lease<DB: Dialect>(Option<Object<Connector<DB>>>);
+/// Counts a request while it waits for a connection.
+struct Pending<'a>(&'a AtomicUsize);
+
+impl<'a> Pending<'a> {
+    fn count(pending: &'a AtomicUsize) -> Self {
+        pending.fetch_add(1, Ordering::Relaxed);
+        Self(pending)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A session in the server, as the pool keeps it.
+struct Session<DB: Dialect> {
+    /// None, once it was closed.
+    connection: Option<DB::Connection>,
+    abandoned: Abandoned,
+}
+
+/// An acquired connection. Dropped, its session is ended; only [`Lease::give_back`] returns it to the pool.
+struct Lease<DB: Dialect> {
+    session: Option<Object<Connector<DB>>>,
+    /// Whether its statements are several, so that the last one may have begun at any time.
+    in_transaction: bool,
+}
 
 impl<DB: Dialect> Lease<DB> {
+    fn new(session: Object<Connector<DB>>) -> Self {
+        Self { session: Some(session), in_transaction: false }
+    }
+
+    fn connection(&mut self) -> &mut DB::Connection {
+        let connection = self.session.as_mut().and_then(|session| session.connection.as_mut());
+        connection.expect("a lease holds its connection until it ends")
+    }
+
     fn give_back(mut self) {
-        drop(self.0.take());
+        drop(self.session.take());
+    }
+
+    /// Frees the place of a connection whose session has ended already.
+    fn discard(mut self) {
+        drop(self.session.take().map(Object::take));
     }
 }
 
 impl<DB: Dialect> Drop for Lease<DB> {
     fn drop(&mut self) {
-        if let Some(unfinished) = self.0.take() {
-            drop(Object::take(unfinished));
+        let Some(session) = self.session.take() else { return };
+        session.abandoned.store(true, Ordering::Relaxed);
+        let mut longest =
+            DB::longest_statement(Object::pool(&session).map_or(Duration::ZERO, |pool| pool.manager().query_timeout));
+        if !self.in_transaction {
+            longest = longest.saturating_sub(Object::metrics(&session).last_used());
+        }
+        // A process that ends has no runtime any more, and its sessions end with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(end_session(session, longest));
         }
     }
 }
 
-type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
+/// Ends a session whose last statement was abandoned, and keeps its place in the pool until it has ended in the server,
+/// which notices that its client is gone only after the statement. So what runs in the server is never more than the pool
+/// has places for.
+async fn end_session<DB: Dialect>(mut session: Object<Connector<DB>>, longest: Duration) {
+    // Should this task be dropped, the place stays without its connection.
+    let Some(mut connection) = session.connection.take() else { return };
+    let ended = async {
+        // It is answered behind the statement. An error is an answer, too.
+        let _ = connection.ping().await;
+        let _ = connection.close().await;
+    };
+    // A server that does not answer for longer than it may take is unreachable.
+    if timeout(longest, ended.with_subscriber(Dispatch::none())).await.is_ok() {
+        sleep(DB::SESSION_END).await;
+    }
+    drop(Object::take(session));
+}
 
-/// Opens connections and judges those that come back from the shelf.
-struct Connector<DB: Database> {
+/// Opens connections, and checks them before they are used again.
+struct Connector<DB: Dialect> {
     options: Options<DB>,
-    /// Whether what is set on a connection stays there.
-    is_own_session: bool,
+    transaction_pooling: bool,
+    query_timeout: Duration,
     health: Arc<Health>,
 }
 
 impl<DB: Dialect> managed::Manager for Connector<DB> {
-    type Type = DB::Connection;
+    type Type = Session<DB>;
     type Error = Error;
 
-    async fn create(&self) -> Result<DB::Connection, Error> {
+    async fn create(&self) -> Result<Session<DB>, Error> {
         let mut attempt = Attempt { health: &self.health, started: Instant::now(), answered: false };
-        // Boxed, because it is large and seldom: a query's future, which holds it, is moved with every request.
-        let connected = Box::pin(async {
-            let mut connection = super::connect(&self.options).await?;
-            if self.is_own_session {
-                DB::set_up(&mut connection).await?;
-            }
-            Ok(connection)
-        })
-        .await;
+        let abandoned = Abandoned::default();
+        let limit = Some(self.query_timeout);
+        let connected = super::connect::<DB>(&self.options, self.transaction_pooling, limit, &abandoned).await;
         attempt.answered = true;
-        connected.map_err(|cause| {
-            let error = Error::connect(&self.health.address, cause);
-            self.health.report(&error);
-            error
-        })
+        match connected {
+            Ok(connection) => Ok(Session { connection: Some(connection), abandoned }),
+            Err(cause) => {
+                let error = Error::connect(&self.health.address, cause);
+                self.health.report(&error);
+                Err(error)
+            }
+        }
     }
 
-    async fn recycle(&self, connection: &mut DB::Connection, metrics: &Metrics) -> RecycleResult<Error> {
-        if metrics.age() > RETIRE_AFTER {
-            return Err(RecycleError::message("it is old"));
+    async fn recycle(&self, session: &mut Session<DB>, metrics: &Metrics) -> RecycleResult<Error> {
+        if metrics.age() > MAX_LIFETIME
+            && let Some(old) = session.connection.take()
+        {
+            let _ = timeout(PING_TIMEOUT, Box::pin(old.close())).await;
         }
+        let Some(connection) = &mut session.connection else {
+            return Err(RecycleError::message("it was closed"));
+        };
         let idle = metrics.last_used();
         if self.health.condemns(idle) {
             return Err(RecycleError::message("the database broke off since its last use"));
         }
-        if idle > DOUBT_AFTER {
+        if idle > PING_AFTER_IDLE {
             match timeout(PING_TIMEOUT, Box::pin(connection.ping())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(cause)) => {
@@ -346,7 +502,8 @@ mod tests {
     fn connector() -> Connector<Sqlite> {
         // A database of this one connection, which is never used for more than a ping.
         let options = SqliteConnectOptions::new().filename(":memory:");
-        Connector { options, is_own_session: true, health: Arc::new(Health::new("memory")) }
+        let health = Arc::new(Health::new("memory"));
+        Connector { options, transaction_pooling: false, query_timeout: Duration::from_secs(1), health }
     }
 
     fn past(ago: Duration) -> Instant {
@@ -363,7 +520,7 @@ mod tests {
         let mut connection = connector.create().await.expect("it opens");
         let young = Metrics::default();
         assert!(connector.recycle(&mut connection, &young).await.is_ok());
-        let old = Metrics { created: past(RETIRE_AFTER + Duration::from_secs(1)), ..young };
+        let old = Metrics { created: past(MAX_LIFETIME + Duration::from_secs(1)), ..young };
         assert!(connector.recycle(&mut connection, &old).await.is_err());
     }
 
@@ -371,7 +528,7 @@ mod tests {
     async fn a_connection_is_pinged_when_it_was_idle() {
         let connector = connector();
         let mut connection = connector.create().await.expect("it opens");
-        assert!(connector.recycle(&mut connection, &last_used(DOUBT_AFTER * 2)).await.is_ok());
+        assert!(connector.recycle(&mut connection, &last_used(PING_AFTER_IDLE * 2)).await.is_ok());
     }
 
     #[tokio::test]
@@ -398,10 +555,10 @@ mod tests {
         assert!(matches!(second.acquire().await, Err(Error::Acquire(_))), "all are in use");
         assert_eq!(pool.connections().used, 3, "both workers see the same pool");
 
-        // The first of them was the only one of its share. Who waits already gets it, too.
+        // The first of them was the only one of its share. A request that waits already gets it, too.
         let given_back = async {
-            sleep(PATIENCE * 2).await;
-            leases.remove(0).give_back();
+            sleep(OWN_SHARE_WAIT * 2).await;
+            drop(leases.remove(0));
         };
         let (waited, ()) = tokio::join!(pool.acquire(), given_back);
         assert!(waited.is_ok(), "a connection of another share came back");

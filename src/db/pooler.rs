@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{Connection as _, PgConnection, Row as _, raw_sql};
+use sqlx::{Connection as _, PgConnection, Postgres, Row as _, raw_sql};
 use tokio::time::timeout;
 
-use super::{Error, connect};
+use super::{Abandoned, Error, connect};
 
 /// The longest wait for a second server session. A pooler may have no free one.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ pub(super) async fn shares_session(conn: &mut PgConnection, options: &PgConnectO
     if is_direct(conn).await? {
         return Ok(false);
     }
-    let mut other = connect(options).await?;
+    let mut other = connect::<Postgres>(options, true, None, &Abandoned::default()).await?;
     let shared = probe(conn, &mut other).await;
     let _ = other.close().await;
     shared

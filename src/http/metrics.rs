@@ -26,7 +26,7 @@ pub(super) struct Metrics {
     in_flight: IntGauge,
     connections: IntGaugeVec,
     connections_max: IntGauge,
-    waiting: IntGauge,
+    pending_acquires: IntGauge,
 }
 
 impl Metrics {
@@ -55,11 +55,14 @@ impl Metrics {
             )?,
             in_flight: IntGauge::new("http_requests_in_flight", "Requests at work, streams included.")?,
             connections: IntGaugeVec::new(
-                Opts::new("db_pool_connections", "Open connections to the database."),
+                Opts::new(
+                    "db_pool_connections",
+                    "Connections of requests to the database; used ones until their session has ended.",
+                ),
                 &["state"],
             )?,
             connections_max: IntGauge::new("db_pool_connections_max", "The most connections that may be open.")?,
-            waiting: IntGauge::new("db_pool_waiting_requests", "Requests that wait for a connection.")?,
+            pending_acquires: IntGauge::new("db_pool_pending_acquires", "Requests that wait for a connection.")?,
         };
         let collectors: [Box<dyn Collector>; 7] = [
             Box::new(build),
@@ -68,7 +71,7 @@ impl Metrics {
             Box::new(metrics.in_flight.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_max.clone()),
-            Box::new(metrics.waiting.clone()),
+            Box::new(metrics.pending_acquires.clone()),
         ];
         for collector in collectors {
             metrics.registry.register(collector)?;
@@ -89,7 +92,7 @@ impl Metrics {
         self.connections.with_label_values(&["idle"]).set(gauge(connections.idle));
         self.connections.with_label_values(&["used"]).set(gauge(connections.used));
         self.connections_max.set(gauge(connections.max));
-        self.waiting.set(gauge(connections.waiting));
+        self.pending_acquires.set(gauge(connections.pending));
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

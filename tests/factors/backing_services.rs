@@ -1,5 +1,7 @@
 //! IV. Backing services: attached resources, reached by their URL alone, and free to go and come back.
 
+mod sessions;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -23,7 +25,7 @@ use crate::support::{Factor, eventually};
 
 pub(crate) fn tests() -> Vec<Trial> {
     let servers = &Engine::SERVERS;
-    Factor::new("backing_services")
+    let factor = Factor::new("backing_services")
         .each("the_url_alone_attaches_the_database", the_url_alone_attaches_the_database)
         .each("bad_input_is_named", bad_input_is_named)
         .each("a_process_lives_unready_on_an_old_schema", a_process_lives_unready_on_an_old_schema)
@@ -68,8 +70,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         )
         .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
         .on(&[Engine::Sqlite], "a_database_that_is_read_only_is_served", a_database_that_is_read_only_is_served)
-        .once("an_unreachable_host_is_told", an_unreachable_host_is_told)
-        .tests()
+        .once("an_unreachable_host_is_told", an_unreachable_host_is_told);
+    sessions::tests(factor).tests()
 }
 
 fn the_url_alone_attaches_the_database(database: &Database) {
@@ -294,12 +296,18 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
     drop(Web::seeded(database));
     let limits = [
         ("DATABASE_QUERY_TIMEOUT_MS", "1000"),
-        ("DATABASE_ACQUIRE_TIMEOUT_MS", "500"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "3000"),
         ("DATABASE_MAX_CONNECTIONS", "4"),
     ];
     let web = Web::start(database, &limits);
     let lock = database.hold_users();
-    for burst in 0..10 {
+    let finished = || web.events().into_iter().filter(|event| event["route"] == "/users").collect::<Vec<_>>();
+    let in_flight = || {
+        let metrics = web.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with("http_requests_in_flight ")).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
+    };
+    for burst in 1..=10 {
         let mut clients: Vec<TcpStream> =
             (0..20).map(|_| TcpStream::connect(("127.0.0.1", web.port)).unwrap()).collect();
         for (n, client) in clients.iter_mut().enumerate() {
@@ -310,10 +318,11 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
                 SockRef::from(&*client).set_linger(Some(Duration::ZERO)).unwrap();
             }
         }
-        thread::sleep(Duration::from_millis(20 + burst));
+        eventually("each of them is at work", || finished().len() + in_flight() >= burst * 20);
     }
     drop(lock);
-    let gone = web.requests(200).iter().filter(|request| request["status"] == 499).count();
+    eventually("every request has its line", || finished().len() == 200);
+    let gone = finished().iter().filter(|request| request["status"] == 499).count();
     assert!(gone > 50, "{gone} requests ended with their client");
     assert_pool_is_whole(&web, database, 4);
     assert_eq!(web.get("/readyz").status, 200);
@@ -382,6 +391,8 @@ fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
     lock.execute("BEGIN");
     lock.execute("LOCK TABLE users");
     assert_eq!(ask_at_once(&web), 0);
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND wait_event_type = 'Lock'";
+    eventually("its statement has ended in the server", || lock.number(waiting) == 0);
     drop(lock);
     eventually("it serves again", || ask_at_once(&web) == 4);
 
@@ -496,7 +507,7 @@ fn a_server_that_is_full_is_told(database: &Database) {
     eventually("the cause is logged", || web.log().contains(told));
     others.truncate(1);
     eventually("it serves", || web.get("/users").status == 200);
-    assert_eq!(web.get("/readyz").status, 200);
+    eventually("it is ready", || web.get("/readyz").status == 200);
 }
 
 /// The server ends a session that says nothing for a second; nobody notices.

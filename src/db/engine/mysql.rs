@@ -1,6 +1,45 @@
 //! MySQL and MariaDB.
 
+use std::time::Duration;
+
+use sqlx::mysql::MySqlConnectOptions;
+use sqlx::{MySql, QueryBuilder, SqlStr};
+
 use super::Kind;
+
+/// The options without the settings that the driver would make by itself: [`session`] makes them all.
+pub(in crate::db) fn options(options: MySqlConnectOptions) -> MySqlConnectOptions {
+    options.pipes_as_concat(false).no_engine_substitution(false).timezone(None).set_names(false)
+}
+
+/// Sets a session up, in one round trip. A pool's statements and locks have a limit; an admin task's statements have
+/// none, although the server may have one by default, and it may wait for the next row of its file.
+///
+/// MariaDB alone reads the comments with an M. It skips those that name MySQL 8.
+pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
+    let mut sql = QueryBuilder::<MySql>::new(
+        "SET autocommit = 1, completion_type = 'NO_CHAIN', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
+         time_zone = '+00:00', foreign_key_checks = 1, unique_checks = 1, sql_select_limit = 18446744073709551615",
+    );
+    if let Some(limit) = limit {
+        // Writes of MySQL have no other limit than that of their locks.
+        sql.push(", lock_wait_timeout = ").push(lock_wait(limit).as_secs());
+        sql.push(", innodb_lock_wait_timeout = ").push(lock_wait(limit).as_secs());
+        sql.push(" /*M! , max_statement_time = ").push(limit.as_secs_f64());
+        sql.push(", idle_transaction_timeout = ").push(lock_wait(limit).as_secs());
+        sql.push(" */ /*!80000 , max_execution_time = ").push(limit.as_millis()).push(" */");
+    } else {
+        sql.push(", wait_timeout = 28800 /*M! , max_statement_time = 0, idle_transaction_timeout = 0 */");
+        sql.push(" /*!80000 , max_execution_time = 0 */");
+    }
+    // Servers disagree about the name of the variable.
+    sql.push(", NAMES utf8mb4; SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ").sql()
+}
+
+/// A limit as that of a lock, which is in whole seconds.
+pub(in crate::db) fn lock_wait(limit: Duration) -> Duration {
+    Duration::from_secs(limit.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+}
 
 /// The kind of an error, by its number (<https://dev.mysql.com/doc/mysql-errors/9.0/en/server-error-reference.html>,
 /// <https://mariadb.com/kb/en/mariadb-error-code-reference/>), and by its SQLSTATE where a whole class is alike.

@@ -1,6 +1,36 @@
 //! PostgreSQL.
 
+use std::time::Duration;
+
+use sqlx::{Postgres, QueryBuilder, SqlStr};
+
 use super::Kind;
+
+/// Sets a session up. The driver sets the encoding and the time zone when it connects. A pool's statements have a limit;
+/// an admin task's have none, as those of pg_dump, although the server may have one by default.
+///
+/// A statement keeps the plan that it is first executed with. PostgreSQL would plan each page anew, because it takes a
+/// limit that it does not know for 10 % of the table, and a plan for that many rows for an expensive one
+/// (<https://www.postgresql.org/docs/current/sql-prepare.html>); but one range of one index has one plan.
+///
+/// Behind PgBouncer nothing is set, because other clients may share the session (see `pooler.rs`).
+pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
+    let limit = limit.map_or(0, |limit| limit.as_millis());
+    let mut sql = QueryBuilder::<Postgres>::new(
+        "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
+         set_config('default_transaction_isolation', 'read committed', false), \
+         set_config('statement_timeout', '",
+    );
+    // Locks of a transaction whose client is unreachable end with it.
+    sql.push(limit).push("', false), set_config('idle_in_transaction_session_timeout', '").push(limit);
+    sql.push("', false) WHERE current_setting('extra_float_digits') = '2'").sql()
+}
+
+/// Begins a transaction behind a pooler, where settings that last longer than it would reach other clients.
+pub(in crate::db) fn begin_pooled(limit: Duration) -> SqlStr {
+    let mut sql = QueryBuilder::<Postgres>::new("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = ");
+    sql.push(limit.as_millis()).sql()
+}
 
 /// The kind of an error after which the session goes on, by its SQLSTATE
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).

@@ -1,0 +1,422 @@
+//! Sessions of a database: how many there are, how they are set up, what they do after their request, and which faults
+//! they survive.
+
+use std::fs;
+use std::io::Write as _;
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use roster::config::Config;
+use roster::db::{Db, Error};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::engine::{Database, Engine, Family, Server};
+use crate::support::process::{Web, code, migrate_command, migrated, seed, stderr};
+use crate::support::sql::Sql;
+use crate::support::{Factor, eventually};
+
+pub(super) fn tests(factor: Factor) -> Factor {
+    let servers = &Engine::SERVERS;
+    factor
+        .on(servers, "sessions_never_exceed_their_number", sessions_never_exceed_their_number)
+        .each("nothing_is_committed_after_its_timeout", nothing_is_committed_after_its_timeout)
+        .each("an_abandoned_statement_ends_in_the_database", an_abandoned_statement_ends_in_the_database)
+        .on(servers, "hostile_defaults_change_nothing", hostile_defaults_change_nothing)
+        .on(servers, "a_passing_fault_keeps_its_connection", a_passing_fault_keeps_its_connection)
+        .on(servers, "a_schema_error_keeps_its_connection", a_schema_error_keeps_its_connection)
+        .each("a_passing_fault_of_a_task_is_69", a_passing_fault_of_a_task_is_69)
+        .on(
+            &Engine::MYSQL,
+            "a_server_without_room_for_a_statement_is_unavailable",
+            a_server_without_room_for_a_statement_is_unavailable,
+        )
+        .on(&Engine::POSTGRES, "a_value_of_a_client_is_a_bad_request", a_value_of_a_client_is_a_bad_request)
+        .on(servers, "readiness_does_not_depend_on_the_pool", readiness_does_not_depend_on_the_pool)
+}
+
+/// Counts the sessions of a database, without that of the caller and of one other.
+fn sessions(sql: &mut Sql, database: &Database, other: i64) -> i64 {
+    sql.number(&match database.engine.family() {
+        Family::MySql => {
+            let (id, list) = process_list(database);
+            format!("SELECT COUNT(*) FROM {list} AND {id} NOT IN (CONNECTION_ID(), {other})")
+        }
+        _ => format!(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), {other})"
+        ),
+    })
+}
+
+/// The column and the rows that show the sessions of a database of the MySQL family. MySQL fails to convert some of the
+/// statements in its own `information_schema`.
+fn process_list(database: &Database) -> (&'static str, &'static str) {
+    match database.engine {
+        Engine::MySql => ("PROCESSLIST_ID", "performance_schema.threads WHERE PROCESSLIST_DB = DATABASE()"),
+        _ => ("id", "information_schema.processlist WHERE db = DATABASE()"),
+    }
+}
+
+/// The number of a session in its server.
+fn session_id(sql: &mut Sql, database: &Database) -> i64 {
+    sql.number(match database.engine.family() {
+        Family::MySql => "SELECT CAST(CONNECTION_ID() AS SIGNED)",
+        _ => "SELECT pg_backend_pid()::bigint",
+    })
+}
+
+/// The sessions of a database, by their numbers, without that of the caller.
+fn ids(database: &Database) -> Vec<String> {
+    database.sql().texts(&match database.engine.family() {
+        Family::MySql => {
+            let (id, list) = process_list(database);
+            format!("SELECT CAST({id} AS CHAR) FROM {list} AND {id} <> CONNECTION_ID() ORDER BY {id}")
+        }
+        _ => "SELECT pid::text FROM pg_stat_activity \
+              WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY pid"
+            .to_owned(),
+    })
+}
+
+/// Rounds of requests that time out, and of clients that hang up, while a lock keeps every statement waiting.
+fn sessions_never_exceed_their_number(database: &Database) {
+    const CONNECTIONS: i64 = 4;
+    drop(Web::seeded(database));
+    eventually("the sessions before are gone", || ids(database).is_empty());
+    let limits = [
+        ("DATABASE_QUERY_TIMEOUT_MS", "200"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "200"),
+        ("DATABASE_MAX_CONNECTIONS", "4"),
+        ("WEB_CONCURRENCY", "2"),
+    ];
+    let mut lock = database.hold_users();
+    let other = session_id(&mut lock, database);
+    let (over, most) = (AtomicBool::new(false), AtomicI64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sql = database.sql();
+            while !over.load(Ordering::Relaxed) {
+                most.fetch_max(sessions(&mut sql, database, other), Ordering::Relaxed);
+            }
+        });
+        let web = Web::start(database, &limits);
+        for _ in 0..10 {
+            thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| assert_eq!(web.get("/users").status, 503));
+                    scope.spawn(|| {
+                        let mut client = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+                        client.write_all(b"GET /users HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                        thread::sleep(Duration::from_millis(50));
+                        client.shutdown(Shutdown::Both).unwrap();
+                    });
+                }
+            });
+            // It has a connection of its own.
+            web.get("/readyz");
+        }
+        drop(lock);
+        eventually("it serves again", || web.get("/users").status == 200);
+        over.store(true, Ordering::Relaxed);
+    });
+    // One more, for readiness.
+    let most = most.into_inner();
+    assert!((2..=CONNECTIONS + 1).contains(&most), "{most} sessions");
+}
+
+/// A pool in this process, with the limits of a test.
+fn pool(database: &Database) -> (Runtime, Db) {
+    let vars = [
+        ("DATABASE_URL", database.url.as_str()),
+        ("DATABASE_QUERY_TIMEOUT_MS", "300"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "5000"),
+        ("DATABASE_MAX_CONNECTIONS", "1"),
+        ("WEB_CONCURRENCY", "1"),
+    ];
+    let config = Config::from_vars(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    (runtime, Db::open(&config))
+}
+
+/// Whether no session is left of the statements that were given up. Their tasks run while this waits.
+fn has_ended(runtime: &Runtime, db: &Db) -> bool {
+    runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await });
+    db.connections().used == 0
+}
+
+/// A write that waits for a row of another transaction, or for its table, and is given up.
+fn nothing_is_committed_after_its_timeout(database: &Database) {
+    const LATE: &str = "INSERT INTO users (username, email) VALUES ('late', 'late@example.com')";
+    const COUNT: &str = "SELECT COUNT(*) FROM users WHERE username = 'late'";
+    migrated(database, &["up"]);
+    let (runtime, db) = pool(database);
+    let mut sql = database.sql();
+    for round in 0..4 {
+        let lock = if round % 2 == 0 || database.engine.family() == Family::Sqlite {
+            let mut other = database.sql();
+            other.execute(if database.engine.family() == Family::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" });
+            other.execute(LATE);
+            other
+        } else {
+            database.hold_users()
+        };
+        let outcome = runtime.block_on(db.execute(&[LATE]));
+        assert!(matches!(outcome, Err(Error::Timeout(_) | Error::Transient(_))), "{outcome:?}");
+        // The statement can go on now, if it is still there.
+        drop(lock);
+        eventually("its session has ended", || has_ended(&runtime, &db));
+        assert_eq!(sql.number(COUNT), 0, "round {round}");
+    }
+    runtime.block_on(db.execute(&[LATE])).unwrap();
+    assert_eq!(sql.number(COUNT), 1);
+}
+
+/// Whether this process has a file open.
+fn is_open(file: &Path) -> bool {
+    let open = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    open.into_iter().any(|path| path == file)
+}
+
+fn an_abandoned_statement_ends_in_the_database(database: &Database) {
+    migrated(database, &["up"]);
+    let (runtime, db) = pool(database);
+    let endless: &'static str = match database.engine.family() {
+        Family::Sqlite => "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+        Family::MySql => "SELECT SLEEP(1000)",
+        Family::Postgres => "SELECT pg_sleep(1000)",
+    };
+    let outcome = runtime.block_on(db.execute(&[endless]));
+    assert!(matches!(outcome, Err(Error::Timeout(_))), "{outcome:?}");
+    assert_eq!(db.connections().used, 1, "its place is taken as long as its session is there");
+    eventually("its place is free", || has_ended(&runtime, &db));
+    match database.engine.family() {
+        Family::Sqlite => assert!(!is_open(&database.file())),
+        _ => assert_eq!(ids(database), [""; 0]),
+    }
+    runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+}
+
+/// Settings that an administrator, a host or a former version may have made for everybody.
+fn hostile_defaults_change_nothing(database: &Database) {
+    let server = Server::start(database.engine);
+    let mut admin = server.admin();
+    let settings: &[&str] = match database.engine.family() {
+        Family::MySql => &[
+            "CREATE DATABASE app CHARACTER SET latin1",
+            // Statements of `init_connect` are not for administrators.
+            "CREATE USER roster IDENTIFIED BY 'word'",
+            "GRANT ALL ON app.* TO roster",
+            "SET GLOBAL init_connect = 'SET autocommit = 0, NAMES latin1, sql_select_limit = 1'",
+            "SET GLOBAL autocommit = 0",
+            "SET GLOBAL TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "SET GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",
+            "SET GLOBAL time_zone = '+09:00'",
+            "SET GLOBAL character_set_server = latin1",
+            "SET GLOBAL character_set_client = latin1",
+            "SET GLOBAL character_set_connection = latin1",
+            "SET GLOBAL character_set_results = latin1",
+            "SET GLOBAL completion_type = 'RELEASE'",
+            "SET GLOBAL sql_select_limit = 1",
+            "SET GLOBAL foreign_key_checks = 0",
+            "SET GLOBAL unique_checks = 0",
+        ],
+        _ => &[
+            "CREATE DATABASE app",
+            "CREATE ROLE roster LOGIN PASSWORD 'word'",
+            "ALTER DATABASE app OWNER TO roster",
+            "ALTER DATABASE app SET default_transaction_isolation = 'serializable'",
+            "ALTER DATABASE app SET timezone = 'Asia/Tokyo'",
+            "ALTER DATABASE app SET client_encoding = 'LATIN1'",
+            "ALTER DATABASE app SET datestyle = 'German'",
+            "ALTER DATABASE app SET standard_conforming_strings = off",
+            "ALTER DATABASE app SET plan_cache_mode = 'force_custom_plan'",
+            "ALTER ROLE roster SET statement_timeout = '1s'",
+            "ALTER ROLE roster SET idle_in_transaction_session_timeout = '1s'",
+        ],
+    };
+    for sql in settings {
+        admin.execute(sql);
+    }
+    if database.engine == Engine::MariaDb {
+        admin.execute("SET GLOBAL max_statement_time = 1");
+    }
+    let url = server.url_of("roster:word", "app");
+    let migrate = |arguments: &[&str]| {
+        let done = migrate_command(arguments, &[("DATABASE_URL", &url)]).output().unwrap();
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    migrate(&["up"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users.csv").display().to_string();
+    let csv = "username,email\nMüller,m@example.com\n😀,smile@example.com\nback\\slash,b@example.com\n";
+    fs::write(&file, csv).unwrap();
+    // A task may take longer than the server lets a statement take by default.
+    let mut other = Sql::connect(&server.url("app"));
+    thread::scope(|scope| {
+        other.execute(match database.engine.family() {
+            Family::MySql => "LOCK TABLES users WRITE",
+            _ => "BEGIN; LOCK TABLE users",
+        });
+        let import = scope.spawn(|| migrate(&["import", &file]));
+        thread::sleep(Duration::from_millis(1500));
+        other.execute(if database.engine.family() == Family::MySql { "UNLOCK TABLES" } else { "COMMIT" });
+        import.join().unwrap();
+    });
+
+    let web = Web::start_at(&url, &[("DATABASE_MAX_CONNECTIONS", "1"), ("DATABASE_ACQUIRE_TIMEOUT_MS", "10000")]);
+    let names =
+        || web.all("/users").iter().map(|user| user["username"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(), ["Müller", "😀", "back\\slash"]);
+    // A row of another session is seen at once.
+    other.execute("INSERT INTO users (username, email) VALUES ('later', 'later@example.com')");
+    if database.engine.family() == Family::MySql {
+        other.execute("COMMIT");
+    }
+    assert_eq!(names().len(), 4);
+    assert_eq!(migrate(&["export", "-", "--format", "ndjson"]).lines().count(), 4);
+
+    // Times are in UTC.
+    let status: serde_json::Value = serde_json::from_str(&migrate(&["status", "--json"])).unwrap();
+    let at = status[0]["applied_at"].as_str().unwrap();
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 3600;
+    let hour: u64 = at[11..13].parse().unwrap();
+    assert!([today % 24, (today + 23) % 24].contains(&hour), "{at}");
+}
+
+/// A statement that fails with this code of the engine, in the real server.
+fn failing(database: &Database, code: &str) -> &'static str {
+    let sql = match database.engine.family() {
+        Family::MySql => format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'provoked'"),
+        _ => format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$"),
+    };
+    // A few, in a test.
+    Box::leak(sql.into_boxed_str())
+}
+
+fn a_passing_fault_keeps_its_connection(database: &Database) {
+    let (runtime, db) = pool(database);
+    let passing: &[&str] = match database.engine.family() {
+        Family::MySql => &["1020", "1205", "1213", "1412", "1461", "1637", "1969", "3024", "3101", "3572"],
+        _ => &["40001", "40P01", "53100", "53200", "53400", "55006", "55P03", "57014", "58000", "58030"],
+    };
+    runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+    let before = ids(database);
+    for code in passing {
+        let error = runtime.block_on(db.execute(&[failing(database, code)])).unwrap_err();
+        assert!(matches!(error, Error::Transient(_)) && error.is_transient(), "{code}: {error:?}");
+    }
+    assert_eq!(ids(database), before);
+    let (read_only, value, lost) = match database.engine.family() {
+        Family::MySql => ("1290", "1406", "1047"),
+        _ => ("25006", "22021", "57P01"),
+    };
+    let error = runtime.block_on(db.execute(&[failing(database, value)])).unwrap_err();
+    assert!(matches!(error, Error::Value(_)) && !error.to_string().contains("provoked"), "{error:?}");
+    assert_eq!(ids(database), before);
+    // The server that took over is found by a new connection.
+    let error = runtime.block_on(db.execute(&[failing(database, read_only)])).unwrap_err();
+    assert!(matches!(error, Error::ReadOnly(_)) && error.is_transient(), "{error:?}");
+    let error = runtime.block_on(db.execute(&[failing(database, lost)])).unwrap_err();
+    assert!(matches!(error, Error::Lost(_)) && error.is_transient(), "{error:?}");
+    runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+    assert_ne!(ids(database), before);
+}
+
+/// Before the first migration, every request meets an error of the schema.
+fn a_schema_error_keeps_its_connection(database: &Database) {
+    let web = Web::start(database, &[("DATABASE_MAX_CONNECTIONS", "1")]);
+    assert_eq!(web.get("/users").status, 503);
+    assert_eq!(web.get("/readyz").status, 503);
+    let before = ids(database);
+    for _ in 0..5 {
+        assert_eq!(web.get("/users").status, 503);
+        assert_eq!(web.get("/readyz").status, 503);
+    }
+    assert_eq!(ids(database), before);
+    assert_eq!(before.len(), 2);
+}
+
+fn a_passing_fault_of_a_task_is_69(database: &Database) {
+    migrated(database, &["up"]);
+    let setup = match database.engine.family() {
+        Family::Sqlite => None,
+        // For this one test alone, it is the server's minimum, and no test waits for a lock to succeed.
+        Family::MySql => Some("SET GLOBAL innodb_lock_wait_timeout = 1".to_owned()),
+        Family::Postgres => {
+            let name = database.url.split('?').next().unwrap().rsplit('/').next().unwrap();
+            Some(format!("ALTER DATABASE {name} SET lock_timeout = '100ms'"))
+        }
+    };
+    if let Some(sql) = setup {
+        database.sql().execute(&sql);
+    }
+    let mut other = database.sql();
+    other.execute(if database.engine.family() == Family::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" });
+    other.execute("INSERT INTO users (username, email) VALUES ('admin', 'admin@example.com')");
+    let done = migrate_command(&["seed"], &[("DATABASE_URL", &database.url)]).output().unwrap();
+    assert_eq!(code(&done), 69, "{}", stderr(&done));
+    drop(other);
+    migrated(database, &["seed"]);
+}
+
+/// `max_prepared_stmt_count` is of the whole server.
+fn a_server_without_room_for_a_statement_is_unavailable(database: &Database) {
+    let server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app");
+    let url = server.url("app");
+    seed(&url);
+    let web = Web::start_at(&url, &[("DATABASE_MAX_CONNECTIONS", "1")]);
+    server.admin().execute("SET GLOBAL max_prepared_stmt_count = 0");
+    let answer = web.get("/users");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.body);
+    server.admin().execute("SET GLOBAL max_prepared_stmt_count = 1000");
+    assert_eq!(web.get("/users").status, 200);
+}
+
+/// A database in another encoding cannot compare every character of a search.
+fn a_value_of_a_client_is_a_bad_request(database: &Database) {
+    let server = Server::start(database.engine);
+    server.admin().execute("CREATE DATABASE app ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    let url = server.url("app");
+    seed(&url);
+    let web = Web::start_at(&url, &[]);
+    assert_eq!(web.get("/users?q=adm").status, 200);
+    let answer = web.get("/users?q=%F0%9F%98%80");
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    eventually("the cause is logged", || web.log().contains("22P05"));
+}
+
+/// Overloaded processes stay ready: without them, no process is left. Each request that waits is counted once.
+fn readiness_does_not_depend_on_the_pool(database: &Database) {
+    drop(Web::seeded(database));
+    let limits = [
+        ("DATABASE_QUERY_TIMEOUT_MS", "5000"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "5000"),
+        ("DATABASE_MAX_CONNECTIONS", "2"),
+        ("WEB_CONCURRENCY", "2"),
+    ];
+    let web = Web::start(database, &limits);
+    let lock = database.hold_users();
+    let gauge = |name: &str| {
+        let metrics = web.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    thread::scope(|scope| {
+        for _ in 0..5 {
+            scope.spawn(|| assert_eq!(web.get("/users").status, 200));
+        }
+        eventually("the pool is in use", || gauge("db_pool_connections{state=\"used\"}") == 2);
+        eventually("the others wait", || gauge("db_pool_pending_acquires") >= 3);
+        for _ in 0..20 {
+            assert_eq!(gauge("db_pool_pending_acquires"), 3);
+            assert_eq!(web.get("/readyz").status, 200);
+        }
+        drop(lock);
+    });
+    assert_eq!(gauge("db_pool_pending_acquires"), 0);
+}
