@@ -114,7 +114,7 @@ macro_rules! explain {
                 }
                 Family::Postgres => kept_plan($database, $build).await,
                 Family::MySql => {
-                    explained!($database, $query: MySql => $build, "EXPLAIN", MySqlConnection, |row| {
+                    explained!($database, $query: MySql => $build, "EXPLAIN FORMAT=TRADITIONAL", MySqlConnection, |row| {
                         let text = |column: &str| row.get::<Option<String>, _>(column).unwrap_or_default();
                         format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
                     })
