@@ -321,7 +321,7 @@ fn read_url(path: &str) -> Result<String, String> {
     const SIZE_MAX: u64 = 16 * 1024;
     let shown = if path.starts_with('/') && !path.contains("://") && !path.contains('@') { path } else { "the file" };
     if path.contains("://") {
-        return Err(format!("expected the path of a file, got a URL; a URL belongs into {URL}"));
+        return Err(format!("expected the path of a file, got a URL; set {URL} to the URL instead"));
     }
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_string(&mut text));
@@ -332,7 +332,7 @@ fn read_url(path: &str) -> Result<String, String> {
     // Editors add a byte order mark and line breaks.
     let url = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
     match url.len() as u64 {
-        0 => Err(format!("{shown} is empty")),
+        0 => Err(format!("{shown} is empty; write the URL into it")),
         length if length > SIZE_MAX => Err(format!("{shown} is longer than {SIZE_MAX} bytes")),
         _ => Ok(url.to_owned()),
     }

@@ -76,7 +76,9 @@ pub fn bind(config: &Config) -> Result<Listener, BindError> {
         let advice = match cause.kind() {
             ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
             ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
-            ErrorKind::AddrNotAvailable => "HOST is not an address of this machine",
+            ErrorKind::AddrNotAvailable => {
+                "HOST is not an address of this machine; set HOST to one of its addresses, or to ::"
+            }
             _ if is_without_ipv6(&cause) => "this machine has no IPv6; set HOST to an IPv4 address",
             _ => "set HOST and PORT",
         };

@@ -52,7 +52,7 @@ pub(crate) async fn main() -> ExitCode {
         Some(Command::Check) => {
             print(&config);
             for warning in &config.warnings {
-                complain(&format_args!("warning: {warning}"));
+                print_error(&format_args!("warning: {warning}"));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -121,7 +121,7 @@ fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(config.port != 0, "PORT is 0, so the server's port is known from its log alone; set PORT");
     let addresses: Vec<_> = local.iter().map(|host| SocketAddr::new(*host, config.port)).collect();
     let connect = |address| TcpStream::connect_timeout(address, HEALTHCHECK_TIMEOUT);
-    let ask = || -> std::io::Result<String> {
+    let request = || -> std::io::Result<String> {
         let (first, others) = addresses.split_first().expect("there is one at least");
         let connected = others.iter().fold(connect(first), |connected, next| connected.or_else(|_| connect(next)));
         let mut stream = connected?;
@@ -133,17 +133,17 @@ fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
         Ok(status)
     };
     let shown = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-    let status = ask().with_context(|| format!("no answer from {}", shown()))?;
+    let status = request().with_context(|| format!("no answer from {}", shown()))?;
     anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not {state}: {}", status.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
 fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    complain(error);
+    print_error(error);
     ExitCode::from(code)
 }
 
 #[expect(clippy::print_stderr, reason = "a process that does not serve has no log")]
-fn complain(message: &dyn std::fmt::Display) {
+fn print_error(message: &dyn std::fmt::Display) {
     eprintln!("web: {message}");
 }

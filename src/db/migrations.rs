@@ -121,7 +121,7 @@ pub enum Error {
     #[error("migration {0} belongs to a newer release: run that release's `migrate`")]
     Newer(i64),
     /// The server did not return whether the lock was acquired.
-    #[error("GET_LOCK returned NULL instead of an answer; see the server's log, then run `migrate` again")]
+    #[error("GET_LOCK returned NULL instead of 0 or 1; see the server's log, then run `migrate` again")]
     Lock,
     /// Another session held a lock for too long.
     #[error("{lock} is still held by another session after {} s: {holder}; end it, or raise --lock-timeout", .waited.as_secs())]
@@ -301,7 +301,9 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
                     },
                 );
                 match applied.await {
-                    Err(error) if is_lock_timeout(&error) => wait.pause("a table", conn.transaction_holder()).await?,
+                    Err(error) if is_lock_timeout(&error) => {
+                        wait.pause("a table lock", conn.transaction_holder()).await?;
+                    }
                     done => break done?,
                 }
             }
@@ -340,7 +342,9 @@ pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) ->
                     if entry.success { conn.revert_step(&known.down) } else { conn.finish_revert(&known.down, entry) },
                 );
                 match reverted.await {
-                    Err(error) if is_lock_timeout(&error) => wait.pause("a table", conn.transaction_holder()).await?,
+                    Err(error) if is_lock_timeout(&error) => {
+                        wait.pause("a table lock", conn.transaction_holder()).await?;
+                    }
                     done => break done?,
                 }
             }
@@ -723,7 +727,7 @@ async fn ensure_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<(), Erro
     conn.ensure_migrations_table(NEW_TABLE).await?;
     for entry in &adopted {
         conn.adopt(entry).await?;
-        tracing::info!(version = entry.version, "migration taken over from _sqlx_migrations");
+        tracing::info!(version = entry.version, "migration adopted from _sqlx_migrations");
     }
     Ok(conn.run("ALTER TABLE roster_migrations_new RENAME TO roster_migrations").await?)
 }
@@ -769,7 +773,7 @@ impl Wait<'_> {
         if is_over || self.last_reported.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
             self.last_reported = Some(Instant::now());
             let holder = timeout(SHORT_STATEMENT, holder).await.ok().flatten();
-            let holder = holder.unwrap_or_else(|| "the engine does not name it".to_owned());
+            let holder = holder.unwrap_or_else(|| "the engine does not report it".to_owned());
             if is_over {
                 return Err(Error::LockTimeout { lock, waited, holder });
             }
@@ -790,7 +794,7 @@ async fn with_lock<T>(
     work: impl AsyncFnOnce(&mut dyn Ledger, &mut Wait<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     /// The name of the migration lock in log lines and errors.
-    const MIGRATIONS: &str = "the lock of migrations";
+    const MIGRATIONS: &str = "the migration lock";
     let mut wait = Wait { limits, started: None, last_reported: None };
     match session {
         Session::Sqlite(conn) => {

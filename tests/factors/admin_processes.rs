@@ -38,7 +38,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each("the_ledger_of_an_older_release_is_adopted", the_ledger_of_an_older_release_is_adopted)
         .each("nothing_pending_needs_no_rights", nothing_pending_needs_no_rights)
         .on(&Engine::POSTGRES, "nothing_pending_succeeds_on_a_standby", nothing_pending_succeeds_on_a_standby)
-        .on(&Engine::SERVERS, "a_silent_server_is_reported", a_silent_server_is_reported)
+        .on(&Engine::SERVERS, "an_unresponsive_server_is_reported", an_unresponsive_server_is_reported)
         .each("a_held_lock_is_reported_with_its_holder", a_held_lock_is_reported_with_its_holder)
         .on(&Engine::SERVERS, "a_locked_table_is_waited_for_in_short_attempts", a_locked_table_is_waited_for)
         .on(
@@ -422,7 +422,7 @@ fn nothing_pending_succeeds_on_a_standby(database: &Database) {
 }
 
 /// The port accepts connections and never responds: a wrong port, or a server that hangs.
-fn a_silent_server_is_reported(database: &Database) {
+fn an_unresponsive_server_is_reported(database: &Database) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let silent = database.url_at(port);
@@ -466,14 +466,14 @@ fn hold_lock(database: &Database) -> Sql {
 fn a_held_lock_is_reported_with_its_holder(database: &Database) {
     let mut holder = hold_lock(database);
     let session = match database.engine.family() {
-        Family::Sqlite => "the engine does not name it".to_owned(),
+        Family::Sqlite => "the engine does not report it".to_owned(),
         Family::MySql => format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)")),
         Family::Postgres => format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint")),
     };
     let refused = migrate(database, &["up", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
     let reported = stderr(&refused);
-    assert!(reported.contains("the lock of migrations is still held by another session after 1 s: "), "{reported}");
+    assert!(reported.contains("the migration lock is still held by another session after 1 s: "), "{reported}");
     assert_eq!(reported.matches(&session).count(), 2, "in the log and in the error: {reported}");
     assert!(reported.contains("waiting for a lock of another session"), "{reported}");
     drop(holder);
@@ -490,7 +490,7 @@ fn a_locked_table_is_waited_for(database: &Database) {
     }
     let refused = migrate(database, &["down", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("a table is still held by another session after "), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("a table lock is still held by another session after "), "{}", stderr(&refused));
 
     let mut command = migrate_command(&["down"], &[("DATABASE_URL", &database.url)]);
     let mut stopped = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();

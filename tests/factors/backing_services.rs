@@ -622,18 +622,18 @@ fn a_certificate_that_cannot_be_verified_is_explained(database: &Database) {
     let (_server, port) = start(&Certificate::of_version_1("localhost"));
     for mode in ["prefer", "require", "verify-ca"] {
         let done = up(port, mode);
-        let told = stderr(&done);
-        assert_eq!(code(&done), 69, "{mode}: {told}");
+        let message = stderr(&done);
+        assert_eq!(code(&done), 69, "{mode}: {message}");
         assert!(
-            told.contains("X.509 version 1") && told.contains("issue a certificate of version 3"),
-            "{mode}: {told}"
+            message.contains("X.509 version 1") && message.contains("issue a certificate of version 3"),
+            "{mode}: {message}"
         );
     }
     let (_server, port) = start(&Certificate::self_signed("localhost", true));
     let done = up(port, "verify-full");
-    let told = stderr(&done);
-    assert_eq!(code(&done), 69, "{told}");
-    assert!(told.contains("CA:TRUE") && told.contains("CA:FALSE"), "{told}");
+    let message = stderr(&done);
+    assert_eq!(code(&done), 69, "{message}");
+    assert!(message.contains("CA:TRUE") && message.contains("CA:FALSE"), "{message}");
     for usable in [Certificate::self_signed("localhost", false), Certificate::of_authority_of_version_1("localhost")] {
         let (_server, port) = start(&usable);
         let done = up(port, "verify-full");

@@ -30,9 +30,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         .once("parameters_of_mysql_hosts_are_applied_or_refused", parameters_of_mysql_hosts_are_applied_or_refused)
         .once("a_file_of_a_url_is_checked_before_anything_starts", a_file_of_a_url_is_checked_before_anything_starts)
         .once("the_protection_of_the_connection_is_shown", the_protection_of_the_connection_is_shown)
-        .once("plain_text_to_another_machine_is_warned_of_once", plain_text_to_another_machine_is_warned_of_once)
-        .once("what_is_copied_with_a_url_is_named", what_is_copied_with_a_url_is_named)
-        .once("the_right_form_of_another_url_is_named", the_right_form_of_another_url_is_named)
+        .once("plain_text_to_another_machine_is_logged_once", plain_text_to_another_machine_is_logged_once)
+        .once("text_around_a_url_is_rejected_by_name", text_around_a_url_is_rejected_by_name)
+        .once("a_wrong_scheme_is_rejected_with_the_right_one", a_wrong_scheme_is_rejected_with_the_right_one)
         .on(&Engine::SERVERS, "a_url_may_name_a_socket_or_an_ipv6_address", a_url_may_name_a_socket_or_an_ipv6_address)
         .each("every_component_takes_the_largest_numbers", every_component_takes_the_largest_numbers)
         .once("a_number_out_of_range_is_refused_with_the_range", a_number_out_of_range_is_refused_with_the_range)
@@ -221,17 +221,17 @@ fn the_url_may_be_in_a_file() {
         (&long, "longer than 16384 bytes"),
     ] {
         fs::write(file, text).unwrap();
-        let told = read(&[("DATABASE_URL_FILE", file)]).unwrap_err();
-        assert!(told.contains("DATABASE_URL_FILE: ") && told.contains(reason), "{reason}: {told}");
-        assert!(!told.contains("canary"), "{told}");
+        let message = read(&[("DATABASE_URL_FILE", file)]).unwrap_err();
+        assert!(message.contains("DATABASE_URL_FILE: ") && message.contains(reason), "{reason}: {message}");
+        assert!(!message.contains("canary"), "{message}");
     }
     let both = read(&[("DATABASE_URL_FILE", file), ("DATABASE_URL", "sqlite:a.db")]).unwrap_err();
     assert!(both.contains("DATABASE_URL_FILE: DATABASE_URL is set as well"), "{both}");
     for (path, reason) in [("/does/not/exist", "cannot read /does/not/exist"), ("/dev/zero", "longer than 16384 bytes")]
     {
-        let told = read(&[("DATABASE_URL_FILE", path)]).unwrap_err();
-        assert!(told.contains("DATABASE_URL_FILE: ") && told.contains(reason), "{told}");
-        assert!(!told.contains("required"), "{told}");
+        let message = read(&[("DATABASE_URL_FILE", path)]).unwrap_err();
+        assert!(message.contains("DATABASE_URL_FILE: ") && message.contains(reason), "{message}");
+        assert!(!message.contains("required"), "{message}");
     }
 }
 
@@ -301,17 +301,17 @@ fn no_part_of_a_secret_is_repeated() {
     }
     urls.extend(["canary", "//user:canary@db/app", "user:canary@db/app", "canary://db/app"].map(str::to_owned));
     for (number, url) in urls.iter().enumerate() {
-        let told = match read(&[("DATABASE_URL", url)]) {
+        let message = match read(&[("DATABASE_URL", url)]) {
             Ok(config) => {
                 format!("{config:?} {config}{} {:?}", config.database_url.address(), config.warnings)
             }
             Err(problems) => problems,
         };
-        assert!(!told.contains("canary"), "{url}: {told}");
+        assert!(!message.contains("canary"), "{url}: {message}");
         if number % 97 == 0 {
             for name in ["DATABASE_URL", "DATABASE_URL_FILE"] {
-                let told = output(&web(&["check"], &[(name, url), ("RUST_LOG", "trace")]));
-                assert!(!told.contains("canary"), "{name}={url}: {told}");
+                let message = output(&web(&["check"], &[(name, url), ("RUST_LOG", "trace")]));
+                assert!(!message.contains("canary"), "{name}={url}: {message}");
             }
         }
     }
@@ -406,8 +406,8 @@ fn parameters_of_hosts_are_applied_or_refused() {
         let url = format!("postgres://u:p@h/d?{query}");
         assert!(read(&[("DATABASE_URL", &url)]).is_ok(), "{:?}", read(&[("DATABASE_URL", &url)]));
     }
-    let told = read(&[("DATABASE_URL", "postgres://u:p@h/d"), ("PGSSLMODE", "verify-ful")]).unwrap_err();
-    assert!(told.contains("PGSSLMODE: unknown value; did you mean verify-full?"), "{told}");
+    let message = read(&[("DATABASE_URL", "postgres://u:p@h/d"), ("PGSSLMODE", "verify-ful")]).unwrap_err();
+    assert!(message.contains("PGSSLMODE: unknown value; did you mean verify-full?"), "{message}");
     for (query, advice) in [
         ("channel_binding=require", "sslmode=verify-full"),
         ("target_session_attrs=read-write", "name the primary as the host"),
@@ -433,9 +433,9 @@ fn parameters_of_hosts_are_applied_or_refused() {
         ("hostaddr=db", "expected an IP address"),
         ("host=a,b", "expected one host"),
     ] {
-        let told = read(&[("DATABASE_URL", &format!("postgres://u:p@h/d?{query}"))]).unwrap_err();
+        let message = read(&[("DATABASE_URL", &format!("postgres://u:p@h/d?{query}"))]).unwrap_err();
         let name = query.split(['=', '&']).next().unwrap();
-        assert!(told.contains(name) && told.contains(advice), "{query}: {told}");
+        assert!(message.contains(name) && message.contains(advice), "{query}: {message}");
     }
 }
 
@@ -475,9 +475,12 @@ fn parameters_of_mysql_hosts_are_applied_or_refused() {
         ("parseTime=true", "not supported"),
         ("pgbouncer=true", "PostgreSQL"),
     ] {
-        let told = read(&[("DATABASE_URL", &format!("mysql://u:p@h/d?{query}"))]).unwrap_err();
+        let message = read(&[("DATABASE_URL", &format!("mysql://u:p@h/d?{query}"))]).unwrap_err();
         let name = query.split('=').next().unwrap();
-        assert!(told.contains(name) && told.contains(advice) && !told.contains("canary"), "{query}: {told}");
+        assert!(
+            message.contains(name) && message.contains(advice) && !message.contains("canary"),
+            "{query}: {message}"
+        );
     }
 }
 
@@ -495,8 +498,8 @@ fn a_file_of_a_url_is_checked_before_anything_starts() {
     ] {
         fs::write(&file, text).unwrap();
         for scheme in ["postgres", "mysql"] {
-            let told = read(&[("DATABASE_URL", &format!("{scheme}://u:p@h/d?{query}"))]).unwrap_err();
-            assert!(told.replace("ssl-", "ssl").contains(reason), "{scheme} {query}: {told}");
+            let message = read(&[("DATABASE_URL", &format!("{scheme}://u:p@h/d?{query}"))]).unwrap_err();
+            assert!(message.replace("ssl-", "ssl").contains(reason), "{scheme} {query}: {message}");
         }
     }
 }
@@ -531,7 +534,7 @@ fn the_protection_of_the_connection_is_shown() {
     }
 }
 
-fn plain_text_to_another_machine_is_warned_of_once() {
+fn plain_text_to_another_machine_is_logged_once() {
     // `web` ends before it would connect, because its port is in use.
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
@@ -565,7 +568,7 @@ fn plain_text_to_another_machine_is_warned_of_once() {
     }
 }
 
-fn what_is_copied_with_a_url_is_named() {
+fn text_around_a_url_is_rejected_by_name() {
     for (url, reason) in [
         ("\"postgres://u:canary@h/d\"", "quotation mark"),
         ("'postgres://u:canary@h/d'", "quotation mark"),
@@ -582,15 +585,15 @@ fn what_is_copied_with_a_url_is_named() {
         ("export DATABASE_URL=postgres://u:canary@h/d", "the name of a variable"),
         ("postgres://u:canary%00@h/d", "%00"),
     ] {
-        let told = read(&[("DATABASE_URL", url)]).unwrap_err();
+        let message = read(&[("DATABASE_URL", url)]).unwrap_err();
         assert!(
-            told.contains("DATABASE_URL: ") && told.contains(reason) && !told.contains("canary"),
-            "{url:?}: {told}"
+            message.contains("DATABASE_URL: ") && message.contains(reason) && !message.contains("canary"),
+            "{url:?}: {message}"
         );
     }
 }
 
-fn the_right_form_of_another_url_is_named() {
+fn a_wrong_scheme_is_rejected_with_the_right_one() {
     for (url, advice) in [
         ("postgress://u:canary@h/d", "did you mean postgres://?"),
         ("mysq://u:canary@h/d", "did you mean mysql://?"),
@@ -601,8 +604,8 @@ fn the_right_form_of_another_url_is_named() {
         ("sqlite://u:canary@h/d", "an SQLite URL has no user"),
         ("mysql://u:canary@%2Fvar%2Frun/d", "socket=/PATH"),
     ] {
-        let told = read(&[("DATABASE_URL", url)]).unwrap_err();
-        assert!(told.contains(advice) && !told.contains("canary"), "{url}: {told}");
+        let message = read(&[("DATABASE_URL", url)]).unwrap_err();
+        assert!(message.contains(advice) && !message.contains("canary"), "{url}: {message}");
     }
 }
 
@@ -706,9 +709,9 @@ fn a_number_out_of_range_is_refused_with_the_range() {
         }
         let above = (most + 1).to_string();
         for bad in [&*above, "-1", "1.5", "2s", " 1", "0x10", "18446744073709551616", "\u{661}"] {
-            let told = with(bad).unwrap_err();
+            let message = with(bad).unwrap_err();
             let expected = format!("{name}: expected an integer from {least} to {most}, got {bad:?}");
-            assert!(told.contains(&expected), "{told}");
+            assert!(message.contains(&expected), "{message}");
         }
         if least > 0 {
             assert!(with("0").is_err(), "{name}");
@@ -722,8 +725,8 @@ fn a_number_out_of_range_is_refused_with_the_range() {
         ("LOG_FORMAT", "xml", "expected json or text, got \"xml\""),
         ("OTEL_SDK_DISABLED", "1", "expected true or false, got \"1\""),
     ] {
-        let told = read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]).unwrap_err();
-        assert!(told.contains(&format!("{name}: {expected}")), "{told}");
+        let message = read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]).unwrap_err();
+        assert!(message.contains(&format!("{name}: {expected}")), "{message}");
     }
 }
 
@@ -746,8 +749,8 @@ fn a_log_filter_without_effect_is_refused() {
         ("[span]=debug", "is not a target"),
         (",", "expected a level or target=level"),
     ] {
-        let told = with(filter).unwrap_err();
-        assert!(told.contains("RUST_LOG: ") && told.contains(expected), "{filter}: {told}");
+        let message = with(filter).unwrap_err();
+        assert!(message.contains("RUST_LOG: ") && message.contains(expected), "{filter}: {message}");
     }
     for filter in
         ["info", "WARN", "off", "3", "info,", "info, roster=debug", "roster", "roster::http=trace", "sqlx=debug"]
@@ -795,9 +798,9 @@ fn a_similar_name_is_reported() {
     }
     // If the known variable is set as well, there is no warning.
     assert_eq!(read(&[url, ("DATABASE_URI", "x")]).unwrap().warnings, [""; 0]);
-    let told = read(&[("DATABASE_URI", "sqlite:canary.db")]).unwrap_err();
-    assert!(told.contains("DATABASE_URL: required; DATABASE_URI is set: rename it to DATABASE_URL"), "{told}");
-    assert!(!told.contains("canary"), "{told}");
+    let message = read(&[("DATABASE_URI", "sqlite:canary.db")]).unwrap_err();
+    assert!(message.contains("DATABASE_URL: required; DATABASE_URI is set: rename it to DATABASE_URL"), "{message}");
+    assert!(!message.contains("canary"), "{message}");
     // `web` writes the warning to its log.
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
@@ -842,12 +845,12 @@ fn opentelemetry_variables_are_honoured_or_refused() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318?key=canary", "OTEL_EXPORTER_OTLP_HEADERS"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://u:canary@h:4318", "OTEL_EXPORTER_OTLP_HEADERS"),
     ] {
-        let told = with(name, value).unwrap_err();
-        assert!(told.contains(&format!("{name}: ")) && told.contains(expected), "{name}={value}: {told}");
-        assert!(!told.contains("canary"), "{told}");
+        let message = with(name, value).unwrap_err();
+        assert!(message.contains(&format!("{name}: ")) && message.contains(expected), "{name}={value}: {message}");
+        assert!(!message.contains("canary"), "{message}");
     }
-    let told = with("OTEL_TRACES_SAMPLER", "traceidratio").unwrap_err();
-    assert!(told.contains("OTEL_TRACES_SAMPLER_ARG: required"), "{told}");
+    let message = with("OTEL_TRACES_SAMPLER", "traceidratio").unwrap_err();
+    assert!(message.contains("OTEL_TRACES_SAMPLER_ARG: required"), "{message}");
     for (name, value) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),

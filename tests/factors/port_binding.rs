@@ -21,7 +21,11 @@ pub(crate) fn tests() -> Vec<Trial> {
     let factor = Factor::new("port_binding")
         .on(&[Engine::Sqlite], "the_port_is_the_environments", the_port_is_the_environments)
         .on(&[Engine::Sqlite], "every_address_of_both_families_is_bound", every_address_of_both_families_is_bound)
-        .on(&[Engine::Sqlite], "an_unused_connection_is_kept_so_long", an_unused_connection_is_kept_so_long)
+        .on(
+            &[Engine::Sqlite],
+            "an_idle_connection_is_closed_after_keep_alive_ms",
+            an_idle_connection_is_closed_after_keep_alive_ms,
+        )
         .on(&[Engine::Sqlite], "a_port_in_use_is_told_with_its_remedy", a_port_in_use_is_told_with_its_remedy)
         .on(&[Engine::Sqlite], "a_foreign_address_is_told_with_its_remedy", a_foreign_address_is_told_with_its_remedy)
         .once("a_descriptor_that_is_no_listener_is_told", a_descriptor_that_is_no_listener_is_told)
@@ -72,7 +76,7 @@ fn every_address_of_both_families_is_bound(database: &Database) {
     }
 }
 
-fn an_unused_connection_is_kept_so_long(database: &Database) {
+fn an_idle_connection_is_closed_after_keep_alive_ms(database: &Database) {
     migrated(database, &["up"]);
     let web = Web::start(database, &[("KEEP_ALIVE_MS", "700"), ("REQUEST_TIMEOUT_MS", "60000")]);
     for requests in 0..2 {

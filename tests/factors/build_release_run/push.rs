@@ -42,7 +42,7 @@ fn pushes_replace(database: &Database, build: &str, shell: &str) {
 
     platform.commit("second", |_| {});
     platform.push("2").expect("the second push is deployed");
-    let code = fs::read_to_string(platform.folder.path().join("platform/code-of-the-old")).unwrap();
+    let code = fs::read_to_string(platform.folder.path().join("platform/old-exit-code")).unwrap();
     assert_eq!(code, "0\n", "SIGTERM reaches web through the platform's shell");
     eventually("the second release serves", || platform.release().is_some_and(|id| id == "2"));
 

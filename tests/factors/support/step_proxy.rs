@@ -40,13 +40,13 @@ impl StepProxy {
         std::thread::spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
             let mut server = UnixStream::connect(&target).unwrap();
-            let is_mute = Arc::new(AtomicBool::new(false));
-            let (mut answers, mut to_client, mute, answered) =
-                (server.try_clone().unwrap(), client.try_clone().unwrap(), is_mute.clone(), reached.clone());
+            let drops_answers = Arc::new(AtomicBool::new(false));
+            let (mut answers, mut to_client, drops, answered) =
+                (server.try_clone().unwrap(), client.try_clone().unwrap(), drops_answers.clone(), reached.clone());
             std::thread::spawn(move || {
                 let mut bytes = [0; 16 * 1024];
                 while let Ok(length @ 1..) = answers.read(&mut bytes) {
-                    if mute.load(Ordering::SeqCst) {
+                    if drops.load(Ordering::SeqCst) {
                         answered.store(true, Ordering::SeqCst);
                     } else if to_client.write_all(&bytes[..length]).is_err() {
                         break;
@@ -66,7 +66,7 @@ impl StepProxy {
                             break;
                         }
                     }
-                    Point::After if is_stop => is_mute.store(true, Ordering::SeqCst),
+                    Point::After if is_stop => drops_answers.store(true, Ordering::SeqCst),
                     _ => {}
                 }
                 if server.write_all(message).is_err() {
