@@ -21,11 +21,12 @@ function response(status)
     end
 end
 
-function done(summary)
+function done(summary, latency)
     local errors = summary.errors
     local failures = errors.connect + errors.read + errors.write + errors.timeout
     for _, thread in ipairs(threads) do
         failures = failures + thread:get("unexpected")
     end
-    io.write(string.format("requests %d failures %d\n", summary.requests, failures))
+    local p99 = latency:percentile(99) / 1000
+    io.write(string.format("requests %d failures %d p99 %d\n", summary.requests, failures, p99))
 end

@@ -14,8 +14,8 @@ report() {
     sleep 1
     kill -INT "$loader"
     wait "$loader" || true
-    read -r _ requests _ failures < <(grep '^requests' "$scratch/load")
-    printf '%-34s %9d requests %5d failures\n' "$1" "$requests" "$failures"
+    read -r _ requests _ failures _ p99 < <(grep '^requests' "$scratch/load")
+    printf '%-34s %9d requests %5d failures %5d ms at the 99th percentile\n' "$1" "$requests" "$failures" "$p99"
     # Fewer would tell nothing.
     [ "$requests" -gt 1000 ] && [ "$failures" -le "${2:-0}" ]
 }
