@@ -202,7 +202,7 @@ impl Session {
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self, Error> {
-        if url.is_lent_by_transaction {
+        if url.transaction_pooling {
             return Err(Error::Pooler);
         }
         let never = Abandoned::default();

@@ -32,7 +32,7 @@ pub struct DatabaseUrl {
     pub(crate) options: DriverOptions,
     /// Whether a pooler such as PgBouncer assigns a server connection for each transaction. In a PostgreSQL URL,
     /// `statement-cache-capacity=0` declares it, because then no statement stays prepared; so does `pgbouncer=true`.
-    pub(crate) is_lent_by_transaction: bool,
+    pub(crate) transaction_pooling: bool,
     transport: Transport,
     address: String,
     redacted: String,
@@ -192,7 +192,7 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, String> {
     }
     Ok(DatabaseUrl {
         options: DriverOptions::Sqlite(ConnectOptions::disable_statement_logging(options)),
-        is_lent_by_transaction: false,
+        transaction_pooling: false,
         transport: Transport::File,
         address: file,
         redacted,
@@ -352,8 +352,8 @@ impl Server {
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let address = socket.unwrap_or_else(|| format!("{host}:{port}"));
-        let is_lent_by_transaction = self.parameters.is_pooler && matches!(options, DriverOptions::Postgres(_));
-        DatabaseUrl { options, is_lent_by_transaction, transport, address, redacted: shown.to_string() }
+        let transaction_pooling = self.parameters.is_pooler && matches!(options, DriverOptions::Postgres(_));
+        DatabaseUrl { options, transaction_pooling, transport, address, redacted: shown.to_string() }
     }
 }
 

@@ -27,7 +27,7 @@ use super::{Dialect, Error as DbError, Session, on_engine};
 const TABLE: &str = "roster_migrations";
 /// The ledger while it is created.
 const NEW_TABLE: &str = "roster_migrations_new";
-/// The ledger of releases before 0.2, which other applications that use sqlx share.
+/// The default ledger of sqlx, which several applications may share. Earlier releases of this one wrote it, too.
 const SHARED_TABLE: &str = "_sqlx_migrations";
 /// The interval between two attempts to take a lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);

@@ -68,7 +68,7 @@ impl<DB: Dialect> Pool<DB> {
         let health = Arc::new(Health::new(config.database_url.address()));
         let connections = usize::from(config.database_max_connections.get());
         let shares = connections.min(config.web_concurrency.get().into());
-        let transaction_pooling = config.database_url.is_lent_by_transaction;
+        let transaction_pooling = config.database_url.transaction_pooling;
         let query_timeout = Duration::from_millis(config.database_query_timeout_ms.get());
         let pool = |size| {
             let connector =

@@ -9,16 +9,19 @@ use super::Kind;
 /// Sets a session up. The driver sets the encoding and the time zone when it connects. A pool's statements have a limit;
 /// an admin task's have none, as those of pg_dump, although the server may have one by default.
 ///
-/// A statement keeps the plan that it is first executed with. PostgreSQL would plan each page anew, because it takes a
-/// limit that it does not know for 10 % of the table, and a plan for that many rows for an expensive one
-/// (<https://www.postgresql.org/docs/current/sql-prepare.html>); but one range of one index has one plan.
+/// A pool's statement keeps the plan that it is first executed with. PostgreSQL would plan each page anew, because it takes
+/// a limit that it does not know for 10 % of the table, and a plan for that many rows for an expensive one
+/// (<https://www.postgresql.org/docs/current/sql-prepare.html>); but one range of one index has one plan. An admin task
+/// fills tables, and a plan for an empty one would scan it for each batch of rows.
 ///
 /// Behind PgBouncer nothing is set, because other clients may share the session (see `pooler.rs`).
 pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
+    let plans = if limit.is_some() { "force_generic_plan" } else { "force_custom_plan" };
     let limit = limit.map_or(0, |limit| limit.as_millis());
-    let mut sql = QueryBuilder::<Postgres>::new(
-        "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), \
-         set_config('default_transaction_isolation', 'read committed', false), \
+    let mut sql = QueryBuilder::<Postgres>::new("SELECT set_config('plan_cache_mode', '");
+    sql.push(plans);
+    sql.push(
+        "', false), set_config('default_transaction_isolation', 'read committed', false), \
          set_config('statement_timeout', '",
     );
     // Locks of a transaction whose client is unreachable end with it.
