@@ -128,12 +128,11 @@ pub async fn seed(
         let insert = async {
             session.begin().await?;
             let mut found: HashMap<String, i64> = users::ids(session, &names).await?.into_iter().collect();
-            let missing: Vec<NewUser> =
-                batch.iter().filter(|user| !found.contains_key(user.username())).cloned().collect();
+            let missing: Vec<&NewUser> = batch.iter().filter(|user| !found.contains_key(user.username())).collect();
             if !missing.is_empty() {
                 // An e-mail address may be another user's, whose name is not the sample's: no row, no id.
                 users::insert(session, &missing, Existing::Keep).await?;
-                let missing: Vec<&str> = missing.iter().map(NewUser::username).collect();
+                let missing: Vec<&str> = missing.iter().map(|user| user.username()).collect();
                 found.extend(users::ids(session, &missing).await?);
             }
             ids.extend(names.iter().map(|name| found.get(*name).copied().unwrap_or(0)));

@@ -4,14 +4,14 @@
 //! the database does not wait for a disk.
 
 use std::io::{self, Read};
-use std::{iter, mem, thread};
+use std::{mem, thread};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::output::Sink;
 use super::reader;
-use crate::db::users::{self, Existing, NewUser, User};
+use crate::db::users::{self, Existing, NewUser, Taken, User};
 use crate::db::{Error as DbError, Session};
 use crate::json;
 
@@ -113,21 +113,30 @@ pub async fn import<R: Read>(
 /// Rows that are sent to the database together.
 #[derive(Default)]
 struct Batch {
-    good: Rows,
+    good: Vec<(u64, NewUser)>,
     bad: Vec<BadRow>,
 }
 
-/// Users, each with its line.
+/// The users of a batch that nobody else is known to be, each with its line. A statement has an id for each of its rows or
+/// for none.
 #[derive(Default)]
-struct Rows {
-    lines: Vec<u64>,
-    users: Vec<NewUser>,
+struct Sorted<'b> {
+    with_ids: Vec<(u64, &'b NewUser)>,
+    without_ids: Vec<(u64, &'b NewUser)>,
+    bad: Vec<BadRow>,
 }
 
-impl Rows {
-    fn push(&mut self, line: u64, user: NewUser) {
-        self.lines.push(line);
-        self.users.push(user);
+impl<'b> Sorted<'b> {
+    fn of(users: &'b [(u64, NewUser)], mut taken: Taken) -> Self {
+        let mut sorted = Self::default();
+        for (line, user) in users {
+            match &*taken.claim(user) {
+                [] if user.id().is_some() => sorted.with_ids.push((*line, user)),
+                [] => sorted.without_ids.push((*line, user)),
+                columns => sorted.bad.push((*line, is_taken(columns))),
+            }
+        }
+        sorted
     }
 }
 
@@ -143,10 +152,10 @@ fn read<R: Read>(
             let mut batch = Batch::default();
             for row in reader::rows(open().map_err(Error::Open)?, format)? {
                 match row? {
-                    (line, Ok(user)) => batch.good.push(line, user),
+                    (line, Ok(user)) => batch.good.push((line, user)),
                     (line, Err(reason)) => batch.bad.push((line, reason)),
                 }
-                if batch.good.lines.len() + batch.bad.len() == BATCH && !send(mem::take(&mut batch)) {
+                if batch.good.len() + batch.bad.len() == BATCH && !send(mem::take(&mut batch)) {
                     break;
                 }
             }
@@ -168,31 +177,35 @@ async fn fill(
 ) -> Result<Imported, Error> {
     let mut done = Imported::default();
     let mut has_ids = false;
+    // Whether users of the next batch may be in the table already. If they are, the table is asked before it refuses them;
+    // if not, a query for each batch would take as long as the import itself.
+    let mut may_be_known = true;
     let mut next = batches.recv().await;
     // Only now, because SQLite has one writer at a time, which must not wait for the beginning of a file.
     session.begin().await?;
     loop {
         let ended_early = || Err(Error::Read(io::Error::other("the reading thread ended early")));
         let Some(Batch { good, mut bad }) = next.unwrap_or_else(ended_early)? else { break };
-        // A statement has an id for each of its rows or for none.
-        let (mut with_ids, mut without_ids) = (Rows::default(), Rows::default());
-        let mut taken = users::taken(session, &good.users).await?;
-        let rows = (good.lines.len() + bad.len()) as u64;
-        for (line, user) in good.lines.into_iter().zip(good.users) {
-            match &*taken.claim(&user) {
-                [] if user.id().is_some() => with_ids.push(line, user),
-                [] => without_ids.push(line, user),
-                columns => bad.push((line, is_taken(columns))),
+        let rows = good.len() + bad.len();
+        has_ids |= good.iter().any(|(_, user)| user.id().is_some());
+        let known = if may_be_known { users::taken(session, &good).await? } else { Taken::default() };
+        let mut sorted = Sorted::of(&good, known);
+        let mut is_inserted = insert_all(session, &sorted, has_ids).await?;
+        if !is_inserted && !may_be_known {
+            sorted = Sorted::of(&good, users::taken(session, &good).await?);
+            is_inserted = insert_all(session, &sorted, has_ids).await?;
+        }
+        may_be_known = !sorted.bad.is_empty();
+        bad.append(&mut sorted.bad);
+        if !is_inserted {
+            insert_each(session, &sorted.with_ids, &mut bad).await?;
+            if has_ids {
+                continue_ids(session).await?;
             }
+            insert_each(session, &sorted.without_ids, &mut bad).await?;
         }
-        insert(session, &with_ids, &mut bad).await?;
-        has_ids |= !with_ids.lines.is_empty();
-        if has_ids && !without_ids.lines.is_empty() {
-            continue_ids(session).await?;
-        }
-        insert(session, &without_ids, &mut bad).await?;
         done.bad += bad.len() as u64;
-        done.users += rows - bad.len() as u64;
+        done.users += (rows - bad.len()) as u64;
         bad.sort_unstable();
         if !bad.is_empty() {
             report(bad).await;
@@ -213,29 +226,53 @@ async fn continue_ids(session: &mut Session) -> Result<(), Error> {
     })
 }
 
-/// Inserts those rows that the table accepts. It accepts all of them, unless another session has added to it since it
-/// was asked; then each range that it refuses is halved until single rows are left.
-async fn insert(session: &mut Session, rows: &Rows, bad: &mut Vec<BadRow>) -> Result<(), DbError> {
-    let mut ranges: Vec<_> = iter::once(0..rows.users.len()).collect();
-    while let Some(range) = ranges.pop() {
-        if range.is_empty() {
-            continue;
+/// Inserts the users of a batch, all of them or none. False when the table refuses one.
+async fn insert_all(session: &mut Session, sorted: &Sorted<'_>, has_ids: bool) -> Result<bool, Error> {
+    session.execute("SAVEPOINT batch").await?;
+    let inserted = async {
+        users::insert(session, &users_of(&sorted.with_ids), Existing::Refuse).await?;
+        if has_ids && !sorted.without_ids.is_empty() {
+            continue_ids(session).await?;
         }
+        Ok(users::insert(session, &users_of(&sorted.without_ids), Existing::Refuse).await?)
+    };
+    let is_refused = match inserted.await {
+        Ok(()) => false,
+        Err(Error::Database(DbError::Constraint(_))) => true,
+        Err(error) => return Err(error),
+    };
+    if is_refused {
+        session.execute("ROLLBACK TO SAVEPOINT batch").await?;
+    }
+    session.execute("RELEASE SAVEPOINT batch").await?;
+    Ok(!is_refused)
+}
+
+fn users_of<'b>(rows: &[(u64, &'b NewUser)]) -> Vec<&'b NewUser> {
+    rows.iter().map(|&(_, user)| user).collect()
+}
+
+/// Inserts those rows that the table accepts. It refuses one only if another session has added to the table since it was
+/// asked; then each range that it refuses is halved until single rows are left.
+async fn insert_each(session: &mut Session, rows: &[(u64, &NewUser)], bad: &mut Vec<BadRow>) -> Result<(), DbError> {
+    let mut ranges = vec![rows];
+    while let Some(range) = ranges.pop() {
         session.execute("SAVEPOINT batch").await?;
-        match users::insert(session, &rows.users[range.clone()], Existing::Refuse).await {
-            Ok(()) => session.execute("RELEASE SAVEPOINT batch").await?,
+        match users::insert(session, &users_of(range), Existing::Refuse).await {
+            Ok(()) => {}
             Err(DbError::Constraint(constraint)) => {
                 session.execute("ROLLBACK TO SAVEPOINT batch").await?;
-                session.execute("RELEASE SAVEPOINT batch").await?;
-                if range.len() == 1 {
-                    bad.push((rows.lines[range.start], breaks(&constraint)));
+                if let [(line, _)] = range {
+                    bad.push((*line, breaks(&constraint)));
                 } else {
-                    let middle = range.start.midpoint(range.end);
-                    ranges.extend([middle..range.end, range.start..middle]);
+                    // The earlier half goes first: of two rows that collide, the first one stays.
+                    let (first, second) = range.split_at(range.len() / 2);
+                    ranges.extend([second, first]);
                 }
             }
             Err(error) => return Err(error),
         }
+        session.execute("RELEASE SAVEPOINT batch").await?;
     }
     Ok(())
 }

@@ -403,9 +403,9 @@ pub enum Existing {
 ///
 /// # Errors
 /// [`Error::Constraint`] when one of them breaks a constraint.
-pub async fn insert(session: &mut Session, users: &[NewUser], existing: Existing) -> Result<(), Error> {
+pub async fn insert(session: &mut Session, users: &[&NewUser], existing: Existing) -> Result<(), Error> {
     /// Written over the dialect, for its clause at the end.
-    fn statement<DB: Dialect>(users: &[NewUser], existing: Existing) -> QueryBuilder<DB>
+    fn statement<DB: Dialect>(users: &[&NewUser], existing: Existing) -> QueryBuilder<DB>
     where
         i64: for<'t> Encode<'t, DB> + Type<DB>,
         for<'t> &'t str: Encode<'t, DB> + Type<DB>,
@@ -462,12 +462,12 @@ impl Taken {
     }
 }
 
-/// The values of these users that the table has already. One query of three parts; each part is a lookup in one index.
-/// Another session may insert rows at any time, so [`insert`] may still fail.
+/// The values of the users in these rows that the table has already. One query of three parts; each part is a lookup in
+/// one index. Another session may insert rows at any time, so [`insert`] may still fail.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn taken(session: &mut Session, users: &[NewUser]) -> Result<Taken, Error> {
+pub async fn taken<T>(session: &mut Session, rows: &[(T, NewUser)]) -> Result<Taken, Error> {
     /// `WHERE column IN (…)`, one of the parts.
     fn part<'u, DB: Database, T: Encode<'u, DB> + Type<DB>>(
         query: &mut QueryBuilder<DB>,
@@ -481,17 +481,18 @@ pub async fn taken(session: &mut Session, users: &[NewUser]) -> Result<Taken, Er
         }
         query.push(")");
     }
-    if users.is_empty() {
+    if rows.is_empty() {
         return Ok(Taken::default());
     }
+    let users = || rows.iter().map(|(_, user)| user);
     on_engine!(Session, session, conn => {
         let mut query = QueryBuilder::new("");
-        part(&mut query, Column::Username, users.iter().map(|user| user.username.to_ascii_lowercase()));
+        part(&mut query, Column::Username, users().map(|user| user.username.to_ascii_lowercase()));
         query.push(" UNION ALL ");
-        part(&mut query, Column::Email, users.iter().map(|user| user.email.to_ascii_lowercase()));
-        if users.iter().any(|user| user.id.is_some()) {
+        part(&mut query, Column::Email, users().map(|user| user.email.to_ascii_lowercase()));
+        if users().any(|user| user.id.is_some()) {
             query.push(" UNION ALL ");
-            part(&mut query, Column::Id, users.iter().filter_map(|user| user.id));
+            part(&mut query, Column::Id, users().filter_map(|user| user.id));
         }
         let mut taken = Taken::default();
         let mut rows = query.build().fetch(conn);
