@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::{
-    Database, Executor as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, SqlSafeStr, SqlStr, Sqlite,
-    SqliteConnection,
+    Database, Executor as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Row as _, SqlSafeStr,
+    SqlStr, Sqlite, SqliteConnection,
 };
 
 use super::engine::{mysql, postgres};
@@ -40,6 +40,11 @@ pub trait Dialect: Database + Sized {
         connection: &mut Self::Connection,
         sql: impl SqlSafeStr + Send,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// The text that a query without parameters selects.
+    fn text(
+        connection: &mut Self::Connection,
+        sql: impl SqlSafeStr + Send,
+    ) -> impl Future<Output = Result<String, sqlx::Error>> + Send;
     /// Begins a transaction. Behind a pooler, it has to bring the settings that a session would keep.
     fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
         SqlStr::from_static(Self::BEGIN)
@@ -65,6 +70,10 @@ impl Dialect for Sqlite {
         connection.execute(sql.into_sql_str()).await.map(drop)
     }
 
+    async fn text(connection: &mut SqliteConnection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
+        connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
+    }
+
     /// The driver turns foreign keys on, and nothing else has a default outside of this process.
     async fn set_up(
         connection: &mut SqliteConnection,
@@ -86,6 +95,10 @@ impl Dialect for MySql {
 
     async fn execute(connection: &mut MySqlConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
         connection.execute(sql.into_sql_str()).await.map(drop)
+    }
+
+    async fn text(connection: &mut MySqlConnection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
+        connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
     }
 
     async fn set_up(
@@ -115,6 +128,10 @@ impl Dialect for Postgres {
 
     async fn execute(connection: &mut PgConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
         connection.execute(sql.into_sql_str()).await.map(drop)
+    }
+
+    async fn text(connection: &mut PgConnection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
+        connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
     }
 
     async fn set_up(

@@ -3,8 +3,8 @@
 //! sqlx's own pool pings on acquire and again on release, in a task that it spawns, which costs more
 //! than a short query does; and a query that is cancelled at the wrong moment leaves it one connection
 //! short for good. Here a connection returns only from a query that completed, and is pinged only after
-//! it was idle. One whose query did not complete keeps its place in the pool until its session in the
-//! server has ended, so that there are never more sessions than connections.
+//! it was idle. One whose query was abandoned keeps its place in the pool until the server has ended the
+//! statement, so that there are never more sessions, or more work in the server, than connections.
 
 use std::iter;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use futures_util::future::{pending, select, select_all};
-use sqlx::{Connection as _, SqlStr};
+use sqlx::{Connection as _, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
@@ -102,7 +102,7 @@ impl<DB: Dialect> Pool<DB> {
     /// may stay prepared (`persistent` in sqlx) for the next one.
     ///
     /// A future that is dropped before it is complete, by its time-out or because its client is gone, leaves the
-    /// protocol in the middle of an answer: that connection is closed.
+    /// protocol in the middle of an answer. [`recover`] reads its rest before the connection is used again.
     pub(super) async fn run<T>(
         &self,
         query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
@@ -187,7 +187,8 @@ impl<DB: Dialect> Pool<DB> {
                 self.shares[self.own].manager().health.fault(error);
                 lease.discard();
             }
-            Err(_) => drop(lease),
+            Err(Error::Timeout(_)) => drop(lease),
+            Err(_) => lease.close(),
         }
         outcome
     }
@@ -303,16 +304,18 @@ struct Session<DB: Dialect> {
     abandoned: Abandoned,
 }
 
-/// An acquired connection. Dropped, its session is ended; only [`Lease::give_back`] returns it to the pool.
+/// An acquired connection. Dropped, it is recovered or closed; only [`Lease::give_back`] returns it to the pool as it is.
 struct Lease<DB: Dialect> {
     session: Option<Object<Connector<DB>>>,
     /// Whether its statements are several, so that the last one may have begun at any time.
     in_transaction: bool,
+    /// Whether a new connection may do what this one cannot.
+    is_unsuitable: bool,
 }
 
 impl<DB: Dialect> Lease<DB> {
     fn new(session: Object<Connector<DB>>) -> Self {
-        Self { session: Some(session), in_transaction: false }
+        Self { session: Some(session), in_transaction: false, is_unsuitable: false }
     }
 
     fn connection(&mut self) -> &mut DB::Connection {
@@ -322,6 +325,11 @@ impl<DB: Dialect> Lease<DB> {
 
     fn give_back(mut self) {
         drop(self.session.take());
+    }
+
+    /// Replaces the connection.
+    fn close(mut self) {
+        self.is_unsuitable = true;
     }
 
     /// Frees the place of a connection whose session has ended already.
@@ -334,34 +342,73 @@ impl<DB: Dialect> Drop for Lease<DB> {
     fn drop(&mut self) {
         let Some(session) = self.session.take() else { return };
         session.abandoned.store(true, Ordering::Relaxed);
-        let mut longest =
-            DB::longest_statement(Object::pool(&session).map_or(Duration::ZERO, |pool| pool.manager().query_timeout));
+        let limit = Object::pool(&session).map_or(Duration::ZERO, |pool| pool.manager().query_timeout);
+        let mut longest = DB::longest_statement(limit);
         if !self.in_transaction {
             longest = longest.saturating_sub(Object::metrics(&session).last_used());
         }
-        // A process that ends has no runtime any more, and its sessions end with it.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(end_session(session, longest));
+            let end = end_statement(session, longest, self.in_transaction, self.is_unsuitable);
+            runtime.spawn(end.with_subscriber(Dispatch::none()));
+        } else {
+            // The process ends, and its sessions end with it.
+            drop(Object::take(session));
         }
     }
 }
 
-/// Ends a session whose last statement was abandoned, and keeps its place in the pool until it has ended in the server,
-/// which notices that its client is gone only after the statement. So what runs in the server is never more than the pool
-/// has places for.
-async fn end_session<DB: Dialect>(mut session: Object<Connector<DB>>, longest: Duration) {
+/// Waits for the end of an abandoned statement, whose connection keeps its place in the pool meanwhile: a server notices
+/// that its client is gone only after the statement. Then the connection returns to the pool, or is replaced.
+async fn end_statement<DB: Dialect>(
+    mut session: Object<Connector<DB>>,
+    longest: Duration,
+    in_transaction: bool,
+    is_unsuitable: bool,
+) {
     // Should this task be dropped, the place stays without its connection.
     let Some(mut connection) = session.connection.take() else { return };
+    let abandoned = session.abandoned.clone();
     let ended = async {
         // It is answered behind the statement. An error is an answer, too.
         let _ = connection.ping().await;
-        let _ = connection.close().await;
+        abandoned.store(false, Ordering::Relaxed);
+        !is_unsuitable && recover::<DB>(&mut connection, in_transaction).await
     };
-    // A server that does not answer for longer than it may take is unreachable.
-    if timeout(longest, ended.with_subscriber(Dispatch::none())).await.is_ok() {
-        sleep(DB::SESSION_END).await;
+    match timeout(longest, ended).await {
+        Ok(true) => {
+            session.connection = Some(connection);
+            return;
+        }
+        Ok(false) => {
+            let _ = timeout(PING_TIMEOUT, connection.close()).await;
+            sleep(DB::SESSION_END).await;
+        }
+        // The server does not answer for longer than a statement may take: it is unreachable.
+        Err(_) => drop(connection),
     }
     drop(Object::take(session));
+}
+
+/// Reads the rest of an abandoned answer, and ends an abandoned transaction. A connection that does not return a random
+/// text then, and nothing else, is out of step with the server: MySQL's driver loses count when it is dropped while it
+/// prepares a statement.
+async fn recover<DB: Dialect>(connection: &mut DB::Connection, in_transaction: bool) -> bool {
+    /// The error of the abandoned statement, and that of a transaction that never began.
+    const LEFTOVERS: usize = 3;
+    let expected = format!("{:016x}", fastrand::u64(..));
+    for _ in 0..LEFTOVERS {
+        if in_transaction {
+            // There may be none. An answer that is missing shows below.
+            let _ = DB::execute(connection, "ROLLBACK").await;
+        }
+        let mut sql = QueryBuilder::<DB>::new("SELECT '");
+        match DB::text(connection, sql.push(&expected).push("'").sql()).await {
+            Ok(text) => return text == expected,
+            Err(sqlx::Error::Database(_)) => {}
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// Opens connections, and checks them before they are used again.

@@ -2,14 +2,17 @@
 //! they survive.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
-use std::path::Path;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use roster::config::Config;
+use roster::db::users::{self, Column, Listing};
 use roster::db::{Db, Error};
 use tokio::runtime::{Builder, Runtime};
 
@@ -24,6 +27,7 @@ pub(super) fn tests(factor: Factor) -> Factor {
         .on(servers, "sessions_never_exceed_their_number", sessions_never_exceed_their_number)
         .each("nothing_is_committed_after_its_timeout", nothing_is_committed_after_its_timeout)
         .each("an_abandoned_statement_ends_in_the_database", an_abandoned_statement_ends_in_the_database)
+        .each("an_abandoned_answer_is_read_by_no_other_query", an_abandoned_answer_is_read_by_no_other_query)
         .on(servers, "hostile_defaults_change_nothing", hostile_defaults_change_nothing)
         .on(servers, "a_passing_fault_keeps_its_connection", a_passing_fault_keeps_its_connection)
         .on(servers, "a_schema_error_keeps_its_connection", a_schema_error_keeps_its_connection)
@@ -174,12 +178,7 @@ fn nothing_is_committed_after_its_timeout(database: &Database) {
     assert_eq!(sql.number(COUNT), 1);
 }
 
-/// Whether this process has a file open.
-fn is_open(file: &Path) -> bool {
-    let open = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    open.into_iter().any(|path| path == file)
-}
-
+/// By its time limit in the server, or by SQLite's interrupt. Its connection can be used again.
 fn an_abandoned_statement_ends_in_the_database(database: &Database) {
     migrated(database, &["up"]);
     let (runtime, db) = pool(database);
@@ -188,15 +187,44 @@ fn an_abandoned_statement_ends_in_the_database(database: &Database) {
         Family::MySql => "SELECT SLEEP(1000)",
         Family::Postgres => "SELECT pg_sleep(1000)",
     };
+    runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+    let before = (database.engine.family() != Family::Sqlite).then(|| ids(database));
     let outcome = runtime.block_on(db.execute(&[endless]));
     assert!(matches!(outcome, Err(Error::Timeout(_))), "{outcome:?}");
-    assert_eq!(db.connections().used, 1, "its place is taken as long as its session is there");
+    assert_eq!(db.connections().used, 1, "its place is taken as long as its statement is there");
     eventually("its place is free", || has_ended(&runtime, &db));
-    match database.engine.family() {
-        Family::Sqlite => assert!(!is_open(&database.file())),
-        _ => assert_eq!(ids(database), [""; 0]),
-    }
+    assert_eq!(db.connections().idle, 1, "it was not closed");
     runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+    assert_eq!((database.engine.family() != Family::Sqlite).then(|| ids(database)), before);
+}
+
+/// Polls a future a number of times at most, and drops it.
+async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
+    let (mut future, mut left) = (pin!(future), polls);
+    poll_fn(|context| match left.checked_sub(1) {
+        None => Poll::Ready(()),
+        Some(fewer) => {
+            left = fewer;
+            future.as_mut().poll(context).map(drop)
+        }
+    })
+    .await;
+}
+
+/// Queries are dropped at each point at which they wait, before their statement is prepared and after.
+fn an_abandoned_answer_is_read_by_no_other_query(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "500"]);
+    let (runtime, db) = pool(database);
+    let listing = Listing { column: Column::Id, descending: false, prefix: None, after: None, limit: 1000 };
+    for polls in (0..30).chain(0..30) {
+        runtime.block_on(poll_and_drop(users::get(&db, 1, |user| user.id), polls));
+        eventually("its statement has ended", || has_ended(&runtime, &db));
+        runtime.block_on(poll_and_drop(users::list(&db, &listing, &mut |_| {}), polls));
+        eventually("its statement has ended", || has_ended(&runtime, &db));
+        let found = runtime.block_on(users::get(&db, 2, |user| user.id)).unwrap();
+        assert_eq!(found, Some(2), "after {polls} polls");
+    }
 }
 
 /// Settings that an administrator, a host or a former version may have made for everybody.
