@@ -36,14 +36,14 @@ pub struct Config {
     /// Required, unless `DATABASE_URL_FILE` names a file that holds it (a mounted secret); both at
     /// once are an error.
     pub database_url: DatabaseUrl,
-    /// The size of this process's connection pool; 10 by default.
+    /// The size of this process's connection pool; 10 by default. Readiness checks use one more connection.
     #[serde(default = "size::<10>", deserialize_with = "integer::<_, _, 1, 65535>")]
     pub database_max_connections: NonZeroU16,
     /// The longest wait for a connection, in milliseconds, before a request is answered 503; 1000 by default.
     #[serde(default = "milliseconds::<1000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub database_acquire_timeout_ms: NonZeroU64,
-    /// The longest query, in milliseconds, before its request is answered 503 and its connection
-    /// thrown away; 2000 by default.
+    /// The longest query, in milliseconds, before its request is answered 503; 2000 by default. The database
+    /// ends the statement 500 ms later.
     #[serde(default = "milliseconds::<2000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub database_query_timeout_ms: NonZeroU64,
     /// The port to serve; 5000 by default, and 0 picks a free one, which the log names.
