@@ -743,10 +743,10 @@ async fn reported<T>(version: i64, migration: impl Future<Output = T>) -> T {
     let started = Instant::now();
     tokio::pin!(migration);
     loop {
-        match timeout(REPORT_INTERVAL, &mut migration).await {
-            Ok(done) => return done,
-            Err(_) => tracing::info!(version, seconds = started.elapsed().as_secs(), "the migration is still running"),
+        if let Ok(done) = timeout(REPORT_INTERVAL, &mut migration).await {
+            return done;
         }
+        tracing::info!(version, seconds = started.elapsed().as_secs(), "the migration is still running");
     }
 }
 

@@ -172,8 +172,7 @@ impl Database {
         let servers = SERVERS.iter().map(|server| server.lock().unwrap_or_else(PoisonError::into_inner));
         let socket = servers
             .into_iter()
-            .flat_map(|server| server.as_ref().filter(|it| it.engine == self.engine).map(Server::socket))
-            .next();
+            .find_map(|server| server.as_ref().filter(|it| it.engine == self.engine).map(Server::socket));
         socket.expect("the database has a server")
     }
 
