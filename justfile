@@ -58,6 +58,10 @@ lint:
     cargo fmt
     cargo clippy --all-targets -- -D warnings
 
+# Look for inputs that break a property of src/fuzzing.rs, with cargo-fuzz: `just fuzz cursor 600`
+fuzz target seconds="60":
+    cargo fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}}
+
 # One-off admin tasks: `just migrate status`
 migrate *arguments:
     cargo run --bin migrate -- {{arguments}}

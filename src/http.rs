@@ -3,7 +3,7 @@
 pub mod connection;
 pub mod cursor;
 mod documentation;
-mod listing;
+pub(crate) mod listing;
 mod metrics;
 mod operations;
 mod page;

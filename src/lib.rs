@@ -16,6 +16,8 @@
 pub mod admin;
 pub mod config;
 pub mod db;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod http;
 pub mod json;
 pub mod server;

@@ -325,13 +325,13 @@ pub async fn export(
 }
 
 /// Users in a file's format, in chunks.
-enum Encoder {
+pub(crate) enum Encoder {
     Csv(Box<csv::Writer<Vec<u8>>>),
     Ndjson(Vec<u8>),
 }
 
 impl Encoder {
-    fn new(format: Format) -> Result<Self, Error> {
+    pub(crate) fn new(format: Format) -> Result<Self, Error> {
         match format {
             Format::Csv => {
                 let mut writer = csv_writer();
@@ -343,7 +343,7 @@ impl Encoder {
     }
 
     /// Encodes a user. Returns a chunk when one is full.
-    fn push(&mut self, user: User<'_>) -> Result<Option<Vec<u8>>, Error> {
+    pub(crate) fn push(&mut self, user: User<'_>) -> Result<Option<Vec<u8>>, Error> {
         match self {
             Self::Csv(writer) => {
                 writer.write_record([&user.id.to_string(), user.username, user.email]).map_err(csv_error)?;
@@ -362,7 +362,7 @@ impl Encoder {
     }
 
     /// The last chunk.
-    fn finish(self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn finish(self) -> Result<Vec<u8>, Error> {
         match self {
             Self::Csv(writer) => writer.into_inner().map_err(|error| Error::Write(error.into_error())),
             Self::Ndjson(bytes) => Ok(bytes),

@@ -10,32 +10,32 @@ use crate::db::users::{Column, EMAIL_MAX, Key, Listing};
 const LIMIT_MAX: u32 = 1000;
 
 /// The parameters of a listing of users.
-pub(super) const ALL: &[&str] = &["limit", "after", "sort", "q"];
+pub(crate) const ALL: &[&str] = &["limit", "after", "sort", "q"];
 
 /// The query string of a listing, checked.
-#[derive(Debug, Default, IntoParams)]
+#[derive(Debug, Default, PartialEq, Eq, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Parameters {
+pub(crate) struct Parameters {
     /// The most users that are wanted: 100 by default for a page, and all for a stream.
     #[param(minimum = 1, maximum = 1000)]
-    pub(super) limit: Option<u32>,
+    pub(crate) limit: Option<u32>,
     /// Where to go on: a cursor from the `Link` of the page before, with the same `sort` and `q`.
     #[param(pattern = "^[A-Za-z0-9_-]+$")]
     after: Option<String>,
     /// The column that orders the listing, with `-` before it to descend; `id` by default. With `q` the order is
     /// that of the column that it matches, and this may only reverse it.
     #[param(value_type = Option<SortName>, inline)]
-    pub(super) sort: Option<Sort>,
+    pub(crate) sort: Option<Sort>,
     /// What the username begins with, or the e-mail address when there is an `@` in it, in any case.
     #[param(max_length = 120, pattern = "^[^\\u0000\\ufffd]*$")]
-    pub(super) q: Option<String>,
+    pub(crate) q: Option<String>,
 }
 
 /// A column, and `-` for descending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sort {
-    pub(super) column: Column,
-    pub(super) descending: bool,
+pub(crate) struct Sort {
+    pub(crate) column: Column,
+    pub(crate) descending: bool,
 }
 
 /// An order.
@@ -68,7 +68,7 @@ impl Sort {
         Some(Self { column, descending })
     }
 
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match (self.column, self.descending) {
             (Column::Id, false) => "id",
             (Column::Id, true) => "-id",
@@ -82,7 +82,7 @@ impl Sort {
 
 /// How an unknown parameter is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unknown {
+pub(crate) enum Unknown {
     /// The request is rejected, because the client may have misspelt a parameter. For the API.
     Refuse,
     /// The parameter is ignored, because other sites append parameters such as `utm_source` and `fbclid`. For pages.
@@ -91,7 +91,7 @@ pub(super) enum Unknown {
 
 impl Parameters {
     /// Reads a query string with these parameters.
-    pub(super) fn parse(query: &str, allowed: &[&str], unknown: Unknown) -> Result<Self, Problem> {
+    pub(crate) fn parse(query: &str, allowed: &[&str], unknown: Unknown) -> Result<Self, Problem> {
         let mut parameters = Self::default();
         let mut seen = Vec::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -125,7 +125,7 @@ impl Parameters {
     }
 
     /// The listing that these parameters ask for.
-    pub(super) fn listing(&self, default_limit: u32) -> Result<Listing, Problem> {
+    pub(crate) fn listing(&self, default_limit: u32) -> Result<Listing, Problem> {
         let mut sort = self.sort.unwrap_or_default();
         if let Some(q) = &self.q {
             let column = if q.contains('@') { Column::Email } else { Column::Username };
@@ -154,7 +154,7 @@ impl Parameters {
     }
 
     /// The id that the cursor of a listing by id stands for.
-    pub(super) fn after_id(&self) -> Result<Option<i64>, Problem> {
+    pub(crate) fn after_id(&self) -> Result<Option<i64>, Problem> {
         Ok(match self.after(Column::Id)? {
             Some(Key::Id(id)) => Some(id),
             _ => None,
@@ -162,7 +162,7 @@ impl Parameters {
     }
 
     /// These parameters with another cursor and order, as the query of a URL.
-    pub(super) fn query(&self, sort: Option<Sort>, after: Option<(Column, &Key)>) -> String {
+    pub(crate) fn query(&self, sort: Option<Sort>, after: Option<(Column, &Key)>) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let Some(q) = &self.q {
             query.append_pair("q", q);

@@ -18,7 +18,7 @@ use crate::{db, json};
 /// An answer that is not what the client asked for. What it tells the client and what it tells the
 /// log are apart, so that nothing unexpected leaks.
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     /// For the client, who can act on it.
     detail: Cow<'static, str>,
