@@ -34,6 +34,7 @@ pub(super) fn tests(factor: Factor) -> Factor {
         .on(&Engine::SERVERS, "a_task_stops_while_a_lock_is_held", a_task_stops_while_a_lock_is_held)
         .on(SQLITE, "an_import_takes_constant_memory", an_import_takes_constant_memory)
         .on(SQLITE, "an_export_goes_directly_to_what_is_no_file", an_export_goes_directly_to_what_is_no_file)
+        .on(SQLITE, "an_export_writes_to_devices", an_export_writes_to_devices)
         .on(SQLITE, "an_export_replaces_the_file_behind_a_link", an_export_replaces_the_file_behind_a_link)
         .on(SQLITE, "an_export_keeps_the_mode_of_a_file", an_export_keeps_the_mode_of_a_file)
         .on(SQLITE, "exports_at_once_leave_one_of_them", exports_at_once_leave_one_of_them)
@@ -402,9 +403,10 @@ fn an_export_stops_while_it_writes(database: &Database) {
     assert_eq!(code(&import_csv(database, &wide_users())), 0);
     let folder = TempDir::new().unwrap();
     let unopened = fifo(&folder, "unopened.csv");
+    let link = standard_output(&folder);
     for (arguments, has_begun) in [
         (&["export", "-", "--format", "csv"][..], true),
-        (&["export", "/dev/stdout", "--format", "ndjson"], true),
+        (&["export", &link, "--format", "ndjson"], true),
         (&["export", &unopened], false),
     ] {
         for (name, expected) in [("TERM", 143), ("INT", 130)] {
@@ -506,7 +508,8 @@ fn an_export_goes_directly_to_what_is_no_file(database: &Database) {
     assert_eq!(migrated(database, &["export", &path]), "2 users exported\n");
     assert_eq!(reader.join().unwrap(), TWO_USERS);
 
-    for name in ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"] {
+    let link = standard_output(&folder);
+    for name in [&*link, "/dev/fd/1", "/proc/self/fd/1"] {
         assert_eq!(migrated(database, &["export", name, "--format", "csv"]), TWO_USERS, "{name}");
         // The shell's own output stays before it.
         let file = folder.path().join("output");
@@ -541,9 +544,9 @@ fn an_export_goes_directly_to_what_is_no_file(database: &Database) {
     let done = command.env_clear().env("DATABASE_URL", &database.url).output().unwrap();
     assert_eq!(String::from_utf8(done.stdout.clone()).unwrap(), TWO_USERS, "{}", stderr(&done));
 
-    assert_eq!(migrated(database, &["export", "/dev/null", "--format", "csv"]), "2 users exported\n");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+
     for (path, reason) in [
-        ("/dev/full", "cannot write: No space left on device"),
         (folder.path().to_str().unwrap(), "is a directory"),
         ("/no/such/users.csv", "cannot write /no/such/users.csv: No such file or directory"),
     ] {
@@ -551,10 +554,34 @@ fn an_export_goes_directly_to_what_is_no_file(database: &Database) {
         assert_eq!(code(&refused), 74, "{path}: {}", stderr(&refused));
         assert!(stderr(&refused).contains(reason), "{}", stderr(&refused));
     }
-    for path in ["/dev/null", "/dev/full"] {
-        assert!(!fs::symlink_metadata(path).unwrap().is_file(), "{path}");
-    }
     assert!(!fs::symlink_metadata(&path).unwrap().is_file());
+}
+
+/// The devices are mounted on files of the test, which nothing can replace, because a fault must not replace those of the
+/// machine.
+fn an_export_writes_to_devices(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed"]);
+    let folder = TempDir::new().unwrap();
+    for (device, expected, output) in
+        [("null", 0, "2 users exported\n"), ("full", 74, "cannot write: No space left on device")]
+    {
+        fs::write(folder.path().join(device), "").unwrap();
+        let commands =
+            format!("mount --bind /dev/{device} \"$2/{device}\"; \"$1\" export \"$2/{device}\" --format csv");
+        let Some(done) = with_mounts(&commands, database, folder.path()) else { return };
+        assert_eq!(code(&done), expected, "{device}: {}", stderr(&done));
+        let printed = String::from_utf8(done.stdout.clone()).unwrap() + &stderr(&done);
+        assert!(printed.contains(output), "{printed}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing temporary is left");
+}
+
+/// A link to standard output as `/dev/stdout` is one. A fault that replaces it must not replace that of the machine.
+fn standard_output(folder: &TempDir) -> String {
+    let link = folder.path().join("stdout");
+    symlink("/proc/self/fd/1", &link).unwrap();
+    link.to_str().unwrap().to_owned()
 }
 
 fn an_export_replaces_the_file_behind_a_link(database: &Database) {
