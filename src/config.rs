@@ -143,9 +143,8 @@ const fn default_host() -> IpAddr {
 const WORKERS_MAX: u64 = 512;
 
 fn processors() -> NonZeroU16 {
-    let processors = std::thread::available_parallelism().ok();
-    let processors = processors.and_then(|processors| u16::try_from(processors.get()).ok()).unwrap_or(u16::MAX);
-    NonZeroU16::new(processors.min(512)).unwrap_or(NonZeroU16::MIN)
+    let processors = std::thread::available_parallelism().map_or(1, |processors| processors.get() as u64);
+    u16::try_from(processors.min(WORKERS_MAX)).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
 }
 
 fn default_filter() -> String {

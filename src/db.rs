@@ -114,7 +114,7 @@ impl Db {
     /// Those of the statements; then none of them has an effect, now or later. Only [`Error::Unconfirmed`] leaves that
     /// open.
     pub async fn execute(&self, statements: &[&'static str]) -> Result<(), Error> {
-        on_engine!(Db, self, pool => pool.transaction(async |conn, _| {
+        on_engine!(Db, self, pool => pool.transaction(async |conn| {
             for &sql in statements {
                 conn.execute(sql).await?;
             }

@@ -530,10 +530,11 @@ impl Tls {
 
 /// Checks `PGSSLMODE`. The driver applies it to a URL without `sslmode`, and ignores an unknown value.
 pub(super) fn check_environment_mode(value: &str) -> Result<(), String> {
-    value.parse::<PgSslMode>().map(drop).or_else(|_| Tls::parse(value, "sslmode").map(drop)).and_then(|()| {
-        let is_known = value.parse::<PgSslMode>().is_ok();
-        if is_known { Ok(()) } else { Err("use a name of libpq, such as verify-full".into()) }
-    })
+    if value.parse::<PgSslMode>().is_ok() {
+        return Ok(());
+    }
+    // A name of MySQL is valid in a URL, but not here.
+    Tls::parse(value, "sslmode").and(Err("use a name of libpq, such as verify-full".into()))
 }
 
 /// Checks that a file can be read and contains PEM with this label. The driver would fail only when it connects, with

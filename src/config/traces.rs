@@ -76,8 +76,8 @@ const PROTOCOL: Rule = OneOf(&["http/protobuf"], "only http/protobuf is supporte
 const COMPRESSION: Rule = OneOf(&["none"], "compression is not supported; set none");
 const CERTIFICATE: Rule = Refused("only public certificate authorities are supported; remove it");
 const LIMIT: Rule = Refused("this limit is not supported; remove it");
-const METRICS: Rule = Refused("metrics are not sent; collect them from /metrics");
-const LOGS: Rule = Refused("logs are not sent; collect them from standard output");
+const NO_METRICS: &str = "metrics are not sent; collect them from /metrics";
+const NO_LOGS: &str = "logs are not sent; collect them from standard output";
 
 const RULES: &[(&str, Rule)] = &[
     ("OTEL_SERVICE_NAME", Text),
@@ -125,10 +125,10 @@ const RULES: &[(&str, Rule)] = &[
     ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", LIMIT),
     ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", LIMIT),
     ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", LIMIT),
-    ("OTEL_METRICS_EXPORTER", OneOf(&["none", "prometheus"], "metrics are not sent; collect them from /metrics")),
-    ("OTEL_LOGS_EXPORTER", OneOf(&["none", "console"], "logs are not sent; collect them from standard output")),
-    ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", METRICS),
-    ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", LOGS),
+    ("OTEL_METRICS_EXPORTER", OneOf(&["none", "prometheus"], NO_METRICS)),
+    ("OTEL_LOGS_EXPORTER", OneOf(&["none", "console"], NO_LOGS)),
+    ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", Refused(NO_METRICS)),
+    ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", Refused(NO_LOGS)),
     ("OTEL_LOG_LEVEL", Refused("set the level by RUST_LOG, such as info,opentelemetry_sdk=debug")),
     ("OTEL_CONFIG_FILE", Refused("a configuration file is not supported; set the variables")),
     ("OTEL_EXPERIMENTAL_CONFIG_FILE", Refused("a configuration file is not supported; set the variables")),

@@ -59,6 +59,19 @@ pub trait Dialect: Database + Sized {
     const CONTINUE_IDS: Option<&'static str> = None;
 }
 
+/// The methods whose code is the same for the types of each driver.
+macro_rules! unprepared {
+    () => {
+        async fn execute(connection: &mut Self::Connection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
+            connection.execute(sql.into_sql_str()).await.map(drop)
+        }
+
+        async fn text(connection: &mut Self::Connection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
+            connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
+        }
+    };
+}
+
 impl Dialect for Sqlite {
     // Its connections are closed when `close` returns.
     const SESSION_END: Duration = Duration::ZERO;
@@ -66,13 +79,7 @@ impl Dialect for Sqlite {
     // A transaction that begins with a read does not wait for another writer. It fails at its first write.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
 
-    async fn execute(connection: &mut SqliteConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
-        connection.execute(sql.into_sql_str()).await.map(drop)
-    }
-
-    async fn text(connection: &mut SqliteConnection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
-        connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
-    }
+    unprepared!();
 
     /// The driver turns foreign keys on, and nothing else has a default outside of this process.
     async fn set_up(
@@ -93,13 +100,7 @@ impl Dialect for Sqlite {
 impl Dialect for MySql {
     const INSTALLED_ON: &'static str = "CAST(installed_on AS CHAR)";
 
-    async fn execute(connection: &mut MySqlConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
-        connection.execute(sql.into_sql_str()).await.map(drop)
-    }
-
-    async fn text(connection: &mut MySqlConnection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
-        connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
-    }
+    unprepared!();
 
     async fn set_up(
         connection: &mut MySqlConnection,
@@ -126,13 +127,7 @@ impl Dialect for Postgres {
         "SELECT setval('users_id_seq', greatest((SELECT max(id) FROM users), (SELECT last_value FROM users_id_seq)))",
     );
 
-    async fn execute(connection: &mut PgConnection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
-        connection.execute(sql.into_sql_str()).await.map(drop)
-    }
-
-    async fn text(connection: &mut PgConnection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
-        connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
-    }
+    unprepared!();
 
     async fn set_up(
         connection: &mut PgConnection,

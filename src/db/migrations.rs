@@ -17,7 +17,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType};
-use sqlx::{Connection as _, Executor as _, MySqlConnection, PgConnection, QueryBuilder, SqlStr, SqliteConnection};
+use sqlx::mysql::MySqlArguments;
+use sqlx::{
+    Connection as _, Executor as _, MySql, MySqlConnection, PgConnection, QueryBuilder, SqlStr, SqliteConnection,
+};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +32,8 @@ const TABLE: &str = "roster_migrations";
 const NEW_TABLE: &str = "roster_migrations_new";
 /// The default ledger of sqlx, which several applications may share. Earlier releases of this one wrote it, too.
 const SHARED_TABLE: &str = "_sqlx_migrations";
+/// The name of the lock in log lines and errors.
+const MIGRATIONS: &str = "the migration lock";
 /// The interval between two attempts to take a lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 /// The interval between two log lines of a waiting run.
@@ -37,6 +42,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 const SHORT_STATEMENT: Duration = Duration::from_secs(10);
 /// The key of the lock on PostgreSQL. No other program may use it on this database.
 const LOCK_KEY: i64 = 0x726f_7374_6572;
+
+/// The name of the lock on MySQL. Locks belong to the server, so it has the database in it; 64 characters at most.
+macro_rules! lock_name {
+    () => {
+        "CONCAT('roster ', SHA2(DATABASE(), 224))"
+    };
+}
 
 /// The files of one engine, in order: every migration has an `up` and a `down`.
 macro_rules! embedded {
@@ -136,6 +148,12 @@ pub enum Error {
     /// A signal arrived while the run waited for a lock.
     #[error("stopped while waiting for a lock; nothing was changed")]
     Stopped,
+}
+
+impl Error {
+    fn interrupted(migration: &Migration, direction: &'static str, cause: sqlx::Error) -> Self {
+        Self::Interrupted { version: migration.version, direction, cause: cause.into() }
+    }
 }
 
 impl From<sqlx::Error> for Error {
@@ -292,21 +310,11 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
             if interrupted.is_some() {
                 tracing::warn!(version, "the migration was interrupted; finishing it");
             }
-            loop {
-                let applied = reported(
-                    version,
-                    match interrupted {
-                        Some(entry) => conn.finish_apply(&step.up, entry),
-                        None => conn.apply_step(&step.up),
-                    },
-                );
-                match applied.await {
-                    Err(error) if is_lock_timeout(&error) => {
-                        wait.pause("a table lock", conn.transaction_holder()).await?;
-                    }
-                    done => break done?,
-                }
-            }
+            wait.retry(conn, version, async |conn| match interrupted {
+                Some(entry) => conn.finish_apply(&step.up, entry).await,
+                None => conn.apply_step(&step.up).await,
+            })
+            .await?;
             tracing::info!(version, name = step.name, "migration applied");
             done.push(version);
         }
@@ -336,18 +344,11 @@ pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) ->
             if !entry.success {
                 tracing::warn!(version, "the migration was interrupted; reverting it");
             }
-            loop {
-                let reverted = reported(
-                    version,
-                    if entry.success { conn.revert_step(&known.down) } else { conn.finish_revert(&known.down, entry) },
-                );
-                match reverted.await {
-                    Err(error) if is_lock_timeout(&error) => {
-                        wait.pause("a table lock", conn.transaction_holder()).await?;
-                    }
-                    done => break done?,
-                }
-            }
+            wait.retry(conn, version, async |conn| match entry.success {
+                true => conn.revert_step(&known.down).await,
+                false => conn.finish_revert(&known.down, entry).await,
+            })
+            .await?;
             tracing::info!(version, name = known.name, "migration reverted");
             done.push(version);
         }
@@ -500,20 +501,13 @@ impl Ledger for MySqlConnection {
             sqlx::query(INSERT).bind(up.version).bind(&*up.description).bind(success).bind(&*up.checksum).bind(mark)
         };
         Box::pin(async move {
-            let version = up.version;
             if is_transactional(up) {
-                let mut transaction = self.begin().await?;
-                insert(true, 0).execute(&mut *transaction).await?;
-                let failed = |cause: sqlx::Error| Error::Failed { version, cause: cause.into() };
-                transaction.execute(up.sql.clone()).await.map_err(failed)?;
-                return Ok(transaction.commit().await?);
+                return transact(self, up, insert(true, 0)).await;
             }
             let before = names(self).await?;
             insert(false, Mark::Apply.encode(before)).execute(&mut *self).await?;
             if let Err(cause) = self.execute(up.sql.clone()).await {
-                return Err(
-                    undone(self, up, "up", before, "DELETE FROM roster_migrations WHERE version = ?", cause).await
-                );
+                return Err(undone(self, up, "up", before, REMOVE, cause).await);
             }
             record(self, up).await
         })
@@ -525,11 +519,7 @@ impl Ledger for MySqlConnection {
         Box::pin(async move {
             let version = down.version;
             if is_transactional(down) {
-                let mut transaction = self.begin().await?;
-                sqlx::query(REMOVE).bind(version).execute(&mut *transaction).await?;
-                let failed = |cause: sqlx::Error| Error::Failed { version, cause: cause.into() };
-                transaction.execute(down.sql.clone()).await.map_err(failed)?;
-                return Ok(transaction.commit().await?);
+                return transact(self, down, sqlx::query(REMOVE).bind(version)).await;
             }
             let before = names(self).await?;
             sqlx::query(BEGIN).bind(Mark::Revert.encode(before)).bind(version).execute(&mut *self).await?;
@@ -569,8 +559,12 @@ impl Ledger for MySqlConnection {
     }
 
     fn lock_holder(&mut self) -> BoxFuture<'_, Option<String>> {
-        const SQL: &str = "SELECT CONCAT('connection ', id, ', user ', user, ', host ', host) \
-             FROM information_schema.processlist WHERE id = IS_USED_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)))";
+        const SQL: &str = concat!(
+            "SELECT CONCAT('connection ', id, ', user ', user, ', host ', host) \
+             FROM information_schema.processlist WHERE id = IS_USED_LOCK(",
+            lock_name!(),
+            ")"
+        );
         Box::pin(async { sqlx::query_scalar(SQL).fetch_optional(self).await.ok().flatten() })
     }
 
@@ -624,23 +618,32 @@ fn is_transactional(migration: &Migration) -> bool {
     ["INSERT", "UPDATE", "DELETE", "REPLACE", "WITH"].iter().any(|row| keyword.eq_ignore_ascii_case(row))
 }
 
+/// Executes the statement of a migration and its record in one transaction.
+async fn transact(
+    conn: &mut MySqlConnection,
+    migration: &Migration,
+    record: sqlx::query::Query<'_, MySql, MySqlArguments>,
+) -> Result<(), Error> {
+    let mut transaction = conn.begin().await?;
+    record.execute(&mut *transaction).await?;
+    let failed = |cause: sqlx::Error| Error::Failed { version: migration.version, cause: cause.into() };
+    transaction.execute(migration.sql.clone()).await.map_err(failed)?;
+    Ok(transaction.commit().await?)
+}
+
 const REMOVE: &str = "DELETE FROM roster_migrations WHERE version = ?";
 
 /// Records that a migration was applied.
 async fn record(conn: &mut MySqlConnection, up: &Migration) -> Result<(), Error> {
     let sql = "UPDATE roster_migrations SET success = TRUE, checksum = ?, execution_time = 0 WHERE version = ?";
     let recorded = sqlx::query(sql).bind(&*up.checksum).bind(up.version).execute(conn).await;
-    recorded.map(drop).map_err(|cause| Error::Interrupted { version: up.version, direction: "up", cause: cause.into() })
+    recorded.map(drop).map_err(|cause| Error::interrupted(up, "up", cause))
 }
 
 /// Removes the record of a migration.
 async fn remove(conn: &mut MySqlConnection, down: &Migration) -> Result<(), Error> {
     let removed = sqlx::query(REMOVE).bind(down.version).execute(conn).await;
-    removed.map(drop).map_err(|cause| Error::Interrupted {
-        version: down.version,
-        direction: "down",
-        cause: cause.into(),
-    })
+    removed.map(drop).map_err(|cause| Error::interrupted(down, "down", cause))
 }
 
 /// Removes the mark of a failed statement if the schema is unchanged. Otherwise, or if the server does not respond, the
@@ -653,12 +656,12 @@ async fn undone(
     undo: &'static str,
     cause: sqlx::Error,
 ) -> Error {
-    let (version, cause) = (migration.version, cause.into());
+    let version = migration.version;
     let is_as_before = names(conn).await.is_ok_and(|after| after == before);
     if is_as_before && sqlx::query(undo).bind(version).execute(conn).await.is_ok() {
-        Error::Failed { version, cause }
+        Error::Failed { version, cause: cause.into() }
     } else {
-        Error::Interrupted { version, direction, cause }
+        Error::interrupted(migration, direction, cause)
     }
 }
 
@@ -688,7 +691,7 @@ async fn repeat(conn: &mut MySqlConnection, migration: &Migration, direction: &'
         .map(sqlx::mysql::MySqlDatabaseError::number);
     match number {
         Some(number) if reports_done(number) => Ok(()),
-        _ => Err(Error::Interrupted { version: migration.version, direction, cause: cause.into() }),
+        _ => Err(Error::interrupted(migration, direction, cause)),
     }
 }
 
@@ -766,6 +769,23 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
+    /// Runs the statements of a migration, again while another session holds a table lock.
+    async fn retry(
+        &mut self,
+        conn: &mut dyn Ledger,
+        version: i64,
+        mut statements: impl AsyncFnMut(&mut dyn Ledger) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        loop {
+            match reported(version, statements(conn)).await {
+                Err(error) if is_lock_timeout(&error) => {
+                    self.pause("a table lock", conn.transaction_holder()).await?;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Waits for the next attempt, or fails after the time limit.
     async fn pause(&mut self, lock: &'static str, holder: impl Future<Output = Option<String>>) -> Result<(), Error> {
         let waited = self.started.get_or_insert_with(Instant::now).elapsed();
@@ -793,8 +813,6 @@ async fn with_lock<T>(
     limits: Limits<'_>,
     work: impl AsyncFnOnce(&mut dyn Ledger, &mut Wait<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    /// The name of the migration lock in log lines and errors.
-    const MIGRATIONS: &str = "the migration lock";
     let mut wait = Wait { limits, started: None, last_reported: None };
     match session {
         Session::Sqlite(conn) => {
@@ -803,12 +821,12 @@ async fn with_lock<T>(
             // With the write-ahead log, a property of the file, readers and a writer do not wait for each other:
             // https://sqlite.org/wal.html. It cannot be turned on in a transaction.
             while let Err(error) = conn.execute("PRAGMA journal_mode = WAL").await {
-                wait_if_busy(error, &mut wait, MIGRATIONS).await?;
+                wait_if_busy(error, &mut wait).await?;
             }
             let mut transaction = loop {
                 match conn.begin_with("BEGIN IMMEDIATE").await {
                     Ok(transaction) => break transaction,
-                    Err(error) => wait_if_busy(error, &mut wait, MIGRATIONS).await?,
+                    Err(error) => wait_if_busy(error, &mut wait).await?,
                 }
             };
             let done = work(&mut *transaction, &mut wait).await?;
@@ -817,9 +835,8 @@ async fn with_lock<T>(
             Ok(done)
         }
         Session::MySql(conn) => {
-            // Locks belong to the server, so the name has the database in it; 64 characters at most.
-            const LOCK: &str = "SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)";
-            const UNLOCK: &str = "SELECT RELEASE_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)))";
+            const LOCK: &str = concat!("SELECT GET_LOCK(", lock_name!(), ", 0)");
+            const UNLOCK: &str = concat!("SELECT RELEASE_LOCK(", lock_name!(), ")");
             // A statement that waits for a table lock blocks all later statements on the table, so each attempt is
             // short.
             short(conn.run("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1")).await?;
@@ -859,10 +876,10 @@ async fn with_lock<T>(
 }
 
 /// Waits if SQLite reports that another process writes. Returns any other error.
-async fn wait_if_busy(error: sqlx::Error, wait: &mut Wait<'_>, lock: &'static str) -> Result<(), Error> {
+async fn wait_if_busy(error: sqlx::Error, wait: &mut Wait<'_>) -> Result<(), Error> {
     match error.as_database_error().and_then(|cause| cause.code()?.parse::<i32>().ok()) {
         // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy
-        Some(code) if code & 0xff == 5 => wait.pause(lock, std::future::ready(None)).await,
+        Some(code) if code & 0xff == 5 => wait.pause(MIGRATIONS, std::future::ready(None)).await,
         _ => Err(error.into()),
     }
 }

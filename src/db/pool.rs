@@ -134,14 +134,14 @@ impl<DB: Dialect> Pool<DB> {
     /// commit, which is sent only within it. So a transaction that failed has no effect later, either.
     pub(super) async fn transaction<T>(
         &self,
-        statements: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
+        statements: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
         let mut lease = Lease::new(self.acquire().await?);
         lease.in_transaction = true;
         let connection = lease.connection();
         let done = self.limit(async {
             DB::execute(connection, self.begin.clone()).await?;
-            statements(&mut *connection, !self.transaction_pooling).await
+            statements(&mut *connection).await
         });
         match done.await {
             Ok(done) => {

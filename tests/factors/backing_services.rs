@@ -368,6 +368,17 @@ fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
     assert_eq!(web.get("/users.ndjson").status, 503);
 }
 
+/// More clients than the pooler has connections get every answer, and each resource is served.
+fn assert_serves_load(web: &Web) {
+    let load = Load::start(web.port, 8);
+    eventually("it serves", || load.answered() > 500);
+    let (answered, failures) = load.end();
+    assert_eq!(failures, [""; 0], "beside {answered} that were answered");
+    for path in ["/readyz", "/users/1", "/users/1/friends", "/users.ndjson", "/users?q=ad", "/"] {
+        assert_eq!(web.get(path).status, 200, "{path}");
+    }
+}
+
 /// More clients than it has connections, and none that is theirs for longer.
 fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
     let server = Server::start(database.engine);
@@ -378,13 +389,7 @@ fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
     let lent = pooler.url("&statement-cache-capacity=0");
 
     let web = Web::start_at(&lent, &[("DATABASE_MAX_CONNECTIONS", "8"), ("DATABASE_QUERY_TIMEOUT_MS", "1000")]);
-    let load = Load::start(web.port, 8);
-    eventually("it serves", || load.answered() > 500);
-    let (answered, failures) = load.end();
-    assert_eq!(failures, [""; 0], "beside {answered} that were answered");
-    for path in ["/readyz", "/users/1", "/users/1/friends", "/users.ndjson", "/users?q=ad", "/"] {
-        assert_eq!(web.get(path).status, 200, "{path}");
-    }
+    assert_serves_load(&web);
 
     // A transaction that runs into its limit takes its connection with it.
     let mut lock = Sql::connect(&url);
@@ -415,13 +420,7 @@ fn a_pooler_that_tracks_statements_needs_no_parameter(database: &Database) {
     seed(&server.url("app"));
     let pooler = Pooler::start_as(Tool::TrackingPgbouncer, Mode::Transaction, &server, 2);
     let web = Web::start_at(&pooler.url(""), &[("DATABASE_MAX_CONNECTIONS", "8")]);
-    let load = Load::start(web.port, 8);
-    eventually("it serves", || load.answered() > 500);
-    let (answered, failures) = load.end();
-    assert_eq!(failures, [""; 0], "beside {answered} that were answered");
-    for path in ["/readyz", "/users/1", "/users/1/friends", "/users.ndjson", "/users?q=ad", "/"] {
-        assert_eq!(web.get(path).status, 200, "{path}");
-    }
+    assert_serves_load(&web);
 
     // The pooler assigns these sessions to its next clients, so `web` must not have changed a setting. The pooler
     // tracks the parameters that the server reports to its clients.
