@@ -15,6 +15,7 @@ mod pooler;
 pub mod users;
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -51,6 +52,8 @@ pub const REQUIRED_SCHEMA: i64 = 2;
 
 /// The longest time to open the session of an admin task. A server that starts, or is far away, may need seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time to close it. A server may be unresponsive.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The database as requests use it. Cloning is cheap and shares the pool.
 #[derive(Clone)]
@@ -243,9 +246,19 @@ impl Session {
         self.execute(statement).await
     }
 
-    /// Says goodbye to the server.
+    /// The file of an SQLite database. None for a server, and for a database in memory.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn file(&mut self) -> Result<Option<PathBuf>, Error> {
+        let Self::Sqlite(conn) = self else { return Ok(None) };
+        let file = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'");
+        let file: Option<String> = file.fetch_one(conn).await?;
+        Ok(file.filter(|file| !file.is_empty()).map(PathBuf::from))
+    }
+
+    /// Closes the session. An error changes nothing, because the work is committed.
     pub async fn close(self) {
-        // The work is done and committed: a goodbye that fails changes nothing.
-        let _ = on_engine!(Session, self, conn => conn.close().await);
+        let _ = timeout(CLOSE_TIMEOUT, async { on_engine!(Session, self, conn => conn.close().await) }).await;
     }
 }

@@ -1,5 +1,6 @@
 //! The target of an export: a file, a pipe, a device or standard output. A blocked pipe does not block the process.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, Write};
 use std::os::fd::AsFd as _;
@@ -126,6 +127,53 @@ impl Place {
         }
         Err(io::Error::other("too many levels of symbolic links"))
     }
+
+    /// Checks that this is not a file of the SQLite database that is exported, also by another path. An export would
+    /// replace the database.
+    ///
+    /// # Errors
+    /// When it is one of them, or cannot be examined.
+    pub fn refuse_database(&self, database: &Path) -> io::Result<()> {
+        let target = match self {
+            Self::Standard => Identity::of_file(&File::from(io::stdout().as_fd().try_clone_to_owned()?))?,
+            Self::Descriptor(path) | Self::Special(path) | Self::Regular(path) => Identity::of(path)?,
+        };
+        // The files of SQLite: https://sqlite.org/tempfiles.html
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let mut file = database.as_os_str().to_owned();
+            file.push(suffix);
+            if Identity::of(Path::new(&file))? == target {
+                return Err(io::Error::other("it is a file of the database; choose another one"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file, whatever its path is.
+#[derive(PartialEq, Eq)]
+enum Identity {
+    /// The device and the inode of an existing file.
+    Existing(u64, u64),
+    /// The device and the inode of the folder, and the name in it.
+    Missing(u64, u64, Option<OsString>),
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(Self::Existing(found.dev(), found.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let folder = fs::metadata(folder_of(path))?;
+                Ok(Self::Missing(folder.dev(), folder.ino(), path.file_name().map(OsStr::to_owned)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn of_file(file: &File) -> io::Result<Self> {
+        file.metadata().map(|found| Self::Existing(found.dev(), found.ino()))
+    }
 }
 
 /// Opens an existing file to append to it.
@@ -163,7 +211,8 @@ impl Replacement {
                 })?;
                 Ok(Self { target, content, path: None })
             }
-            Err(error) => Err(error),
+            // The error of the system names the temporary file.
+            Err(error) => Err(error.kind().into()),
         }
     }
 

@@ -13,7 +13,7 @@ use roster::admin::output::{self, Place, Replacement, Sink};
 use roster::admin::sample;
 use roster::admin::transfer::{self, BadRow, Format};
 use roster::config::{Config, Problems};
-use roster::db::migrations::{self, Limits, State};
+use roster::db::migrations::{self, Limits, Run, State};
 use roster::db::{self, REQUIRED_SCHEMA, Session};
 use roster::shutdown::{Signal, Signals, Stop};
 use roster::telemetry;
@@ -234,23 +234,23 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
     let mut end = End::Complete;
     match command {
         Command::Up { to, dry_run: true, .. } => {
-            for (version, name, sql) in migrations::pending(session, to).await? {
+            for (version, name, sql) in migrations::pending(session, to, Limits::new(stop)).await? {
                 print(format_args!("-- {version} {name}\n{sql}")).await?;
             }
         }
         Command::Up { to, dry_run: false, wait } => {
             let run = migrations::up(session, to, wait.limits(stop)).await?;
-            print(format_args!("{} applied", migrations_of(&run.done))).await?;
+            print(format_args!("{} applied", migrations_of(&run))).await?;
             end = ended(run.stopped);
         }
         Command::Down { to, wait } => {
             let run = migrations::down(session, to, wait.limits(stop)).await?;
-            print(format_args!("{} reverted", migrations_of(&run.done))).await?;
+            print(format_args!("{} reverted", migrations_of(&run))).await?;
             end = ended(run.stopped);
         }
-        Command::Status { json } => status(session, json).await?,
+        Command::Status { json } => status(session, json, stop).await?,
         Command::Seed { count } => {
-            require_schema(session).await?;
+            require_schema(session, stop).await?;
             let mut progress = Progress::new("users", Some(u64::from(count)));
             let done = sample::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
             progress.end();
@@ -259,12 +259,12 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
         }
         Command::Import { file, format, skip_bad } => {
             let format = format_of(&file, format)?;
-            require_schema(session).await?;
+            require_schema(session, stop).await?;
             import(session, file, format, skip_bad, stop).await?;
         }
         Command::Export { file, format } => {
             let format = format_of(&file, format)?;
-            require_schema(session).await?;
+            require_schema(session, stop).await?;
             export(session, file, format, stop).await?;
         }
     }
@@ -282,16 +282,17 @@ async fn print(line: impl Display) -> io::Result<()> {
     output.finish().await
 }
 
-fn migrations_of(versions: &[i64]) -> String {
-    match versions {
+fn migrations_of(run: &Run) -> String {
+    match &*run.done {
+        [] if run.stopped => "stopped by a signal: no migration".to_owned(),
         [] => "nothing to do: no migration".to_owned(),
         [one] => format!("migration {one}"),
         [first, .., last] => format!("migrations {first} to {last}"),
     }
 }
 
-async fn status(session: &mut Session, json: bool) -> Result<(), Failure> {
-    let lines = migrations::status(session).await?;
+async fn status(session: &mut Session, json: bool, stop: &CancellationToken) -> Result<(), Failure> {
+    let lines = migrations::status(session, Limits::new(stop)).await?;
     if json {
         return Ok(print(serde_json::to_string(&lines).map_err(io::Error::from)?).await?);
     }
@@ -310,8 +311,8 @@ async fn status(session: &mut Session, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn require_schema(session: &mut Session) -> Result<(), Failure> {
-    let applied = migrations::status(session).await?;
+async fn require_schema(session: &mut Session, stop: &CancellationToken) -> Result<(), Failure> {
+    let applied = migrations::status(session, Limits::new(stop)).await?;
     let ready = applied.iter().any(|line| line.version >= REQUIRED_SCHEMA && line.state != State::Pending);
     if ready {
         return Ok(());
@@ -387,6 +388,9 @@ impl io::Write for AboveBar {
 async fn export(session: &mut Session, file: PathBuf, format: Format, stop: &CancellationToken) -> Result<(), Failure> {
     let cannot_write = |error| Failure::new(74, &format_args!("cannot write {}: {error}", file.display()));
     let place = if is_standard(&file) { Place::Standard } else { Place::of(&file).map_err(cannot_write)? };
+    if let Some(database) = session.file().await? {
+        place.refuse_database(&database).map_err(cannot_write)?;
+    }
     let count = match place {
         Place::Standard => return Ok(transfer::export(session, Sink::standard()?, format, stop).await.map(drop)?),
         Place::Descriptor(path) => {

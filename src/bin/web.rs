@@ -93,8 +93,7 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     }
     let mut session = Session::open(&config.database_url, stop).await?;
     if config.auto_migrate {
-        let lock_timeout = Duration::from_secs(Limits::LOCK_TIMEOUT_SECONDS.into());
-        migrations::up(&mut session, None, Limits { stop, lock_timeout }).await.context("AUTO_MIGRATE")?;
+        migrations::up(&mut session, None, Limits::new(stop)).await.context("AUTO_MIGRATE")?;
     }
     if config.auto_seed > 0 && users::is_empty(&mut session).await.context("AUTO_SEED")? {
         let count = sample::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await.context("AUTO_SEED")?;

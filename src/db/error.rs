@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::error::{DatabaseError, ErrorKind};
+use sqlx::mysql::MySqlDatabaseError;
 use sqlx::sqlite::SqliteError;
 
 use super::engine::{self, Kind};
@@ -74,9 +75,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             // SQLite is read-only by its URL or by the rights of its file, and stays so.
-            Self::ReadOnly(cause) => {
-                cause.as_database_error().is_none_or(|cause| cause.try_downcast_ref::<SqliteError>().is_none())
-            }
+            Self::ReadOnly(cause) => !cause.as_database_error().is_some_and(is_of_sqlite),
             Self::Query(_)
             | Self::Value(_)
             | Self::Constraint(_)
@@ -90,10 +89,17 @@ impl Error {
     /// Whether another session held the lock of a table or a row for too long.
     pub(super) fn is_lock_timeout(&self) -> bool {
         let Self::Transient(sqlx::Error::Database(cause)) = self else { return false };
-        match cause.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>() {
-            Some(mysql) => mysql.number() == 1205,
-            None => cause.code().is_some_and(|code| code == "55P03"),
+        if let Some(mysql) = cause.try_downcast_ref::<MySqlDatabaseError>() {
+            return mysql.number() == 1205;
         }
+        let code = cause.code().unwrap_or_default();
+        // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy
+        code == "55P03" || is_of_sqlite(cause.as_ref()) && code.parse::<i32>().is_ok_and(|code| code & 0xff == 5)
+    }
+
+    /// Whether the database refused the statement itself, such as for a missing right.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Query(sqlx::Error::Database(_)))
     }
 
     /// Whether the connection that met the error can serve another query: the error was the database's whole answer.
@@ -128,6 +134,10 @@ impl From<sqlx::Error> for Error {
             _ => Self::Query(error),
         }
     }
+}
+
+fn is_of_sqlite(error: &dyn DatabaseError) -> bool {
+    error.try_downcast_ref::<SqliteError>().is_some()
 }
 
 /// The database's code for an error.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType};
-use sqlx::mysql::MySqlArguments;
+use sqlx::mysql::{MySqlArguments, MySqlDatabaseError};
 use sqlx::{
     Connection as _, Executor as _, MySql, MySqlConnection, PgConnection, QueryBuilder, SqlStr, SqliteConnection,
 };
@@ -32,8 +32,9 @@ const TABLE: &str = "roster_migrations";
 const NEW_TABLE: &str = "roster_migrations_new";
 /// The default ledger of sqlx, which several applications may share. Earlier releases of this one wrote it, too.
 const SHARED_TABLE: &str = "_sqlx_migrations";
-/// The name of the lock in log lines and errors.
+/// The names of the locks in log lines and errors.
 const MIGRATIONS: &str = "the migration lock";
+const TABLE_LOCK: &str = "a table lock";
 /// The interval between two attempts to take a lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 /// The interval between two log lines of a waiting run.
@@ -132,6 +133,12 @@ pub enum Error {
     /// A newer release applied a migration that this one does not have.
     #[error("migration {0} belongs to a newer release: run that release's `migrate`")]
     Newer(i64),
+    /// The ledger of earlier releases exists, but the user may not read it.
+    #[error(
+        "cannot read the table _sqlx_migrations, in which an earlier release may have recorded its migrations: grant \
+         SELECT on it to the user of DATABASE_URL: {0}"
+    )]
+    SharedLedger(DbError),
     /// The server did not return whether the lock was acquired.
     #[error("GET_LOCK returned NULL instead of 0 or 1; see the server's log, then run `migrate` again")]
     Lock,
@@ -181,9 +188,15 @@ pub struct Limits<'a> {
     pub lock_timeout: Duration,
 }
 
-impl Limits<'_> {
+impl<'a> Limits<'a> {
     /// The default of [`Limits::lock_timeout`], in seconds.
     pub const LOCK_TIMEOUT_SECONDS: u16 = 600;
+
+    /// The default limits.
+    #[must_use]
+    pub const fn new(stop: &'a CancellationToken) -> Self {
+        Self { stop, lock_timeout: Duration::from_secs(Self::LOCK_TIMEOUT_SECONDS as u64) }
+    }
 }
 
 /// What a run did.
@@ -227,10 +240,10 @@ pub enum State {
 /// Every migration that the binary or the database knows, in order.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
+/// Those of the database, and [`Error::LockTimeout`] if another session locks the ledger.
+pub async fn status(session: &mut Session, limits: Limits<'_>) -> Result<Vec<Status>, Error> {
     let steps = steps(session);
-    let ledger = on_engine!(Session, session, conn => readable_ledger(conn, &steps).await)?;
+    let ledger = readable_ledger(session, &steps, limits).await?;
     let mut lines: Vec<Status> = ledger
         .iter()
         .map(|entry| {
@@ -266,9 +279,13 @@ pub async fn status(session: &mut Session) -> Result<Vec<Status>, Error> {
 ///
 /// # Errors
 /// As those of [`up`].
-pub async fn pending(session: &mut Session, to: Option<i64>) -> Result<Vec<(i64, &'static str, String)>, Error> {
+pub async fn pending(
+    session: &mut Session,
+    to: Option<i64>,
+    limits: Limits<'_>,
+) -> Result<Vec<(i64, &'static str, String)>, Error> {
     let steps = steps(session);
-    let ledger = on_engine!(Session, session, conn => readable_ledger(conn, &steps).await)?;
+    let ledger = readable_ledger(session, &steps, limits).await?;
     check(&ledger, &steps)?;
     Ok(steps
         .into_iter()
@@ -289,16 +306,15 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
     let steps = steps(session);
     let wanted = |step: &&Step| to.is_none_or(|to| step.version <= to);
     let is_applied = |ledger: &[Entry], step: &Step| ledger.iter().any(|it| it.version == step.version && it.success);
-    // An error occurs again below, after the lock was acquired.
-    if let Ok(ledger) = on_engine!(Session, session, conn => short(conn.entries(TABLE)).await) {
+    let mut wait = Wait::new(limits);
+    if let Some(ledger) = own_ledger(session, &mut wait).await? {
         check(&ledger, &steps)?;
         if steps.iter().filter(wanted).all(|step| is_applied(&ledger, step)) {
             return Ok(Run { done: Vec::new(), stopped: false });
         }
     }
-    with_lock(session, limits, async |conn, wait| {
-        ensure_ledger(conn, &steps).await?;
-        let ledger = conn.entries(TABLE).await?;
+    with_lock(session, &mut wait, async |conn, wait| {
+        let ledger = wait.retry(conn, async |conn| ensure_ledger(conn, &steps).await).await?;
         check(&ledger, &steps)?;
         let mut done = Vec::new();
         for step in steps.iter().filter(wanted).filter(|step| !is_applied(&ledger, step)) {
@@ -306,15 +322,15 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
                 return Ok(Run { done, stopped: true });
             }
             let version = step.version;
-            let interrupted = ledger.iter().find(|entry| entry.version == version);
-            if interrupted.is_some() {
+            if ledger.iter().any(|entry| entry.version == version) {
                 tracing::warn!(version, "the migration was interrupted; finishing it");
             }
-            wait.retry(conn, version, async |conn| match interrupted {
-                Some(entry) => conn.finish_apply(&step.up, entry).await,
+            // A failed attempt may have changed its row of the ledger.
+            let apply = wait.retry(conn, async |conn| match entry(conn, version).await? {
+                Some(entry) => conn.finish_apply(&step.up, &entry).await,
                 None => conn.apply_step(&step.up).await,
-            })
-            .await?;
+            });
+            reported(version, apply).await?;
             tracing::info!(version, name = step.name, "migration applied");
             done.push(version);
         }
@@ -329,9 +345,8 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
 /// [`Error::Failed`] names the migration; [`Error::Newer`] one whose down file this binary does not have.
 pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> Result<Run, Error> {
     let steps = steps(session);
-    with_lock(session, limits, async |conn, wait| {
-        ensure_ledger(conn, &steps).await?;
-        let ledger = conn.entries(TABLE).await?;
+    with_lock(session, &mut Wait::new(limits), async |conn, wait| {
+        let ledger = wait.retry(conn, async |conn| ensure_ledger(conn, &steps).await).await?;
         let last = ledger.last().map_or(0, |entry| entry.version);
         let to = to.unwrap_or(last - 1);
         let mut done = Vec::new();
@@ -344,11 +359,12 @@ pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) ->
             if !entry.success {
                 tracing::warn!(version, "the migration was interrupted; reverting it");
             }
-            wait.retry(conn, version, async |conn| match entry.success {
-                true => conn.revert_step(&known.down).await,
-                false => conn.finish_revert(&known.down, entry).await,
-            })
-            .await?;
+            let revert = wait.retry(conn, async |conn| match self::entry(conn, version).await? {
+                Some(entry) if entry.success => conn.revert_step(&known.down).await,
+                Some(entry) => conn.finish_revert(&known.down, &entry).await,
+                None => Ok(()),
+            });
+            reported(version, revert).await?;
             tracing::info!(version, name = known.name, "migration reverted");
             done.push(version);
         }
@@ -668,45 +684,66 @@ async fn undone(
 /// Whether this error of MySQL or MariaDB means that the statement took effect before. The numbers are those of MySQL 9
 /// and MariaDB 10.11, which differ for constraints.
 #[must_use]
-pub const fn reports_done(number: u16) -> bool {
-    matches!(
-        number,
-        // The object exists: a foreign key (MariaDB), a table or view, a column, an index, a primary key, a routine, a
-        // trigger, an event, a foreign key (MySQL) or check (MariaDB), a check (MySQL).
-        1005 | 1050 | 1060 | 1061 | 1068 | 1304 | 1359 | 1537 | 1826 | 3822
+pub fn reports_done(error: &MySqlDatabaseError) -> bool {
+    match error.number() {
+        // A foreign key exists (MariaDB, with HA_ERR_FOUND_DUPP_KEY), or is wrong.
+        1005 => error.message().contains("errno: 121"),
+        // The object exists: a table or view, a column, an index, a primary key, a routine, a trigger, an event, a foreign
+        // key (MySQL) or check (MariaDB), a check (MySQL).
+        1050 | 1060 | 1061 | 1068 | 1304 | 1359 | 1537 | 1826 | 3822
         // The object has its new name: a column, a table, an index.
         | 1054 | 1146 | 1176
         // The object does not exist: a table, a column or key, a routine, a trigger, an event, a check, a constraint, a
         // view (MariaDB).
-        | 1051 | 1091 | 1305 | 1360 | 1539 | 3821 | 3940 | 4092
-    )
+        | 1051 | 1091 | 1305 | 1360 | 1539 | 3821 | 3940 | 4092 => true,
+        _ => false,
+    }
 }
 
 /// Repeats a statement that may have taken effect.
 async fn repeat(conn: &mut MySqlConnection, migration: &Migration, direction: &'static str) -> Result<(), Error> {
     let Err(cause) = conn.execute(migration.sql.clone()).await else { return Ok(()) };
-    let number = cause
-        .as_database_error()
-        .and_then(|error| error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>())
-        .map(sqlx::mysql::MySqlDatabaseError::number);
-    match number {
-        Some(number) if reports_done(number) => Ok(()),
+    match cause.as_database_error().and_then(|error| error.try_downcast_ref()) {
+        Some(error) if reports_done(error) => Ok(()),
         _ => Err(Error::interrupted(migration, direction, cause)),
     }
 }
 
 /// Reads the rows of the ledger without a change. If the ledger does not exist, reads this application's rows of the
 /// shared ledger.
-async fn readable_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, DbError> {
-    match short(conn.entries(TABLE)).await {
-        Err(DbError::Schema(_)) => shared_entries(conn, steps).await,
-        other => other,
+async fn readable_ledger(session: &mut Session, steps: &[Step], limits: Limits<'_>) -> Result<Vec<Entry>, Error> {
+    let mut wait = Wait::new(limits);
+    if let Some(ledger) = own_ledger(session, &mut wait).await? {
+        return Ok(ledger);
     }
+    limit_locks(session).await?;
+    let read = async |conn: &mut dyn Ledger| shared_entries(conn, steps).await;
+    let ledger = on_engine!(Session, &mut *session, conn => wait.retry(conn, read).await)?;
+    unlimit_locks(session).await?;
+    Ok(ledger)
+}
+
+/// The rows of the ledger, if it exists.
+async fn own_ledger(session: &mut Session, wait: &mut Wait<'_>) -> Result<Option<Vec<Entry>>, Error> {
+    limit_locks(session).await?;
+    let read = async |conn: &mut dyn Ledger| Ok(short(conn.entries(TABLE)).await?);
+    let ledger = match on_engine!(Session, &mut *session, conn => wait.retry(conn, read).await) {
+        Ok(ledger) => Some(ledger),
+        Err(Error::Database(DbError::Schema(_))) => None,
+        Err(error) => return Err(error),
+    };
+    unlimit_locks(session).await?;
+    Ok(ledger)
+}
+
+/// A row of the ledger.
+async fn entry(conn: &mut dyn Ledger, version: i64) -> Result<Option<Entry>, DbError> {
+    Ok(short(conn.entries(TABLE)).await?.into_iter().find(|entry| entry.version == version))
 }
 
 /// The rows of the shared ledger that this application wrote. They have the version, the name and the checksum of one
 /// of its migrations.
-async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, DbError> {
+async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, Error> {
     let is_ours = |entry: &Entry| {
         let step = steps.iter().find(|step| step.version == entry.version && step.name == entry.name);
         step.is_some_and(|step| *step.up.checksum == *entry.checksum)
@@ -714,25 +751,38 @@ async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Ent
     match short(conn.entries(SHARED_TABLE)).await {
         Ok(entries) => Ok(entries.into_iter().filter(is_ours).collect()),
         Err(DbError::Schema(_)) => Ok(Vec::new()),
-        Err(error) => Err(error),
+        Err(error @ DbError::Query(_)) => {
+            let is_refused = error.is_refusal();
+            // Without this table, no earlier release has applied a migration.
+            let has_users =
+                !matches!(short(conn.run("SELECT id FROM users WHERE id = 0")).await, Err(DbError::Schema(_)));
+            if is_refused && has_users {
+                return Err(Error::SharedLedger(error));
+            }
+            tracing::info!(%error, "_sqlx_migrations belongs to another application");
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
-/// Creates the ledger with this application's rows of the shared ledger. The table is renamed when it is complete,
-/// because not every engine can create and fill a table in one transaction. The shared ledger is kept for a roll back.
-async fn ensure_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<(), Error> {
+/// Creates the ledger with this application's rows of the shared ledger, unless it exists, and returns its rows. The
+/// table is renamed when it is complete, because not every engine can create and fill a table in one transaction. The
+/// shared ledger is kept for a roll back.
+async fn ensure_ledger(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Entry>, Error> {
     match short(conn.entries(TABLE)).await {
         Err(DbError::Schema(_)) => {}
-        other => return Ok(other.map(drop)?),
+        other => return Ok(other?),
     }
     let adopted = shared_entries(conn, steps).await?;
-    conn.run("DROP TABLE IF EXISTS roster_migrations_new").await?;
+    short(conn.run("DROP TABLE IF EXISTS roster_migrations_new")).await?;
     conn.ensure_migrations_table(NEW_TABLE).await?;
     for entry in &adopted {
-        conn.adopt(entry).await?;
+        short(conn.adopt(entry)).await?;
         tracing::info!(version = entry.version, "migration adopted from _sqlx_migrations");
     }
-    Ok(conn.run("ALTER TABLE roster_migrations_new RENAME TO roster_migrations").await?)
+    short(conn.run("ALTER TABLE roster_migrations_new RENAME TO roster_migrations")).await?;
+    Ok(short(conn.entries(TABLE)).await?)
 }
 
 /// Limits the time of a statement that needs no table lock, so that an unresponsive server is detected.
@@ -768,22 +818,32 @@ struct Wait<'a> {
     last_reported: Option<Instant>,
 }
 
-impl Wait<'_> {
-    /// Runs the statements of a migration, again while another session holds a table lock.
-    async fn retry(
+impl<'a> Wait<'a> {
+    const fn new(limits: Limits<'a>) -> Self {
+        Self { limits, started: None, last_reported: None }
+    }
+
+    /// Executes statements, again while another session holds a table lock.
+    async fn retry<T>(
         &mut self,
         conn: &mut dyn Ledger,
-        version: i64,
-        mut statements: impl AsyncFnMut(&mut dyn Ledger) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        mut statements: impl AsyncFnMut(&mut dyn Ledger) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         loop {
-            match reported(version, statements(conn)).await {
-                Err(error) if is_lock_timeout(&error) => {
-                    self.pause("a table lock", conn.transaction_holder()).await?;
-                }
+            match statements(conn).await {
+                Err(error) if is_lock_timeout(&error) => self.pause(TABLE_LOCK, conn.transaction_holder()).await?,
                 done => return done,
             }
         }
+    }
+
+    /// Waits for the next attempt if SQLite reports that another process writes. Returns any other error.
+    async fn pause_if_busy(&mut self, error: sqlx::Error) -> Result<(), Error> {
+        let error = DbError::from(error);
+        if !error.is_lock_timeout() {
+            return Err(error.into());
+        }
+        self.pause(MIGRATIONS, std::future::ready(None)).await
     }
 
     /// Waits for the next attempt, or fails after the time limit.
@@ -806,40 +866,63 @@ impl Wait<'_> {
     }
 }
 
+/// Makes each attempt to get a lock short, so that a signal or the time limit ends the run. A statement that waits for a
+/// table lock also blocks all later statements on the table.
+async fn limit_locks(session: &mut Session) -> Result<(), DbError> {
+    short(async {
+        match session {
+            Session::Sqlite(conn) => conn.run("PRAGMA busy_timeout = 100").await,
+            Session::MySql(conn) => {
+                conn.run("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1").await
+            }
+            Session::Postgres(conn) => conn.run("SET lock_timeout = '1s'").await,
+        }
+    })
+    .await
+}
+
+/// Restores the limits of the session.
+async fn unlimit_locks(session: &mut Session) -> Result<(), DbError> {
+    short(async {
+        match session {
+            Session::Sqlite(conn) => conn.run("PRAGMA busy_timeout = 5000").await,
+            Session::MySql(conn) => {
+                conn.run("SET SESSION lock_wait_timeout = DEFAULT, SESSION innodb_lock_wait_timeout = DEFAULT").await
+            }
+            Session::Postgres(conn) => conn.run("RESET lock_timeout").await,
+        }
+    })
+    .await
+}
+
 /// Does some work while no other process can. The lock ends with the work, or with the session when
 /// the work fails.
 async fn with_lock<T>(
     session: &mut Session,
-    limits: Limits<'_>,
+    wait: &mut Wait<'_>,
     work: impl AsyncFnOnce(&mut dyn Ledger, &mut Wait<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    let mut wait = Wait { limits, started: None, last_reported: None };
-    match session {
+    limit_locks(session).await?;
+    let done = match session {
         Session::Sqlite(conn) => {
-            // Each attempt is short, so that a signal stops the run.
-            conn.execute("PRAGMA busy_timeout = 100").await?;
             // With the write-ahead log, a property of the file, readers and a writer do not wait for each other:
             // https://sqlite.org/wal.html. It cannot be turned on in a transaction.
             while let Err(error) = conn.execute("PRAGMA journal_mode = WAL").await {
-                wait_if_busy(error, &mut wait).await?;
+                wait.pause_if_busy(error).await?;
             }
             let mut transaction = loop {
                 match conn.begin_with("BEGIN IMMEDIATE").await {
                     Ok(transaction) => break transaction,
-                    Err(error) => wait_if_busy(error, &mut wait).await?,
+                    Err(error) => wait.pause_if_busy(error).await?,
                 }
             };
-            let done = work(&mut *transaction, &mut wait).await?;
+            let done = work(&mut *transaction, wait).await?;
             transaction.commit().await?;
-            conn.execute("PRAGMA busy_timeout = 5000").await?;
-            Ok(done)
+            done
         }
         Session::MySql(conn) => {
             const LOCK: &str = concat!("SELECT GET_LOCK(", lock_name!(), ", 0)");
             const UNLOCK: &str = concat!("SELECT RELEASE_LOCK(", lock_name!(), ")");
-            // A statement that waits for a table lock blocks all later statements on the table, so each attempt is
-            // short.
-            short(conn.run("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1")).await?;
             loop {
                 let answer = async { Ok(sqlx::query_scalar(LOCK).fetch_one(&mut *conn).await?) };
                 let answer: Option<i64> = short(answer).await?;
@@ -849,12 +932,11 @@ async fn with_lock<T>(
                     None => return Err(Error::Lock),
                 }
             }
-            let done = work(conn, &mut wait).await?;
+            let done = work(conn, wait).await?;
             conn.execute(UNLOCK).await?;
-            Ok(done)
+            done
         }
         Session::Postgres(conn) => {
-            short(conn.run("SET lock_timeout = '1s'")).await?;
             loop {
                 let answer = async {
                     Ok(sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
@@ -867,19 +949,11 @@ async fn with_lock<T>(
                 }
                 wait.pause(MIGRATIONS, conn.lock_holder()).await?;
             }
-            let done = work(conn, &mut wait).await?;
+            let done = work(conn, wait).await?;
             sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK_KEY).execute(&mut *conn).await?;
-            conn.run("RESET lock_timeout").await?;
-            Ok(done)
+            done
         }
-    }
-}
-
-/// Waits if SQLite reports that another process writes. Returns any other error.
-async fn wait_if_busy(error: sqlx::Error, wait: &mut Wait<'_>) -> Result<(), Error> {
-    match error.as_database_error().and_then(|cause| cause.code()?.parse::<i32>().ok()) {
-        // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy
-        Some(code) if code & 0xff == 5 => wait.pause(MIGRATIONS, std::future::ready(None)).await,
-        _ => Err(error.into()),
-    }
+    };
+    unlimit_locks(session).await?;
+    Ok(done)
 }

@@ -20,8 +20,10 @@ pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
     let limit = limit.map_or(0, |limit| limit.as_millis());
     let mut sql = QueryBuilder::<Postgres>::new("SELECT set_config('plan_cache_mode', '");
     sql.push(plans);
+    // Notices of `DROP TABLE IF EXISTS` and other statements are not logged.
     sql.push(
-        "', false), set_config('default_transaction_isolation', 'read committed', false), \
+        "', false), set_config('client_min_messages', 'warning', false), \
+         set_config('default_transaction_isolation', 'read committed', false), \
          set_config('statement_timeout', '",
     );
     // Locks of a transaction whose client is unreachable end with it.

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 
@@ -36,6 +36,7 @@ pub(super) fn tests(factor: Factor) -> Factor {
         .on(SQLITE, "an_export_goes_directly_to_what_is_no_file", an_export_goes_directly_to_what_is_no_file)
         .on(SQLITE, "an_export_writes_to_devices", an_export_writes_to_devices)
         .on(SQLITE, "an_export_replaces_the_file_behind_a_link", an_export_replaces_the_file_behind_a_link)
+        .on(SQLITE, "an_export_never_replaces_its_database", an_export_never_replaces_its_database)
         .on(SQLITE, "an_export_keeps_the_mode_of_a_file", an_export_keeps_the_mode_of_a_file)
         .on(SQLITE, "exports_at_once_leave_one_of_them", exports_at_once_leave_one_of_them)
         .on(SQLITE, "a_failed_export_leaves_the_file_as_it_was", a_failed_export_leaves_the_file_as_it_was)
@@ -610,6 +611,33 @@ fn an_export_replaces_the_file_behind_a_link(database: &Database) {
     assert!(fs::symlink_metadata(in_folder("first.csv")).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(in_folder("victim")).unwrap(), "kept");
     assert_eq!(fs::read_dir(in_folder("real")).unwrap().count(), 2, "nothing temporary is left");
+}
+
+/// The target is a file of the database itself, by any path.
+fn an_export_never_replaces_its_database(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed"]);
+    let file = database.file();
+    let folder = file.parent().unwrap();
+    let in_folder = |name: &str| folder.join(name);
+    symlink(&file, in_folder("link.csv")).unwrap();
+    fs::hard_link(&file, in_folder("hard.csv")).unwrap();
+    let with_suffix = |suffix: &str| PathBuf::from(format!("{}{suffix}", file.display()));
+    let mut targets = vec![file.clone(), in_folder("link.csv"), in_folder("hard.csv")];
+    targets.extend(["-wal", "-shm", "-journal"].map(with_suffix));
+    for target in &targets {
+        let refused = migrate(database, &["export", "--format", "csv", target.to_str().unwrap()]);
+        assert_eq!(code(&refused), 74, "{target:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains("it is a file of the database; choose another one"), "{}", stderr(&refused));
+    }
+    for target in ["-", "/dev/stdout", "/dev/fd/1"] {
+        let output = OpenOptions::new().append(true).open(&file).unwrap();
+        let mut command = migrate_command(&["export", "--format", "csv", target], &[("DATABASE_URL", &database.url)]);
+        let refused = command.stdout(output).output().unwrap();
+        assert_eq!(code(&refused), 74, "{target}: {}", stderr(&refused));
+    }
+    assert_eq!(database.sql().texts("PRAGMA integrity_check"), ["ok"]);
+    assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
 }
 
 fn an_export_keeps_the_mode_of_a_file(database: &Database) {

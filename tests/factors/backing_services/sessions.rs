@@ -41,6 +41,9 @@ pub(super) fn tests(factor: Factor) -> Factor {
         .on(servers, "readiness_does_not_depend_on_the_pool", readiness_does_not_depend_on_the_pool)
 }
 
+/// The sessions of clients in `pg_stat_activity`. The view also shows the workers of autovacuum.
+const CLIENTS: &str = "datname = current_database() AND backend_type = 'client backend'";
+
 /// Counts the sessions of a database, without that of the caller and of one other.
 fn sessions(sql: &mut Sql, database: &Database, other: i64) -> i64 {
     sql.number(&match database.engine.family() {
@@ -50,7 +53,7 @@ fn sessions(sql: &mut Sql, database: &Database, other: i64) -> i64 {
         }
         _ => format!(
             "SELECT count(*) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), {other})"
+             WHERE {CLIENTS} AND pid NOT IN (pg_backend_pid(), {other})"
         ),
     })
 }
@@ -79,9 +82,7 @@ fn ids(database: &Database) -> Vec<String> {
             let (id, list) = process_list(database);
             format!("SELECT CAST({id} AS CHAR) FROM {list} AND {id} <> CONNECTION_ID() ORDER BY {id}")
         }
-        _ => "SELECT pid::text FROM pg_stat_activity \
-              WHERE datname = current_database() AND pid <> pg_backend_pid() ORDER BY pid"
-            .to_owned(),
+        _ => format!("SELECT pid::text FROM pg_stat_activity WHERE {CLIENTS} AND pid <> pg_backend_pid() ORDER BY pid"),
     })
 }
 

@@ -1,5 +1,6 @@
 //! A database connection of the tests' own, to arrange and to look behind the product's back.
 
+use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, Row as _, SqliteConnection};
 use tokio::runtime::{Builder, Runtime};
 
@@ -58,12 +59,11 @@ impl Sql {
         on_connection!(self, connection => connection.execute(sql).await.is_err())
     }
 
-    /// The number of the error that MySQL reports for a statement, or none when it succeeds.
-    pub(crate) fn error_number(&mut self, sql: &str) -> Option<u16> {
+    /// The error that MySQL reports for a statement, or none when it succeeds.
+    pub(crate) fn error(&mut self, sql: &str) -> Option<Box<MySqlDatabaseError>> {
         let sql = AssertSqlSafe(sql.to_owned());
         let outcome = on_connection!(self, connection => connection.execute(sql).await.map(drop));
-        let error = outcome.err()?.into_database_error().unwrap();
-        Some(error.downcast_ref::<sqlx::mysql::MySqlDatabaseError>().number())
+        Some(outcome.err()?.into_database_error().unwrap().downcast())
     }
 
     /// The one number that a query gives.
