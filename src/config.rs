@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use database_url::DatabaseUrl;
 pub(crate) use database_url::DriverOptions;
-pub use traces::TracesExporter;
+pub use traces::{Endpoint, TracesExporter};
 use values::{boolean, integer, ip_address};
 
 /// A day in milliseconds, the maximum of every time limit. Every component supports it. SQLite, and the limits of the
@@ -97,11 +97,11 @@ pub struct Config {
     pub release_id: Option<String>,
     /// Where to send traces, by OTLP over HTTP, such as `http://collector:4318`, to which `/v1/traces` is appended;
     /// unset, none are sent. `traces.rs` has the other `OTEL_` variables.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traces::endpoint")]
-    pub otel_exporter_otlp_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otel_exporter_otlp_endpoint: Option<Endpoint>,
     /// The complete URL to send traces to, such as `http://collector:4318/v1/traces`; it takes precedence.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "traces::endpoint")]
-    pub otel_exporter_otlp_traces_endpoint: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otel_exporter_otlp_traces_endpoint: Option<Endpoint>,
     /// The longest export of traces, in milliseconds; 10000 by default.
     #[serde(default = "milliseconds::<10_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub otel_exporter_otlp_timeout: NonZeroU64,
@@ -241,12 +241,7 @@ impl Config {
                 similar.unwrap_or_default()
             ));
         }
-        // The driver would ignore an invalid value.
-        if let Some(mode) = vars.get("PGSSLMODE")
-            && let Err(problem) = database_url::check_environment_mode(mode)
-        {
-            problems.push(format!("PGSSLMODE: {problem}"));
-        }
+        problems.extend(database_url::environment_problems(&vars));
         problems.extend(traces::problems(&vars));
 
         // envy stops at the first problem, so each variable is tried by itself beside a stand-in for
@@ -259,11 +254,11 @@ impl Config {
                 problems.push(format!("{from}: {error}"));
             }
         }
+        let similar = unread.iter().map(|(name, likely)| format!("{name} is not read; did you mean {likely}?"));
         if !problems.is_empty() {
-            return Err(Problems(problems));
+            return Err(Problems(problems.into_iter().chain(similar).collect()));
         }
         let mut config: Self = envy::from_iter(vars).map_err(|error| Problems(vec![error.to_string()]))?;
-        let similar = unread.iter().map(|(name, likely)| format!("{name} is not read; did you mean {likely}?"));
         let unused = names.iter().filter(|name| traces::is_unused(name));
         let unused = unused.map(|name| format!("{name} has no effect: only traces are sent"));
         let targets = log_filter::unknown_targets(&config.rust_log);
@@ -284,16 +279,10 @@ impl Config {
         if self.otel_sdk_disabled || self.otel_traces_exporter == Some(TracesExporter::None) {
             return None;
         }
-        let base = match (&self.otel_exporter_otlp_endpoint, self.otel_traces_exporter) {
-            _ if self.otel_exporter_otlp_traces_endpoint.is_some() => {
-                return self.otel_exporter_otlp_traces_endpoint.clone();
-            }
-            (Some(endpoint), _) => endpoint,
-            // The standard's own default.
-            (None, Some(_)) => "http://localhost:4318",
-            (None, None) => return None,
-        };
-        Some(format!("{}/v1/traces", base.trim_end_matches('/')))
+        // The default of the standard.
+        let local = || self.otel_traces_exporter.map(|_| "http://localhost:4318/v1/traces".to_owned());
+        let own = self.otel_exporter_otlp_traces_endpoint.as_ref().map(|endpoint| endpoint.as_str().to_owned());
+        own.or_else(|| self.otel_exporter_otlp_endpoint.as_ref().map(Endpoint::for_traces)).or_else(local)
     }
 }
 

@@ -19,10 +19,10 @@ use serde::ser::SerializeMap;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::Record;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Registry;
 use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
@@ -76,6 +76,8 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), may_drop: bool, exp
     let filter: Targets = format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log)
         .parse()
         .expect("the configuration was checked");
+    // The exporter's lines of this level contain the URL of the endpoint, which may contain an API key.
+    let filter = filter.and(filter_fn(|line| line.target() != "opentelemetry-otlp" || *line.level() <= Level::INFO));
     let lines = tracing_subscriber::fmt::layer().with_writer(Lines::to(stream, may_drop));
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Text => lines.with_ansi(stream.is_terminal()).with_filter(filter).boxed(),

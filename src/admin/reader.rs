@@ -14,6 +14,8 @@ use crate::db::users::NewUser;
 const ROW_MAX: usize = 64 * 1024;
 /// The most fields of a CSV row.
 const FIELDS_MAX: usize = 64;
+/// The reason for a row that ends within quotation marks.
+const UNCLOSED: &str = "a quotation mark that it opens is never closed";
 /// The delimiters of CSV, the most usual first.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
@@ -174,6 +176,7 @@ impl<R: Read> Csv<R> {
         }
         let line = self.input.line;
         let (mut bytes, mut fields, mut is_too_long) = (0, 0, false);
+        let mut quotes = Quotes { place: Place::Begin, delimiter: self.delimiter };
         loop {
             let input = self.input.fill()?;
             let is_end = input.is_empty();
@@ -181,13 +184,14 @@ impl<R: Read> Csv<R> {
             let input = if is_end { b"\n" } else { input };
             let (result, consumed, written, ended) =
                 self.parser.read_record(input, &mut self.row[bytes..], &mut self.ends[fields..]);
+            quotes.read(&input[..consumed]);
             if !is_end {
                 self.input.consume(consumed);
             }
             (bytes, fields) = (bytes + written, fields + ended);
             match result {
                 ReadRecordResult::InputEmpty if is_end => {
-                    return Ok(Some((line, Err("a quotation mark that it opens is never closed".to_owned()))));
+                    return Ok(Some((line, Err(UNCLOSED.to_owned()))));
                 }
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull | ReadRecordResult::OutputEndsFull => {
@@ -198,6 +202,9 @@ impl<R: Read> Csv<R> {
                         "it has more than {ROW_MAX} bytes or {FIELDS_MAX} fields; a quotation mark may not be closed"
                     );
                     return Ok(Some((line, Err(reason))));
+                }
+                ReadRecordResult::Record | ReadRecordResult::End if quotes.place == Place::Wrong => {
+                    return Ok(Some((line, Err("a field has characters outside its quotation marks".to_owned()))));
                 }
                 ReadRecordResult::Record | ReadRecordResult::End => return Ok(Some((line, Ok(fields)))),
             }
@@ -220,7 +227,9 @@ impl<R: Read> Csv<R> {
         if fields < count || !(count..fields).all(|index| self.is_blank(index)) {
             return Err(format!("it has {fields} fields, the header {count}"));
         }
-        let text = |name, index| str::from_utf8(self.field(index)).map_err(|_| format!("{name} is not UTF-8"));
+        let text = |name, index| {
+            str::from_utf8(self.field(index)).map_err(|_| format!("{name} is not UTF-8; save the file as UTF-8"))
+        };
         let id = id.map_or(Ok(""), |id| text("id", id))?;
         let user = NewUser::from_text(id, text("username", username)?, text("email", email)?);
         user.map_err(|error| error.to_string())
@@ -248,6 +257,48 @@ impl<R: Read> Iterator for Csv<R> {
     }
 }
 
+/// Checks the quotation marks of a row, of which the parser accepts more than RFC 4180 does. It would read `"a"b` as `ab`,
+/// and keep the quotation marks of ` "a"`.
+struct Quotes {
+    place: Place,
+    delimiter: u8,
+}
+
+/// Where the next byte of a row is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At the begin of a field, maybe after white space.
+    Begin,
+    Blank,
+    Unquoted,
+    Quoted,
+    /// Behind a quotation mark that closes the field, or is the first of two.
+    Closed,
+    /// Behind an error.
+    Wrong,
+}
+
+impl Quotes {
+    fn read(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.place = match (self.place, byte) {
+                (Place::Wrong, _) | (Place::Blank, b'"') => Place::Wrong,
+                (Place::Begin | Place::Closed, b'"') | (Place::Quoted, _)
+                    if self.place != Place::Quoted || byte != b'"' =>
+                {
+                    Place::Quoted
+                }
+                (Place::Quoted, _) => Place::Closed,
+                (_, b'\r' | b'\n') => Place::Begin,
+                (_, byte) if byte == self.delimiter => Place::Begin,
+                (Place::Closed, _) => Place::Wrong,
+                (Place::Begin | Place::Blank, b' ' | b'\t') => Place::Blank,
+                _ => Place::Unquoted,
+            };
+        }
+    }
+}
+
 /// The positions of the columns in a header.
 #[derive(Clone, Copy)]
 struct Columns {
@@ -261,7 +312,7 @@ impl Columns {
     /// The delimiter and the columns of a header, or the reason why it is not valid.
     fn of(header: &str, delimiters: &[u8]) -> Result<(u8, Self), String> {
         let candidates = delimiters.iter().map(|&delimiter| (delimiter, names(header, delimiter)));
-        let mut failure = (0, String::new());
+        let mut failure = (0, UNCLOSED.to_owned());
         for (delimiter, names) in candidates {
             match Self::named(&names) {
                 Ok(columns) => return Ok((delimiter, columns)),
@@ -357,7 +408,8 @@ fn user(row: &[u8]) -> Result<NewUser, String> {
         username: Option<Value>,
         email: Option<Value>,
     }
-    let text = str::from_utf8(row).map_err(|error| format!("it is not UTF-8 (column {})", error.valid_up_to() + 1))?;
+    let text = str::from_utf8(row)
+        .map_err(|error| format!("it is not UTF-8 (column {}); save the file as UTF-8", error.valid_up_to() + 1))?;
     if text.trim_start().starts_with('[') {
         return Err("it is a JSON array, and NDJSON has an object on each line".to_owned());
     }
@@ -520,6 +572,7 @@ mod tests {
             ("sep=|\nusername|email\n", "line 1: sep= names another delimiter"),
             ("sep=\nusername,email\n", "line 1: what follows sep= is not one delimiter"),
             ("sep=;\nusername,email\n", "line 2: username is missing"),
+            ("\"username,email\na,a@x\n", "line 1: a quotation mark that it opens is never closed"),
         ] {
             let found = csv(file).unwrap_err();
             assert!(found.starts_with(&format!("{reason}; the header must name")), "{file:?}: {found}");
@@ -547,9 +600,15 @@ mod tests {
             }
         }
         let latin_1 = b"username,email\nJ\xf6rg,j@x\nada,ada@x\n";
-        assert_eq!(read(latin_1, Format::Csv), Ok(users(&[(2, "username is not UTF-8"), (3, "ada")])));
+        assert_eq!(
+            read(latin_1, Format::Csv),
+            Ok(users(&[(2, "username is not UTF-8; save the file as UTF-8"), (3, "ada")]))
+        );
         let latin_1 = b"{\"username\":\"J\xf6rg\"}\n";
-        assert_eq!(read(latin_1, Format::Ndjson), Ok(users(&[(1, "it is not UTF-8 (column 15)")])));
+        assert_eq!(
+            read(latin_1, Format::Ndjson),
+            Ok(users(&[(1, "it is not UTF-8 (column 15); save the file as UTF-8")]))
+        );
     }
 
     #[test]
@@ -567,6 +626,27 @@ mod tests {
         assert_eq!(csv(&wide), Ok(users(&[(2, reason), (3, "b")])));
         let line = [&b"x".repeat(ROW_MAX + 1)[..], b"\n{\"username\":\"b\",\"email\":\"b@x\"}"].concat();
         assert_eq!(read(&line, Format::Ndjson), Ok(users(&[(1, "it has more than 65536 bytes"), (2, "b")])));
+    }
+
+    /// Other programs read different values from such a row.
+    #[test]
+    fn characters_outside_quotation_marks_are_refused() {
+        let outside = "a field has characters outside its quotation marks";
+        for row in ["\"c\"junk,c@x", " \"e\",e@x", "\"d\" ,d@x", "a,\"b@x\"\"\"c", "a,\t\"b@x\"", "\"a\"\"\"b\",c@x"] {
+            let file = format!("username,email\n{row}\nf,f@x\n");
+            assert_eq!(csv(&file), Ok(users(&[(2, outside), (3, "f")])), "{row}");
+        }
+        for (row, name) in [
+            ("\"a\"\"b\",c@x", "a\"b"),
+            ("a\"b\",c@x", "a\"b\""),
+            ("\"a,\",\"c@x\"", "a,"),
+            (" a ,\"c@x\"", "a"),
+            ("\"\"\"a\"\"\",c@x", "\"a\""),
+        ] {
+            for end in ["\r\n", "\n", ""] {
+                assert_eq!(csv(&format!("username,email\n{row}{end}")), Ok(users(&[(2, name)])), "{row}{end:?}");
+            }
+        }
     }
 
     #[test]

@@ -254,7 +254,7 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
             let mut progress = Progress::new("users", Some(u64::from(count)));
             let done = sample::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
             progress.end();
-            print(format_args!("{done} sample users in place")).await?;
+            print(format_args!("{} in place", counted(done as u64, "sample user"))).await?;
             end = ended(done < count as usize);
         }
         Command::Import { file, format, skip_bad } => {
@@ -280,6 +280,10 @@ async fn print(line: impl Display) -> io::Result<()> {
     let mut output = Sink::standard()?;
     output.write(format!("{line}\n").into()).await?;
     output.finish().await
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn migrations_of(run: &Run) -> String {
@@ -367,7 +371,8 @@ async fn import(
     }
     progress.end();
     let imported = imported?;
-    print(format_args!("{} users imported, {} rows left out", imported.users, imported.bad)).await?;
+    print(format_args!("{} imported, {} left out", counted(imported.users, "user"), counted(imported.bad, "row")))
+        .await?;
     Ok(())
 }
 
@@ -409,7 +414,7 @@ async fn export(session: &mut Session, file: PathBuf, format: Format, stop: &Can
             count
         }
     };
-    print(format_args!("{count} users exported")).await?;
+    print(format_args!("{} exported", counted(count, "user"))).await?;
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 //! any other part of the URL. So an error message contains no part of the URL except the names of parameters.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -173,7 +173,8 @@ fn sqlite(rest: &str) -> Result<DatabaseUrl, String> {
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     // Otherwise it is the URL of a server with the wrong scheme.
-    if path != ":memory:" && path.split('/').next().is_some_and(|first| first.contains(':')) {
+    let first = path.split('/').next().unwrap_or_default().to_ascii_lowercase();
+    if path != ":memory:" && [":", "%3a"].iter().any(|colon| first.contains(colon)) {
         return Err("an SQLite URL has no user, password or host; write it as sqlite:roster.db?mode=rwc".into());
     }
     if path.contains(":memory:") || query.contains("mode=memory") {
@@ -222,7 +223,7 @@ fn mysql(scheme: &str, rest: &str) -> Result<DatabaseUrl, String> {
 }
 
 fn postgres(scheme: &str, rest: &str) -> Result<DatabaseUrl, String> {
-    let server = Server::parse(scheme, rest, parameters::POSTGRES)?;
+    let mut server = Server::parse(scheme, rest, parameters::POSTGRES)?;
     let mut options: PgConnectOptions = server.driver_options()?;
     if options.get_application_name().is_none() {
         options = options.application_name(env!("CARGO_PKG_NAME"));
@@ -246,6 +247,13 @@ fn postgres(scheme: &str, rest: &str) -> Result<DatabaseUrl, String> {
         PgSslMode::VerifyCa => Tls::VerifyAuthority,
         PgSslMode::VerifyFull => Tls::VerifyHost,
     };
+    // The variables have the same meaning as the parameters.
+    if server.parameters.tls.is_none() && is_set(MODE_VARIABLE) {
+        server.parameters.tls = Some(default);
+    }
+    if server.parameters.authority.is_none() && is_set(AUTHORITY_VARIABLE) {
+        server.parameters.authority = Some(Authority::File);
+    }
     let tls = server.parameters.tls(default)?;
     let socket = options.get_socket().map(|folder| folder.display().to_string());
     options = options.ssl_mode(match tls {
@@ -304,6 +312,9 @@ impl Server {
         if url.port() == Some(0) {
             return Err("the port is not a number from 1 to 65535".into());
         }
+        if url.path().trim_start_matches('/').contains('/') {
+            return Err(format!("its path has more than the name of a database, or {UNENCODED}"));
+        }
         let has_database = !url.path().trim_start_matches('/').is_empty();
         // Checked before the parameters, because apparent parameters may be a part of a password.
         if !has_database && !url.query_pairs().any(|(name, _)| name == "dbname") {
@@ -341,9 +352,16 @@ impl Server {
         let mut shown = self.url;
         // A parameter can contain a password.
         shown.set_query(None);
+        // A URL with a user or a password has a host, so they can be replaced.
         if shown.password().is_some() {
-            // A URL with a password has a host, so it can be replaced.
             let _ = shown.set_password(Some("***"));
+        }
+        // A percent-encoded character may come from a password in the wrong part.
+        if shown.username().contains('%') {
+            let _ = shown.set_username("***");
+        }
+        if shown.path().contains('%') {
+            shown.set_path("***");
         }
         let socket = socket.or_else(|| host.starts_with('/').then(|| host.to_owned()));
         let transport = match socket {
@@ -389,16 +407,24 @@ enum Authority {
 
 impl Parameters {
     fn read<'a>(&mut self, table: &'static [Row], pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>) {
+        let mut has_password = false;
         for (name, value) in pairs {
+            let is_behind_password = has_password;
+            has_password |= canonical(&name).contains("pass");
             let is_setting =
                 name.starts_with("options[") && name.ends_with(']') && parameters::find(table, "options").is_some();
             let (own, parameter) = match parameters::find(table, &name) {
                 Some((own, _, parameter)) => (*own, *parameter),
                 None if is_setting => (&*name, Parameter::Text),
                 None => {
-                    // A name with other characters may be a part of a password.
+                    // It may be a part of a password: behind one, without a value, or with special characters.
                     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
-                    let shown = if name.chars().all(is_plain) { &name } else { "with special characters" };
+                    let is_harmless = !is_behind_password && !value.is_empty() && name.chars().all(is_plain);
+                    let shown = if is_harmless {
+                        &*name
+                    } else {
+                        "(its name is hidden, because it may be a part of a password)"
+                    };
                     self.problems.push(format!("unknown parameter {shown}; {}", {
                         suggestion(&name, parameters::names(table))
                     }));
@@ -406,6 +432,7 @@ impl Parameters {
                 }
             };
             if !self.seen.insert(canonical(own)) && !matches!(parameter, Parameter::Refused(_)) {
+                let name = if is_setting { "options[...]" } else { &*name };
                 self.problems.push(format!("{name}: it is given twice; keep one"));
             } else if let Err(problem) = self.apply(own, parameter, &value) {
                 self.problems.push(format!("{name}: {problem}"));
@@ -528,13 +555,32 @@ impl Tls {
     }
 }
 
-/// Checks `PGSSLMODE`. The driver applies it to a URL without `sslmode`, and ignores an unknown value.
-pub(super) fn check_environment_mode(value: &str) -> Result<(), String> {
-    if value.parse::<PgSslMode>().is_ok() {
-        return Ok(());
-    }
-    // A name of MySQL is valid in a URL, but not here.
-    Tls::parse(value, "sslmode").and(Err("use a name of libpq, such as verify-full".into()))
+/// The variables of libpq for `sslmode` and `sslrootcert`.
+const MODE_VARIABLE: &str = "PGSSLMODE";
+const AUTHORITY_VARIABLE: &str = "PGSSLROOTCERT";
+
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+/// The problems of the variables of libpq for TLS. The driver applies them to a URL without these parameters. It ignores
+/// an unknown mode, and reads the files only when it connects.
+pub(super) fn environment_problems(vars: &BTreeMap<String, String>) -> Vec<String> {
+    let mode = |value: &str| match Tls::parse(value, "sslmode") {
+        // A name of MySQL is valid in a URL, but not here.
+        Ok(_) if value.parse::<PgSslMode>().is_err() => Err("use a name of libpq, such as verify-full".to_owned()),
+        parsed => parsed.map(drop),
+    };
+    let check = |name: &str, value: &str| match name {
+        MODE_VARIABLE => mode(value),
+        AUTHORITY_VARIABLE if value == "system" => {
+            Err("system is supported in DATABASE_URL only; add sslrootcert=system to it".to_owned())
+        }
+        AUTHORITY_VARIABLE | "PGSSLCERT" => check_pem(value, parameters::CERTIFICATE),
+        "PGSSLKEY" => check_pem(value, parameters::PRIVATE_KEY),
+        _ => Ok(()),
+    };
+    vars.iter().filter_map(|(name, value)| Some(format!("{name}: {}", check(name, value).err()?))).collect()
 }
 
 /// Checks that a file can be read and contains PEM with this label. The driver would fail only when it connects, with

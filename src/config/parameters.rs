@@ -65,7 +65,7 @@ pub(super) const SQLITE: &[Row] = &[
 ];
 
 pub(super) const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
-const PRIVATE_KEY: &str = "PRIVATE KEY-----";
+pub(super) const PRIVATE_KEY: &str = "PRIVATE KEY-----";
 
 const POSTGRES_TLS: &str = "use sslmode=verify-full, sslmode=require or sslmode=disable";
 const MYSQL_TLS: &str = "use ssl-mode=VERIFY_IDENTITY, ssl-mode=REQUIRED or ssl-mode=DISABLED";

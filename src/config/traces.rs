@@ -4,9 +4,10 @@
 //! itself and ignores invalid values without an error, so they are checked here first.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::Uri;
 use url::Url;
 
@@ -35,19 +36,68 @@ impl<'de> Deserialize<'de> for TracesExporter {
     }
 }
 
-/// A URL to which OTLP can be sent. It may contain an API key, so an error does not contain it.
-pub(super) fn endpoint<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    const KEYS: &str = "put a key or a password into OTEL_EXPORTER_OTLP_HEADERS, as in authorization=Bearer%20KEY";
-    let text = String::deserialize(deserializer)?;
-    let reason = match Url::parse(&text) {
-        Ok(url) if url.password().is_some() || !url.username().is_empty() => format!("it holds a user; {KEYS}"),
-        Ok(url) if url.query().is_some() || url.fragment().is_some() => format!("it holds a ? or a #; {KEYS}"),
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && text.parse::<Uri>().is_ok() => {
-            return Ok(Some(text));
+/// A URL to which OTLP can be sent. Its path may contain an API key, so it is shown without a path of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(String);
+
+impl Endpoint {
+    /// The URL to send traces to, if this is the base of the URLs of all signals.
+    pub(super) fn for_traces(&self) -> String {
+        format!("{}/v1/traces", self.0.trim_end_matches('/'))
+    }
+
+    /// The URL.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Url::parse(&self.0) {
+            Ok(url) if !["/", "/v1/traces"].contains(&url.path()) => {
+                write!(f, "{}/***", url.origin().ascii_serialization())
+            }
+            _ => f.write_str(&self.0),
         }
-        _ => "expected a URL such as http://host:4318 or https://host:4318".to_owned(),
-    };
-    Err(D::Error::custom(reason))
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = String;
+
+    /// An error does not contain the text.
+    fn try_from(text: String) -> Result<Self, String> {
+        const KEYS: &str = "put a key or a password into OTEL_EXPORTER_OTLP_HEADERS, as in authorization=Bearer%20KEY";
+        let url = Url::parse(&text);
+        Err(match url {
+            Ok(url) if url.password().is_some() || !url.username().is_empty() => format!("it holds a user; {KEYS}"),
+            Ok(url) if url.query().is_some() || url.fragment().is_some() => format!("it holds a ? or a #; {KEYS}"),
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && text.parse::<Uri>().is_ok() => {
+                return Ok(Self(text));
+            }
+            _ => "expected a URL such as http://host:4318 or https://host:4318".to_owned(),
+        })
+    }
 }
 
 /// The values that a variable accepts.

@@ -807,7 +807,7 @@ fn import_is_all_or_nothing(database: &Database) {
 
     let done = migrate_from(database, &["import", "-", "--format", "csv", "--skip-bad"], &ten_thousand_rows());
     assert_eq!(code(&done), 0, "{}", stderr(&done));
-    assert_eq!(String::from_utf8(done.stdout.clone()).unwrap(), "9999 users imported, 1 rows left out\n");
+    assert_eq!(String::from_utf8(done.stdout.clone()).unwrap(), "9999 users imported, 1 row left out\n");
     assert!(stderr(&done).contains("line 7001: "));
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), 9999);
 

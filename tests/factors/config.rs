@@ -8,7 +8,7 @@ use std::process::Output;
 use std::thread;
 
 use libtest_mimic::Trial;
-use roster::config::{Config, LogFormat};
+use roster::config::{Config, Endpoint, LogFormat};
 
 use crate::support::Factor;
 use crate::support::engine::{Database, Engine, Family, Server};
@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .once("no_part_of_a_secret_is_repeated", no_part_of_a_secret_is_repeated)
         .once("an_unknown_parameter_is_refused_by_name", an_unknown_parameter_is_refused_by_name)
         .once("parameters_of_hosts_are_applied_or_refused", parameters_of_hosts_are_applied_or_refused)
+        .once("variables_of_libpq_are_checked_as_parameters", variables_of_libpq_are_checked_as_parameters)
         .once("parameters_of_mysql_hosts_are_applied_or_refused", parameters_of_mysql_hosts_are_applied_or_refused)
         .once("a_file_of_a_url_is_checked_before_anything_starts", a_file_of_a_url_is_checked_before_anything_starts)
         .once("the_protection_of_the_connection_is_shown", the_protection_of_the_connection_is_shown)
@@ -123,7 +124,7 @@ fn every_variable_is_read() {
     assert_eq!(config.request_timeout_ms.get(), 12);
     assert!(config.reuse_port);
     assert_eq!(config.drain_delay_ms, 13);
-    assert_eq!(config.otel_exporter_otlp_endpoint.as_deref(), Some("http://collector:4318"));
+    assert_eq!(config.otel_exporter_otlp_endpoint.as_ref().map(Endpoint::as_str), Some("http://collector:4318"));
     assert_eq!(config.keep_alive_ms.get(), 14);
     assert_eq!(config.traces_timeout().as_millis(), 16);
     assert_eq!(config.traces_endpoint().as_deref(), Some("http://collector:4318/traces"));
@@ -294,6 +295,20 @@ fn no_part_of_a_secret_is_repeated() {
         {
             urls.push(format!("{engine}://{url}"));
         }
+        for url in [
+            "user@db/app?password=p&canary",
+            "user@db/app?password=p&canary=1",
+            "user@db/app?password=p&options[canary]=1&options[canary]=1",
+            "user:p@db/app?canary",
+            "user%3Acanary@db/app",
+            "user:12/canary%40db/app",
+        ] {
+            urls.push(format!("{engine}://{url}"));
+        }
+        // Of SQLite, these are files.
+        if engine != "sqlite" {
+            urls.extend(["user/canary%40db/app", "user/canary%40db"].map(|url| format!("{engine}://{url}")));
+        }
         urls.push(format!("{engine}://user:p@db:canary/app"));
         if engine != "sqlite" {
             urls.push(format!("{engine}:canary"));
@@ -329,7 +344,10 @@ fn no_part_of_a_secret_is_repeated() {
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://canary@127.0.0.1:1"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/v1/traces?key=canary"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/#canary"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1/canary"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/canary/v1/traces"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=Bearer%20canary,%canary"),
     ] {
         let mut environment = vec![(name, value), ("RUST_LOG", "trace"), ("HOST", "127.0.0.1"), ("PORT", &port)];
@@ -436,6 +454,43 @@ fn parameters_of_hosts_are_applied_or_refused() {
         let message = read(&[("DATABASE_URL", &format!("postgres://u:p@h/d?{query}"))]).unwrap_err();
         let name = query.split(['=', '&']).next().unwrap();
         assert!(message.contains(name) && message.contains(advice), "{query}: {message}");
+    }
+}
+
+/// The driver reads them by itself, without an error for a value that has no effect.
+fn variables_of_libpq_are_checked_as_parameters() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file.pem");
+    fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
+    let (file, missing) = (file.to_str().unwrap(), folder.path().join("missing.pem"));
+    let missing = missing.to_str().unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        web(&["check"], &[&[("DATABASE_URL", "postgres://u:p@db.example/d")], variables].concat())
+    };
+    for (variables, shown) in [
+        (&[("PGSSLROOTCERT", file)][..], "encrypted, server certificate verified, host name not verified"),
+        (
+            &[("PGSSLROOTCERT", file), ("PGSSLMODE", "verify-full")],
+            "encrypted, server certificate and host name verified",
+        ),
+        (&[("PGSSLMODE", "require")], "encrypted, server not verified"),
+    ] {
+        let done = check(variables);
+        assert_eq!(code(&done), 0, "{variables:?}: {}", stderr(&done));
+        assert!(output(&done).contains(shown), "{variables:?}: {}", output(&done));
+    }
+    for (variables, reason) in [
+        (&[("PGSSLMODE", "allow")][..], "PGSSLMODE: allow is not supported; use prefer"),
+        (&[("PGSSLMODE", "VERIFY_CA")], "PGSSLMODE: use a name of libpq"),
+        (&[("PGSSLROOTCERT", missing)], "PGSSLROOTCERT: the file that it names cannot be read"),
+        (&[("PGSSLROOTCERT", "system")], "PGSSLROOTCERT: system is supported in DATABASE_URL only"),
+        (&[("PGSSLCERT", missing)], "PGSSLCERT: the file that it names cannot be read"),
+        (&[("PGSSLKEY", file)], "PGSSLKEY: the file that it names has no `PRIVATE KEY-----`"),
+        (&[("PGSSLROOTCERT", file), ("PGSSLMODE", "disable")], "has no effect with this sslmode"),
+    ] {
+        let done = check(variables);
+        assert_eq!(code(&done), 78, "{variables:?}: {}", output(&done));
+        assert!(stderr(&done).contains(reason), "{variables:?}: {}", stderr(&done));
     }
 }
 

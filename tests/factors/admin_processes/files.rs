@@ -58,7 +58,7 @@ fn spreadsheets_are_imported(database: &Database) {
         fs::write(&file, content).unwrap();
         assert_eq!(
             migrated(database, &["import", file.to_str().unwrap()]),
-            "1 users imported, 0 rows left out\n",
+            "1 user imported, 0 rows left out\n",
             "{name}"
         );
     }
