@@ -1,7 +1,9 @@
 //! The configuration, read once from the environment (factor III).
 //!
-//! [`Config`] is the reference for operators: one field a variable, in its upper case. Nothing else
-//! in the crate reads the environment, and no variable names one ("production", "staging").
+//! [`Config`] is the reference for operators: one field a variable, in its upper case. Nothing else in this crate reads
+//! the environment. Its dependencies read some variables of their standards: the driver of PostgreSQL those of libpq, the
+//! exporter of traces those of OpenTelemetry, and `tempfile` `TMPDIR`. No variable names an environment ("production",
+//! "staging").
 
 mod database_url;
 mod log_filter;

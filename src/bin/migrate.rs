@@ -35,7 +35,7 @@ Exit codes:
   2    the command line is wrong
   65   rows of the file cannot be imported; nothing was
   66   the file cannot be read
-  69   the database cannot be reached, or a lock was not released in time; run it again
+  69   the database is unreachable or read-only, or a lock was not released in time; run it again
   70   a migration failed, or the history is not this release's; the message says what to do
   71   any other error of the database or the system
   74   the result cannot be written

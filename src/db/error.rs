@@ -171,7 +171,7 @@ fn describe(error: &sqlx::Error) -> String {
             }
             "disk I/O error" => "disk I/O error: its disk is full, or fails",
             "database or disk is full" => "its disk is full",
-            message => message,
+            message => return with_advice(message.to_owned()),
         }
         .to_owned(),
         sqlx::Error::Io(cause) => with_advice(cause.to_string()),
@@ -179,7 +179,7 @@ fn describe(error: &sqlx::Error) -> String {
     }
 }
 
-/// What to do about a server's certificate. The driver has no types for these errors, only their text.
+/// What to do about a server's certificate, for whose errors the driver has no types, or about a read-only session.
 fn with_advice(message: String) -> String {
     let advice = if message.contains("UnsupportedCertVersion") {
         "the server's certificate is of X.509 version 1, which is not supported; issue a certificate of version 3 that \
@@ -195,6 +195,10 @@ fn with_advice(message: String) -> String {
          that has this name as a subjectAltName"
     } else if message.contains("server does not support TLS") {
         "enable TLS in the server; sslmode=prefer or ssl-mode=PREFERRED in DATABASE_URL allows plain text"
+    } else if message.contains("in a read-only transaction") {
+        "the server is a standby, or default_transaction_read_only is on for this server, database or user"
+    } else if message.contains("READ ONLY transaction") {
+        "transaction_read_only (tx_read_only on MariaDB) is on for this server"
     } else {
         return message;
     };

@@ -462,6 +462,22 @@ fn nothing_pending_needs_no_rights(database: &Database) {
         admin.execute("ALTER DATABASE app SET default_transaction_read_only = on");
     }
     up(&server.url_of("reader:word", "app"));
+
+    // A default of the server is respected, and named.
+    let setting = match database.engine {
+        Engine::MariaDb => "tx_read_only",
+        Engine::MySql => "transaction_read_only",
+        _ => "default_transaction_read_only",
+    };
+    if database.engine.family() == Family::MySql {
+        admin.execute("SET GLOBAL read_only = 0");
+        admin.execute(&format!("SET GLOBAL {setting} = 1"));
+    }
+    up(&url);
+    let refused = migrate_command(&["seed"], &[("DATABASE_URL", &url)]).output().unwrap();
+    assert_eq!(code(&refused), 69, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(setting), "{}", stderr(&refused));
+    assert_eq!(Web::start_at(&url, &[]).get("/users").status, 200);
 }
 
 fn nothing_pending_succeeds_on_a_standby(database: &Database) {

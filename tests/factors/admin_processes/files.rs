@@ -627,7 +627,7 @@ fn an_export_never_replaces_its_database(database: &Database) {
     targets.extend(["-wal", "-shm", "-journal"].map(with_suffix));
     for target in &targets {
         let refused = migrate(database, &["export", "--format", "csv", target.to_str().unwrap()]);
-        assert_eq!(code(&refused), 74, "{target:?}: {}", stderr(&refused));
+        assert_eq!(code(&refused), 74, "{}: {}", target.display(), stderr(&refused));
         assert!(stderr(&refused).contains("it is a file of the database; choose another one"), "{}", stderr(&refused));
     }
     for target in ["-", "/dev/stdout", "/dev/fd/1"] {
