@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::db::Db;
+use crate::telemetry::DroppedLines;
 use metrics::Metrics;
 use problem::Problem;
 
@@ -36,10 +37,12 @@ pub struct State {
     exports_traces: bool,
     metrics: Metrics,
     in_flight: AtomicUsize,
+    /// Requests whose responses were not sent completely.
+    unfinished: AtomicUsize,
     connections: AtomicUsize,
     /// Told when the last connection ends.
     is_empty: Notify,
-    is_leaving: AtomicBool,
+    is_unready: AtomicBool,
     /// Is cancelled when connections that are not used are to end.
     idle_ends: CancellationToken,
     /// Is cancelled when all others are.
@@ -66,7 +69,7 @@ impl Limits {
 impl State {
     /// The state of a process.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, dropped_lines: &DroppedLines) -> Self {
         let limits = Limits {
             max_in_flight: config.max_in_flight.get().into(),
             request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
@@ -76,19 +79,20 @@ impl State {
             limits,
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
-            metrics: Metrics::new(config.release_id.as_deref()),
+            metrics: Metrics::new(config.release_id.as_deref(), dropped_lines),
             in_flight: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             is_empty: Notify::new(),
-            is_leaving: AtomicBool::new(false),
+            is_unready: AtomicBool::new(false),
             idle_ends: CancellationToken::new(),
             work_ends: CancellationToken::new(),
         }
     }
 
     /// Makes the process unready for good, so that balancers send no more, and every answer the last of its connection.
-    pub fn leave(&self) {
-        self.is_leaving.store(true, Ordering::Relaxed);
+    pub fn mark_unready(&self) {
+        self.is_unready.store(true, Ordering::Relaxed);
     }
 
     /// Ends the connections that no request is at work on, and each other one behind its request.
@@ -106,13 +110,13 @@ impl State {
 
     /// Cuts off every connection, and counts the requests at work.
     pub fn cut_off(&self) -> usize {
-        let cut = self.in_flight.load(Ordering::Relaxed);
+        let cut = self.unfinished.load(Ordering::Relaxed);
         self.work_ends.cancel();
         cut
     }
 
-    fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Relaxed)
+    fn is_unready(&self) -> bool {
+        self.is_unready.load(Ordering::Relaxed)
     }
 }
 

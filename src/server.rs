@@ -2,30 +2,30 @@
 
 mod drain;
 
-use std::future::ready;
+use std::convert::Infallible;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_http::error::DispatchError;
-use actix_http::{HttpService, KeepAlive};
-use actix_service::{IntoServiceFactory as _, ServiceFactory, ServiceFactoryExt as _, fn_service, map_config};
+use actix_service::{ServiceFactory, fn_factory, fn_service, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
 use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
+use futures_util::FutureExt as _;
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 use crate::db::Db;
-use crate::http::connection::{Guarded, LINGER};
-use crate::http::{self, State, request};
+use crate::http::{self, State, connection, request};
 use crate::shutdown::Stop;
-use drain::{Door, drain};
+use crate::telemetry::DroppedLines;
+use drain::{AcceptGate, drain};
 
 /// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
 const BACKLOG: i32 = 1024;
@@ -113,18 +113,24 @@ fn is_without_ipv6(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// When the listener cannot be served.
-pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io::Result<usize> {
+pub async fn run(
+    config: &Config,
+    db: Db,
+    listener: Listener,
+    stop: Stop,
+    dropped_lines: &DroppedLines,
+) -> io::Result<usize> {
     let Listener { socket, is_inherited } = listener;
     let address = socket.local_addr()?;
-    let door = if is_inherited { Door::Inherited } else { Door::own(&socket)? };
-    let state = Data::new(State::new(config));
+    let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
+    let state = Data::new(State::new(config, dropped_lines));
     let (app_state, app_db, workers) = (state.clone(), db.clone(), Arc::new(AtomicUsize::new(0)));
     let server = actix_server::Server::build()
         .workers(config.web_concurrency.get().into())
         .disable_signals()
         .listen("http", socket, move || {
             // Each worker calls it once, on its own thread.
-            service(&app_state, app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
+            service(app_state.clone(), app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
         })?
         .run();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
@@ -133,13 +139,13 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
     let running = async {
         let outcome = server.await;
         // A server that ended by an error of its own has nobody left to stop it.
-        stop.ask();
+        stop.request_stop();
         outcome
     };
     let stopping = async {
         stop.token().run_until_cancelled(log_when_ready(&db)).await;
         stop.token().cancelled().await;
-        drain(config, &state, &handle, door, &stop).await
+        drain(config, &state, &handle, gate, &stop).await
     };
     let (outcome, cut) = tokio::join!(running, stopping);
     db.close().await;
@@ -147,27 +153,21 @@ pub async fn run(config: &Config, db: Db, listener: Listener, stop: Stop) -> io:
     outcome.map(|()| cut)
 }
 
-/// What serves a connection: its guard, HTTP/1.1, the request's scope, and the routes. This is what actix's own
-/// `HttpServer` would put together, but for the guard.
+/// Serves the connections of a worker, which share one instance of the application.
 fn service(
-    state: &Data<State>,
+    state: Data<State>,
     db: Db,
-) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()> + use<> {
-    let (app_state, guard_state) = (state.clone(), state.clone());
+) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = Infallible, InitError = ()> + use<> {
+    let app_state = state.clone();
     let app = App::new().configure(move |routes| http::routes(routes, app_state, db)).wrap(from_fn(request::scope));
-    let app = app.into_factory().map_err(|error| error.error_response());
-    let http = HttpService::build()
-        // The guard keeps every limit of time, and ends connections when the server does.
-        .keep_alive(KeepAlive::Os)
-        .client_request_timeout(Duration::ZERO)
-        .client_disconnect_timeout(LINGER)
-        .on_connect_ext(|stream: &Guarded, data| stream.share(data))
-        .h1(map_config(app, |()| AppConfig::default()));
-    fn_service(move |stream: TcpStream| {
-        let peer = stream.peer_addr().ok();
-        ready(Ok((Guarded::new(stream, guard_state.clone()), peer)))
+    let app = map_config(app, |()| AppConfig::default());
+    fn_factory(move || {
+        let (state, app) = (state.clone(), app.new_service(()));
+        async move {
+            let app = Rc::new(app.await?);
+            Ok(fn_service(move |stream| connection::serve(stream, app.clone(), state.clone()).map(Ok)))
+        }
     })
-    .and_then(http)
 }
 
 /// Logs when the database can be served from, or why not yet.

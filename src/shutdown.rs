@@ -24,7 +24,7 @@ impl Stop {
     }
 
     /// Asks the process to end, as a process manager does.
-    pub fn ask(&self) {
+    pub fn request_stop(&self) {
         self.asked.cancel();
     }
 
@@ -41,7 +41,7 @@ impl Stop {
     }
 
     /// Ends when whoever asked does not want to wait for balancers.
-    pub async fn without_delay(&self) {
+    pub async fn immediate(&self) {
         self.at_once.cancelled().await;
     }
 }
@@ -106,7 +106,7 @@ impl Signals {
         if first == Signal::Interrupt {
             stop.at_once.cancel();
         }
-        stop.ask();
+        stop.request_stop();
         tokio::select! {
             done = &mut task => (Some(done), Some(first)),
             second = self.next() => (None, Some(second)),

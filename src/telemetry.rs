@@ -1,11 +1,11 @@
 //! Logs as a stream of events, one a line (factor XI): never a file, never a buffer. Traces go to a
 //! collector, when the environment names one.
 
+mod lines;
+
 use std::fmt;
-use std::fs::File;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::sync::{PoisonError, RwLock};
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
@@ -13,7 +13,6 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serializer as _;
 use serde::ser::SerializeMap;
 use tracing::field::{Field, Visit};
@@ -25,22 +24,28 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat};
 use crate::json;
+use lines::Lines;
+pub use lines::{DroppedLines, accepts_line};
 
 /// What must be done at the end of a process for its telemetry to be complete.
 #[must_use = "traces that were not flushed are lost"]
-pub struct Telemetry(Option<SdkTracerProvider>);
+pub struct Telemetry {
+    exporter: Option<SdkTracerProvider>,
+    /// Counts the log lines that were dropped.
+    pub dropped_lines: DroppedLines,
+}
 
 impl Telemetry {
     /// Sends the traces that are still here; for five seconds at most.
     pub fn flush(self) {
-        if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+        if let Some(Err(error)) = self.exporter.map(|provider| provider.shutdown()) {
             tracing::warn!(error = %error, "the last traces were not sent");
         }
     }
@@ -53,32 +58,24 @@ impl Telemetry {
 /// When no exporter can be made of the `OTEL_` variables.
 pub fn to_stdout(config: &Config) -> Result<Telemetry, opentelemetry_otlp::ExporterBuildError> {
     let exporter = config.traces_endpoint().map(|endpoint| traces_to(endpoint, config)).transpose()?;
-    start(config, &io::stdout(), false, exporter.as_ref());
-    Ok(Telemetry(exporter))
+    let dropped_lines = start(config, &io::stdout(), exporter.as_ref());
+    Ok(Telemetry { exporter, dropped_lines })
 }
 
 /// Sends this process's events to its standard error; for an admin task, whose output is its result.
-/// Lines that a blocked pipe does not accept are dropped, so that a task can always stop.
 pub fn to_stderr(config: &Config) {
-    start(config, &io::stderr(), true, None);
+    start(config, &io::stderr(), None);
 }
 
-/// Whether a stream accepts a line without blocking, now or within a second.
-pub fn accepts_line(stream: &impl AsFd) -> bool {
-    const LONGEST_WAIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-    let mut streams = [PollFd::new(stream, PollFlags::OUT)];
-    poll(&mut streams, Some(&LONGEST_WAIT)).is_ok_and(|ready| ready > 0)
-}
-
-fn start(config: &Config, stream: &(impl AsFd + IsTerminal), may_drop: bool, exporter: Option<&SdkTracerProvider>) {
-    // What actix-http says of a client's bad bytes is said by our own line of them, and is no error; that
-    // actix-server starts, by ours too.
-    let filter: Targets = format!("actix_http::h1=off,actix_server=warn,{}", config.rust_log)
-        .parse()
-        .expect("the configuration was checked");
+fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&SdkTracerProvider>) -> DroppedLines {
+    // This program logs its start by itself.
+    let filter: Targets =
+        format!("actix_server=warn,{}", config.rust_log).parse().expect("the configuration was checked");
     // The exporter's lines of this level contain the URL of the endpoint, which may contain an API key.
     let filter = filter.and(filter_fn(|line| line.target() != "opentelemetry-otlp" || *line.level() <= Level::INFO));
-    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::to(stream, may_drop));
+    let lines = Lines::to(stream);
+    let dropped_lines = lines.dropped();
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Text => lines.with_ansi(stream.is_terminal()).with_filter(filter).boxed(),
         LogFormat::Json => {
@@ -100,58 +97,7 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), may_drop: bool, exp
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-}
-
-/// Where lines go: each by one write of its own, from whichever thread it comes, with nothing held back. The standard
-/// library's stream has a lock around each write, which the workers of a busy server wait for.
-struct Lines {
-    stream: File,
-    /// Held by all who write what no other write can get into, and alone by one who writes more.
-    order: RwLock<()>,
-    /// Whether a line that the stream does not accept is dropped.
-    may_drop: bool,
-}
-
-impl Lines {
-    /// The most bytes that a pipe takes as one (`PIPE_BUF` of POSIX, which is 4096 on Linux, and 512 at least).
-    const ATOMIC: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
-
-    fn to(stream: &impl AsFd, may_drop: bool) -> Self {
-        let own = stream.as_fd().try_clone_to_owned().expect("a process that begins may open a file");
-        Self { stream: own.into(), order: RwLock::default(), may_drop }
-    }
-}
-
-impl Write for &Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.write_all(line).map(|()| line.len())
-    }
-
-    fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.may_drop && !accepts_line(&self.stream) {
-            return Ok(());
-        }
-        // Nothing is guarded but the order, which a panic leaves as it is.
-        if line.len() <= Lines::ATOMIC {
-            let _together = self.order.read().unwrap_or_else(PoisonError::into_inner);
-            (&self.stream).write_all(line)
-        } else {
-            let _alone = self.order.write().unwrap_or_else(PoisonError::into_inner);
-            (&self.stream).write_all(line)
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Lines {
-    type Writer = &'a Self;
-
-    fn make_writer(&'a self) -> Self::Writer {
-        self
-    }
+    dropped_lines
 }
 
 /// An exporter of spans in a thread of its own, in batches, by OTLP over HTTP.
@@ -302,37 +248,5 @@ impl<M: SerializeMap> Visit for Members<M> {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.member(field, value);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::{BufRead as _, BufReader, pipe};
-    use std::thread;
-
-    use super::*;
-
-    #[test]
-    fn lines_of_many_threads_stay_whole() {
-        let (reader, writer) = pipe().expect("a pipe");
-        let lines = Lines::to(&writer, false);
-        drop(writer);
-        thread::scope(|scope| {
-            for letter in 'a'..='d' {
-                let lines = &lines;
-                scope.spawn(move || {
-                    for number in 1..=200 {
-                        // Every other line is longer than what a pipe takes as one.
-                        let length = number * if number % 2 == 0 { 100 } else { 10 };
-                        let line = letter.to_string().repeat(length) + "\n";
-                        let mut writer = lines.make_writer();
-                        writer.write_all(line.as_bytes()).expect("the reader reads");
-                    }
-                });
-            }
-            let read = BufReader::new(reader).lines().take(800).map(|line| line.expect("text"));
-            let broken = read.filter(|line| line.is_empty() || line.bytes().any(|byte| byte != line.as_bytes()[0]));
-            assert_eq!(broken.count(), 0);
-        });
     }
 }

@@ -75,7 +75,9 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
         prepared.transpose()?;
         let listener = server::bind(config)?;
-        server::run(config, Db::open(config), listener, stop.clone()).await.context("the server failed")
+        server::run(config, Db::open(config), listener, stop.clone(), &telemetry.dropped_lines)
+            .await
+            .context("the server failed")
     };
     match signals.run(&stop, task).await {
         (Some(outcome), _) => {

@@ -48,7 +48,7 @@ pub(super) enum Failures {
 
 /// `GET /openapi.json`
 pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Ok(representation::complete(&request, Format::Json, API.into(), None))
+    representation::respond_with_etag(&request, Format::Json, API.into(), None)
 }
 
 /// `GET /docs`

@@ -5,10 +5,12 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::db::Connections;
+use crate::telemetry::DroppedLines;
 
 /// The media type of the text format, in which `/metrics` answers.
 pub(super) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -23,6 +25,7 @@ pub(super) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
+    aborted: IntCounter,
     in_flight: IntGauge,
     connections: IntGaugeVec,
     connections_max: IntGauge,
@@ -31,11 +34,11 @@ pub(super) struct Metrics {
 
 impl Metrics {
     /// The metrics of a process of this release.
-    pub(super) fn new(release_id: Option<&str>) -> Self {
-        Self::register(release_id).expect("the names are valid, and each is registered once")
+    pub(super) fn new(release_id: Option<&str>, dropped_lines: &DroppedLines) -> Self {
+        Self::register(release_id, dropped_lines).expect("the names are valid, and each is registered once")
     }
 
-    fn register(release_id: Option<&str>) -> prometheus::Result<Self> {
+    fn register(release_id: Option<&str>, dropped_lines: &DroppedLines) -> prometheus::Result<Self> {
         let build = IntGaugeVec::new(
             Opts::new("roster_build_info", "What this process runs; always 1."),
             &["version", "commit", "release_id"],
@@ -49,9 +52,16 @@ impl Metrics {
                 &["method", "route", "status"],
             )?,
             durations: HistogramVec::new(
-                HistogramOpts::new("http_request_duration_seconds", "Time from a request's head to its answer's.")
-                    .buckets(BUCKETS.to_vec()),
+                HistogramOpts::new(
+                    "http_request_duration_seconds",
+                    "Time from the head of a request to the last byte of its response.",
+                )
+                .buckets(BUCKETS.to_vec()),
                 &["method", "route"],
+            )?,
+            aborted: IntCounter::new(
+                "http_responses_aborted_total",
+                "Responses that the client did not receive completely.",
             )?,
             in_flight: IntGauge::new("http_requests_in_flight", "Requests at work, streams included.")?,
             connections: IntGaugeVec::new(
@@ -64,10 +74,12 @@ impl Metrics {
             connections_max: IntGauge::new("db_pool_connections_max", "The most connections that may be open.")?,
             pending_acquires: IntGauge::new("db_pool_pending_acquires", "Requests that wait for a connection.")?,
         };
-        let collectors: [Box<dyn Collector>; 7] = [
+        let collectors: [Box<dyn Collector>; 9] = [
             Box::new(build),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
+            Box::new(metrics.aborted.clone()),
+            dropped_lines.collector(),
             Box::new(metrics.in_flight.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_max.clone()),
@@ -83,6 +95,11 @@ impl Metrics {
     pub(super) fn record(&self, method: &str, route: &str, status: StatusCode, duration: Duration) {
         self.requests.with_label_values(&[method, route, status.as_str()]).inc();
         self.durations.with_label_values(&[method, route]).observe(duration.as_secs_f64());
+    }
+
+    /// Counts a response that its client did not receive completely.
+    pub(super) fn record_aborted(&self) {
+        self.aborted.inc();
     }
 
     /// The metrics as text, with what is measured only when it is asked for.

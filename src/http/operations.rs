@@ -35,7 +35,7 @@ pub(super) async fn livez() -> HttpResponse {
     responses((status = 200, description = "It may.", body = String, content_type = "text/plain"), Failures)
 )]
 pub(super) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
-    if state.is_leaving() {
+    if state.is_unready() {
         return Err(Problem::unavailable(
             "stopping: this process finishes what it has and takes nothing new",
             &"stopping",

@@ -133,7 +133,7 @@ pub(super) async fn friends(
 /// Renders a page.
 pub(super) fn respond(request: &HttpRequest, page: &impl Template) -> Result<HttpResponse, Problem> {
     let html = page.render().map_err(|error| Problem::internal(&error))?;
-    Ok(representation::complete(request, Format::Html, html.into_bytes(), None))
+    representation::respond_with_etag(request, Format::Html, html.into_bytes(), None)
 }
 
 /// `GET /style-{hash}.css`. While releases change, a page of the one may ask a process of the other: it gets

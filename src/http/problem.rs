@@ -53,6 +53,10 @@ impl Problem {
         Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is to be had as {offered}"))
     }
 
+    pub(super) fn precondition_failed() -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "If-Match: the content has another ETag")
+    }
+
     pub(super) fn uri_too_long() -> Self {
         Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {URI_MAX} bytes"))
     }
@@ -63,6 +67,10 @@ impl Problem {
 
     pub(super) fn body_too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {BODY_MAX} bytes"))
+    }
+
+    pub(super) fn invalid_host() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "Host: expected exactly one, with a host name or an address (RFC 9112)")
     }
 
     pub(super) fn malformed() -> Self {

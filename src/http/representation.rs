@@ -1,7 +1,7 @@
 //! Which representation of a resource a client wants, and whether it has it already (RFC 9110,
 //! sections 12 and 13).
 
-use actix_web::http::header::{self, Accept, ETag, EntityTag, Header as _, HeaderValue, IfNoneMatch, Quality};
+use actix_web::http::header::{self, ETag, EntityTag, Header as _, HeaderMap, HeaderValue, IfMatch, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -39,40 +39,67 @@ impl Format {
             format => format.media_type(),
         }
     }
+}
 
-    /// How much a client wants it: by the most specific range that covers it, not at all if none does.
-    fn quality(self, accept: &Accept) -> Quality {
-        let (own_type, own_subtype) = self.media_type().split_once('/').unwrap_or_default();
-        let specificity = |range: &str, subtype: &str| match (range, subtype) {
-            (range, subtype) if range == own_type && subtype == own_subtype => Some(2),
-            (range, "*") if range == own_type => Some(1),
-            ("*", "*") => Some(0),
+/// The media types that a client accepts (RFC 9110, section 12.5.1).
+struct Accept<'a>(&'a str);
+
+impl Accept<'_> {
+    /// The weight of a media type, from 0 to 1: that of the most specific range that covers it, or 0.
+    fn weight(&self, media_type: &str) -> f32 {
+        let (own_type, _) = media_type.split_once('/').unwrap_or_default();
+        let specificity = |range: &str| match range.split_once('/') {
+            _ if range.eq_ignore_ascii_case(media_type) => Some(2),
+            Some((kind, "*")) if kind.eq_ignore_ascii_case(own_type) => Some(1),
+            Some(("*", "*")) => Some(0),
+            // Clients of Java send it, and mean every type.
+            None if range == "*" => Some(0),
             _ => None,
         };
-        let covering = accept.0.iter().filter_map(|range| {
-            let (kind, subtype) = (range.item.type_(), range.item.subtype());
-            Some((specificity(kind.as_str(), subtype.as_str())?, range.quality))
+        let covering = self.0.split(',').filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let specificity = specificity(parts.next()?)?;
+            let weight = parts
+                .filter_map(|parameter| parameter.split_once('='))
+                .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+            let weight = weight.map_or(Some(1.0), |(_, weight)| weight.trim().parse().ok());
+            Some((specificity, weight.filter(|weight| (0.0..=1.0).contains(weight))?))
         });
-        covering.max_by_key(|(specificity, _)| *specificity).map_or(Quality::ZERO, |(_, quality)| quality)
+        covering.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, weight)| weight)
+    }
+
+    /// Whether a range is a media type at all. A server may disregard the header otherwise.
+    fn is_valid(&self) -> bool {
+        self.0.contains(['/', '*'])
     }
 }
 
-/// The format among those offered that the client wants most; the first, if it does not say.
+/// The format among those offered that the client prefers; the first, if it has no preference.
 pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<Format, Problem> {
-    // Most clients take anything, and need no parser.
-    if request.headers().get(header::ACCEPT).is_none_or(|accept| accept == "*/*") {
-        return Ok(offered[0]);
+    // Most clients accept everything, and need no parser.
+    let accept = request.headers().get(header::ACCEPT).filter(|accept| *accept != "*/*");
+    let accept = accept.and_then(|accept| accept.to_str().ok()).map(Accept).filter(Accept::is_valid);
+    let Some(accept) = accept else { return Ok(offered[0]) };
+    let mut preferred = (offered[0], 0.0);
+    for &format in offered {
+        let weight = accept.weight(format.media_type());
+        if weight > preferred.1 {
+            preferred = (format, weight);
+        }
     }
-    // What it cannot make sense of a server may disregard; the parser leaves it out.
-    let Some(accept) = Accept::parse(request).ok().filter(|accept| !accept.0.is_empty()) else { return Ok(offered[0]) };
-    let wanted =
-        offered.iter().rev().map(|format| (format.quality(&accept), *format)).max_by_key(|(quality, _)| *quality);
-    match wanted {
-        Some((quality, format)) if quality > Quality::ZERO => Ok(format),
-        _ => Err(Problem::not_acceptable(
-            offered.iter().map(|format| format.media_type()).collect::<Vec<_>>().join(", "),
-        )),
+    if preferred.1 > 0.0 {
+        return Ok(preferred.0);
     }
+    Err(Problem::not_acceptable(offered.iter().map(|format| format.media_type()).collect::<Vec<_>>().join(", ")))
+}
+
+/// Whether a client prefers a page to JSON for an error.
+pub(super) fn prefers_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).filter(|accept| *accept != "*/*").and_then(|accept| accept.to_str().ok());
+    accept.map(Accept).is_some_and(|accept| {
+        let json = accept.weight("application/problem+json").max(accept.weight("application/json"));
+        accept.weight("text/html") > json
+    })
 }
 
 /// Writes a user as JSON, straight from its row.
@@ -83,16 +110,26 @@ pub fn write_json(out: &mut Vec<u8>, user: User<'_>) {
     json::write(out, &user).expect("numbers and text are JSON");
 }
 
-/// An answer that is complete, or 304 when the client's copy is the same.
-pub(super) fn complete(
+/// A complete response with its `ETag`, or 304 if the client has the same content.
+///
+/// # Errors
+/// 412, if the client requires other content with `If-Match`.
+pub(super) fn respond_with_etag(
     request: &HttpRequest,
     format: Format,
     body: Vec<u8>,
     link: Option<HeaderValue>,
-) -> HttpResponse {
+) -> Result<HttpResponse, Problem> {
     // The same bytes have the same tag in every process and every release.
     let tag = EntityTag::new_strong(format!("{:032x}", xxh3_128(&body)));
-    // Absent, the header would be parsed as `*`.
+    // An absent header would be parsed as `*`.
+    let is_required = |required: &IfMatch| match required {
+        IfMatch::Any => true,
+        IfMatch::Items(tags) => tags.iter().any(|required| required.strong_eq(&tag)),
+    };
+    if request.headers().contains_key(header::IF_MATCH) && !IfMatch::parse(request).is_ok_and(|it| is_required(&it)) {
+        return Err(Problem::precondition_failed());
+    }
     let known = request.headers().contains_key(header::IF_NONE_MATCH)
         && match IfNoneMatch::parse(request) {
             Ok(IfNoneMatch::Any) => true,
@@ -108,9 +145,9 @@ pub(super) fn complete(
         response.insert_header((header::LINK, link));
     }
     if known {
-        return response.finish();
+        return Ok(response.finish());
     }
-    response.content_type(format.content_type()).body(body)
+    Ok(response.content_type(format.content_type()).body(body))
 }
 
 #[cfg(test)]
@@ -138,8 +175,33 @@ mod tests {
             ("application/json;q=0", None),
             ("image/png", None),
             ("nonsense", Some(Format::Json)),
+            // Older versions of Java's HttpURLConnection.
+            ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", Some(Format::Json)),
+            ("text/csv;q=.3, *;q=.2", Some(Format::Csv)),
+            ("text/csv;Q=0.3, application/json;q=0.2", Some(Format::Csv)),
+            ("text/csv;q=2, application/x-ndjson;q=0.1", Some(Format::Ndjson)),
+            ("text/csv;header=present;q=0.5, application/json;q=0.4", Some(Format::Csv)),
+            ("", Some(Format::Json)),
         ] {
             assert_eq!(negotiated(accept), format, "{accept}");
+        }
+    }
+
+    #[test]
+    fn an_error_has_the_preferred_format() {
+        for (accept, is_page) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("TEXT/HTML", true),
+            ("text/*", true),
+            ("text/html;q=0", false),
+            ("text/html;q=0.5, application/json", false),
+            ("application/problem+json;q=0.6, text/html;q=0.7", true),
+            ("*/*", false),
+            ("text/html, */*", false),
+            ("", false),
+        ] {
+            let request = TestRequest::get().insert_header((header::ACCEPT, accept)).to_http_request();
+            assert_eq!(prefers_page(request.headers()), is_page, "{accept}");
         }
     }
 }

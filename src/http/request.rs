@@ -1,28 +1,27 @@
 //! What surrounds every request: its id and trace, its limits, its line in the log, and the shape of its errors.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::InternalError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{ConnectionType, Method, StatusCode};
+use actix_web::http::{ConnectionType, Method, StatusCode, Version};
 use actix_web::middleware::Next;
-use actix_web::web::{Bytes, BytesMut, Data};
+use actix_web::web::{BytesMut, Data};
 use actix_web::{Error, HttpMessage as _, HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
 use super::State;
-use super::connection::{Body, Connection};
+use super::connection::Connection;
 use super::page;
 use super::problem::Problem;
+use super::representation::prefers_page;
 use super::trace::{TRACEPARENT, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -42,90 +41,50 @@ pub async fn scope(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let mut entry = Entry::of(&request);
-    let work = match entry.admit(&mut request).await {
-        Ok(work) => work,
-        Err(problem) => {
-            let response = entry.refuse(&problem);
-            return Ok(request.into_response(response));
-        }
-    };
-    let served = AssertUnwindSafe(next.call(request).instrument(entry.trace.span.clone())).catch_unwind();
-    match timeout_at(entry.deadline().into(), served).await {
+    let mut context = RequestContext::of(&request);
+    if let Err(problem) = context.admit(&mut request).await {
+        let response = context.refuse(&problem);
+        return Ok(request.into_response(response));
+    }
+    let served = AssertUnwindSafe(next.call(request).instrument(context.trace.span.clone())).catch_unwind();
+    match timeout_at(context.deadline().into(), served).await {
         Ok(Ok(Ok(response))) => {
             let (request, response) = response.into_parts();
             let response = match response.error().map(Problem::of) {
-                Some(problem) => entry.refuse(&problem),
-                None => entry.answer(response.map_into_boxed_body(), None),
-            };
-            let response = match response.body().size() {
-                BodySize::Stream => response.map_body(|_, body| BoxBody::new(Streaming { body, _work: work })),
-                _ => response,
+                Some(problem) => context.refuse(&problem),
+                None => context.answer(response.map_into_boxed_body()),
             };
             Ok(ServiceResponse::new(request, response))
         }
-        Ok(Ok(Err(error))) => Err(entry.fail(&Problem::of(&error))),
-        Ok(Err(_)) => Err(entry.fail(&Problem::internal(&"a panic, logged where it happened"))),
-        Err(_) => Err(entry.fail(&Problem::too_slow(entry.state.limits.request_timeout))),
-    }
-}
-
-/// What is to come behind the head.
-fn body(request: &ServiceRequest) -> Body {
-    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-    match header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok()) {
-        Some(length) => Body::Sized(length),
-        None if header(header::TRANSFER_ENCODING).is_some() => Body::Chunked,
-        None => Body::Sized(0),
-    }
-}
-
-/// A request at work, which ends when its answer has been handed over to the connection.
-struct Work {
-    state: Data<State>,
-    connection: Option<Rc<Connection>>,
-    is_counted: bool,
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        if self.is_counted {
-            self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
-        }
-        if let Some(connection) = &self.connection {
-            connection.end();
+        Ok(Ok(Err(error))) => Err(context.fail(&Problem::of(&error))),
+        Ok(Err(_)) => Err(context.fail(&Problem::internal(&"a panic, logged where it happened"))),
+        Err(_) => {
+            let limit = context.state.limits.request_timeout;
+            Err(context.fail(&Problem::too_slow(limit)))
         }
     }
 }
 
-/// The body of a stream, which is work as long as it lasts.
-struct Streaming {
-    body: BoxBody,
-    _work: Work,
+/// The response to a request that is not passed to the application.
+pub(super) fn refuse(state: &Data<State>, connection: &Rc<Connection>, problem: &Problem) -> HttpResponse {
+    let mut context = RequestContext::unknown(state);
+    context.connection = Some(connection.clone());
+    context.refuse(problem)
 }
 
-impl MessageBody for Streaming {
-    type Error = Box<dyn std::error::Error>;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.body).poll_next(cx)
-    }
+/// Logs and counts what the connection has answered by itself, because it was not a request.
+pub(super) fn log_refusal(state: &Data<State>, status: StatusCode) {
+    let mut context = RequestContext::unknown(state);
+    context.outcome = Some((status, None));
+    context.finish();
 }
 
-/// The answer to bytes that never became a request, whole, as it goes over the wire; it has its line in
-/// the log as any other.
-pub(super) fn refuse(state: &Data<State>, problem: &Problem) -> Vec<u8> {
-    let mut entry = Entry::new(state.clone(), &HeaderMap::new(), "none", None, "");
-    let mut response = entry.refuse(problem);
-    let date = header::HttpDate::from(std::time::SystemTime::now()).to_string();
-    if let Ok(date) = HeaderValue::try_from(date) {
-        response.headers_mut().insert(header::DATE, date);
-    }
+/// The response, as it is sent, to a request that is not complete in time. It is logged as any other.
+pub(super) fn time_out(state: &Data<State>) -> Vec<u8> {
+    let response = RequestContext::unknown(state).refuse(&Problem::request_timeout());
     let mut bytes = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
+    let date = header::HttpDate::from(std::time::SystemTime::now()).to_string();
+    bytes.extend_from_slice(format!("date: {date}\r\n").as_bytes());
     for (name, value) in response.headers() {
         bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
@@ -135,10 +94,19 @@ pub(super) fn refuse(state: &Data<State>, problem: &Problem) -> Vec<u8> {
     bytes
 }
 
-/// One request on its way to its line in the log. Dropped without an answer, its client has gone.
-struct Entry {
+/// Counts a request as in flight until it is dropped.
+struct InFlightGuard(Data<State>);
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request from its head to the last byte of its response. Its line in the log is written when it is dropped.
+pub(super) struct RequestContext {
     state: Data<State>,
-    /// There is none in a test without a server.
+    /// None in a test without a server, and for bytes that are not a request.
     connection: Option<Rc<Connection>>,
     id: String,
     trace: Trace,
@@ -148,29 +116,55 @@ struct Entry {
     /// The root of the links on an error page, if the client is a browser.
     page_root: Option<String>,
     started: Instant,
-    is_answered: bool,
+    in_flight: Option<InFlightGuard>,
+    /// The status of the response and the cause of an error, once they are known.
+    outcome: Option<(StatusCode, Option<String>)>,
+    /// Why the client did not receive the whole response.
+    aborted: Option<&'static str>,
+    /// The length of the body of the response, as far as it was sent.
+    bytes: u64,
+    /// Whether only the end of the connection ends the body of the response.
+    is_close_delimited: bool,
 }
 
-impl Entry {
+impl RequestContext {
     fn of(request: &ServiceRequest) -> Self {
-        let state = request.app_data::<Data<State>>().expect("the route table has the state").clone();
+        let state = request.app_data::<Data<State>>().expect("the route table has the state");
         // A path that is too long is not worth matching.
         let route = if is_too_long(request) { None } else { request.match_pattern() };
-        let connection = request.conn_data::<Rc<Connection>>().cloned();
-        let mut entry = Self::new(state, request.headers(), name(request.method()), route, request.path());
-        entry.connection = connection;
-        entry
+        let mut context = Self::new(state, request.headers(), name(request.method()), route, request.path());
+        context.connection = request.extensions_mut().remove();
+        context.is_close_delimited = request.version() < Version::HTTP_11;
+        context
     }
 
-    fn new(state: Data<State>, headers: &HeaderMap, method: &'static str, route: Option<String>, path: &str) -> Self {
+    /// A request of which nothing is known.
+    fn unknown(state: &Data<State>) -> Self {
+        Self::new(state, &HeaderMap::new(), "none", None, "")
+    }
+
+    fn new(state: &Data<State>, headers: &HeaderMap, method: &'static str, route: Option<String>, path: &str) -> Self {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let id = header(REQUEST_ID).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
         let trace = Trace::enter(headers, &id, state.exports_traces);
         let is_page = matches!(route.as_deref(), None | Some("/" | "/users/{id}/friends"));
-        let as_page = is_page && header(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
-        let page_root = as_page.then(|| page::root(path));
-        let started = Instant::now();
-        Self { state, connection: None, id, trace, method, route, page_root, started, is_answered: false }
+        let as_page = is_page && prefers_page(headers);
+        state.unfinished.fetch_add(1, Ordering::Relaxed);
+        Self {
+            state: state.clone(),
+            connection: None,
+            id,
+            trace,
+            method,
+            route,
+            page_root: as_page.then(|| page::root(path)),
+            started: Instant::now(),
+            in_flight: None,
+            outcome: None,
+            aborted: None,
+            bytes: 0,
+            is_close_delimited: false,
+        }
     }
 
     fn deadline(&self) -> Instant {
@@ -178,32 +172,29 @@ impl Entry {
     }
 
     /// Lets a request in, when there is room for it and it can be served.
-    async fn admit(&self, request: &mut ServiceRequest) -> Result<Work, Problem> {
-        let is_counted = !self.route.as_deref().is_some_and(|route| ALWAYS_SERVED.contains(&route));
-        let work = Work { state: self.state.clone(), connection: self.connection.clone(), is_counted };
-        let body = body(request);
-        if let Some(connection) = &self.connection {
-            connection.begin(body);
-        }
-        let limit = self.state.limits.max_in_flight;
-        if is_counted && self.state.in_flight.fetch_add(1, Ordering::Relaxed) >= limit {
-            return Err(Problem::full(limit));
+    async fn admit(&mut self, request: &mut ServiceRequest) -> Result<(), Problem> {
+        if !self.route.as_deref().is_some_and(|route| ALWAYS_SERVED.contains(&route)) {
+            let limit = self.state.limits.max_in_flight;
+            let before = self.state.in_flight.fetch_add(1, Ordering::Relaxed);
+            self.in_flight = Some(InFlightGuard(self.state.clone()));
+            if before >= limit {
+                return Err(Problem::full(limit));
+            }
         }
         if is_too_long(request) {
             return Err(Problem::uri_too_long());
         }
-        self.receive(request, body).await?;
-        Ok(work)
+        self.receive(request).await
     }
 
-    /// Takes the body of a request in, so that no handler waits for a client and the next request of the
-    /// connection begins where it should.
-    async fn receive(&self, request: &mut ServiceRequest, body: Body) -> Result<(), Problem> {
+    /// Takes the body of a request in, so that no handler waits for a client.
+    async fn receive(&self, request: &mut ServiceRequest) -> Result<(), Problem> {
         let mut payload = match request.take_payload() {
             Payload::None => return Ok(()),
             payload => payload,
         };
-        if matches!(body, Body::Sized(length) if length > BODY_MAX as u64) {
+        let length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        if length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > BODY_MAX as u64) {
             return Err(Problem::body_too_large());
         }
         let mut whole = BytesMut::new();
@@ -217,32 +208,26 @@ impl Entry {
             }
         }
         request.set_payload(Payload::from(whole.freeze()));
-        if let Some(connection) = &self.connection {
-            connection.has_body();
-        }
         Ok(())
     }
 
-    fn refuse(&mut self, problem: &Problem) -> HttpResponse {
+    fn refuse(mut self, problem: &Problem) -> HttpResponse {
         let mut response = problem.render(&self.id, self.page_root.as_deref());
         if problem.ends_connection() {
             // What is left of the request would be taken for the next one.
             response.head_mut().set_connection_type(ConnectionType::Close);
-            if let Some(connection) = &self.connection {
-                connection.close();
-            }
         }
-        self.answer(response, problem.cause())
+        self.outcome = Some((response.status(), problem.cause().map(str::to_owned)));
+        self.answer(response)
     }
 
-    fn fail(&mut self, problem: &Problem) -> Error {
+    fn fail(self, problem: &Problem) -> Error {
         let response = self.refuse(problem);
         InternalError::from_response("a request that cannot be answered otherwise", response).into()
     }
 
-    fn answer(&mut self, mut response: HttpResponse, cause: Option<&str>) -> HttpResponse {
-        self.log(response.status(), cause);
-        if self.state.is_leaving() {
+    fn answer(mut self, mut response: HttpResponse) -> HttpResponse {
+        if self.state.is_unready() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         let headers = response.headers_mut();
@@ -255,13 +240,53 @@ impl Entry {
         for (name, value) in SECURITY {
             headers.insert(name, value);
         }
+        self.outcome.get_or_insert((response.status(), None));
+        self.is_close_delimited &= response.body().size() == BodySize::Stream;
+        if let Some(connection) = self.connection.take() {
+            connection.respond(self);
+        }
         response
     }
 
-    /// One line a request, and its count and time.
-    fn log(&mut self, status: StatusCode, cause: Option<&str>) {
+    /// Records a part of the body of the response.
+    pub(super) const fn record_body(&mut self, length: usize) {
+        self.bytes += length as u64;
+    }
+
+    /// Ends the request for the limit of requests in flight. A client that does not read its response costs memory alone.
+    pub(super) fn release(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// Whether only the end of the connection ends the body of the response, as of a stream over HTTP/1.0.
+    pub(super) const fn is_close_delimited(&self) -> bool {
+        self.is_close_delimited
+    }
+
+    /// Ends a request whose response was sent completely.
+    pub(super) fn finish(self) {
+        drop(self);
+    }
+
+    /// Ends a request whose response was not sent completely.
+    pub(super) fn abort(mut self, reason: &'static str) {
+        self.aborted = Some(reason);
+    }
+}
+
+/// One line a request, and its count and time.
+impl Drop for RequestContext {
+    fn drop(&mut self) {
         let duration = self.started.elapsed();
         let route = self.route.as_deref();
+        let (status, cause) = self.outcome.take().unwrap_or_else(|| {
+            // The number of nginx. There is no status, because there is no response.
+            let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+            let is_cut_off = self.state.work_ends.is_cancelled();
+            self.aborted = Some(if is_cut_off { "SHUTDOWN_TIMEOUT_MS: cut off" } else { "the client hung up" });
+            (status, None)
+        });
+        let cause = cause.as_deref().or(self.aborted);
         /// The level of an event is part of its call site.
         macro_rules! event {
             ($level:ident) => {
@@ -273,31 +298,23 @@ impl Entry {
                     route = route.unwrap_or("none"),
                     status = status.as_u16(),
                     duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+                    bytes = self.bytes,
                     cause,
                     "request"
                 )
             };
         }
-        self.is_answered = true;
         match status {
             StatusCode::SERVICE_UNAVAILABLE => event!(WARN),
             status if status.is_server_error() => event!(ERROR),
             _ => event!(INFO),
         }
         self.state.metrics.record(self.method, route.unwrap_or("none"), status, duration);
-        self.trace.end(self.method, route, status.as_u16());
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            // nginx's number for it; there is no status, because there is no answer.
-            let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            let is_cut_off = self.state.work_ends.is_cancelled();
-            let cause = if is_cut_off { "SHUTDOWN_TIMEOUT_MS: cut off" } else { "the client hung up" };
-            self.log(status, Some(cause));
+        if self.aborted.is_some() {
+            self.state.metrics.record_aborted();
         }
+        self.trace.end(self.method, route, status.as_u16());
+        self.state.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -347,6 +364,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::telemetry::DroppedLines;
 
     #[test]
     fn a_panic_is_one_problem_and_the_next_request_is_served() {
@@ -358,7 +376,7 @@ mod tests {
             // Nobody asks the database.
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
-            let state = Data::new(State::new(&config));
+            let state = Data::new(State::new(&config, &DroppedLines::default()));
             let app = App::new().app_data(state).route("/", web::get().to(handler)).wrap(from_fn(scope));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();

@@ -4,8 +4,8 @@
 //! reads, it holds no connection while it does, and each query has its time limit. It sees every user
 //! who is there from its beginning to its end, and may or may not see one who comes or goes meanwhile.
 
+use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::http::{ConnectionType, Method, Version};
 use actix_web::rt::spawn;
 use actix_web::rt::task::JoinHandle;
 use actix_web::web::{Bytes, Data};
@@ -31,19 +31,12 @@ pub(super) async fn respond(request: &HttpRequest, db: Data<Db>, format: Format)
     let mut response = HttpResponse::Ok();
     response.content_type(format.content_type());
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
-    let mut response = if request.method() == Method::HEAD {
-        response.streaming(stream::empty::<Result<Bytes, Broken>>())
-    } else {
-        // The first page is read before the status is sent, so that an error here is still an answer.
-        let (page, rest) = export.page(header).await?;
-        response.streaming(stream::once(async { Ok(page) }).chain(pages(rest)))
-    };
-    if request.version() < Version::HTTP_11 {
-        // Such a client knows no chunks (RFC 9112, section 6.1): its stream ends where its connection does.
-        response.head_mut().no_chunking(true);
-        response.head_mut().set_connection_type(ConnectionType::Close);
+    // The first page is read before the status is sent, so that an error is still a response, also to HEAD.
+    let (page, rest) = export.page(header).await?;
+    if request.method() == Method::HEAD {
+        return Ok(response.streaming(stream::empty::<Result<Bytes, Broken>>()));
     }
-    Ok(response)
+    Ok(response.streaming(stream::once(async { Ok(page) }).chain(pages(rest))))
 }
 
 /// The pages behind the first, each of them read while the one before it is sent: the database and the client

@@ -50,7 +50,7 @@ pub(super) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpRespo
         let mut body = Array::with_capacity(listing.limit);
         let next = users::list(&db, &listing, &mut |user| body.push(user)).await?;
         let next = next.map(|key| parameters.query(parameters.sort, Some((listing.column, &key))));
-        array(&request, "users", next, body)
+        array(&request, "users", next, body)?
     } else {
         stream::respond(&request, db, format).await?
     };
@@ -110,7 +110,7 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
     let mut body = Vec::with_capacity(USER_SIZE);
     let found = users::get(&db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
     found.ok_or_else(Problem::unknown_user)?;
-    Ok(representation::complete(&request, Format::Json, body, None))
+    representation::respond_with_etag(&request, Format::Json, body, None)
 }
 
 /// A user's friends, in ascending id.
@@ -168,7 +168,7 @@ async fn friends_as_json(
         users::get(db, id, |_| ()).await?.ok_or_else(Problem::unknown_user)?;
     }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
-    Ok(array(request, "friends", next, body))
+    array(request, "friends", next, body)
 }
 
 /// A JSON array of users, written straight from the rows.
@@ -196,10 +196,10 @@ impl Array {
 /// A response with an array, and a link to its next page. The link is relative, because only the client knows the host
 /// and the path prefix. It begins with `name`, the last segment of the request's path, because Java's `URI` resolves a
 /// query without a path incorrectly.
-fn array(request: &HttpRequest, name: &str, next: Option<String>, mut body: Array) -> HttpResponse {
+fn array(request: &HttpRequest, name: &str, next: Option<String>, mut body: Array) -> Result<HttpResponse, Problem> {
     body.0.push(b']');
     let link = next.and_then(|query| HeaderValue::try_from(format!("<{name}?{query}>; rel=\"next\"")).ok());
-    representation::complete(request, Format::Json, body.0, link)
+    representation::respond_with_etag(request, Format::Json, body.0, link)
 }
 
 fn parse_id(id: &str) -> Result<i64, Problem> {

@@ -23,7 +23,7 @@ const SHORT: &[(&str, &str)] = &[("REQUEST_TIMEOUT_MS", "400")];
 pub(super) fn tests(factor: Factor) -> Factor {
     let sqlite = &[Engine::Sqlite];
     factor
-        .on(sqlite, "bytes_that_are_no_request_are_a_problem", bytes_that_are_no_request_are_a_problem)
+        .on(sqlite, "bytes_that_are_no_request_are_refused", bytes_that_are_no_request_are_refused)
         .on(sqlite, "a_head_that_does_not_end_is_cut_off", a_head_that_does_not_end_is_cut_off)
         .on(sqlite, "a_body_that_does_not_end_is_cut_off", a_body_that_does_not_end_is_cut_off)
         .on(sqlite, "a_body_may_be_so_long", a_body_may_be_so_long)
@@ -68,9 +68,21 @@ fn assert_problem(conversation: &str, status: u16) -> Value {
     problem
 }
 
-fn bytes_that_are_no_request_are_a_problem(database: &Database) {
+/// Asserts that the last answer of a conversation is of this status, without a body, and the last of its connection.
+fn assert_bare(conversation: &str, status: u16) {
+    let start = conversation.rfind("HTTP/1.1 ").unwrap_or_else(|| panic!("no answer: {conversation}"));
+    let (head, body) = conversation[start..].split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {head}");
+    for header in ["connection: close", "content-length: 0"] {
+        assert!(head.lines().any(|line| line == header), "{header}: {head}");
+    }
+    assert_eq!(body, "");
+}
+
+fn bytes_that_are_no_request_are_refused(database: &Database) {
     let web = Web::start(database, &[]);
     let long = "x".repeat(200_000);
+    let many = |count: usize| format!("GET /livez HTTP/1.1\r\nHost: x\r\n{}\r\n", "X: y\r\n".repeat(count - 1));
     let cases = [
         ("GET / HTTP/1.1\r\nHost x\r\n\r\n".to_owned(), 400),
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_owned(), 400),
@@ -81,8 +93,11 @@ fn bytes_that_are_no_request_are_a_problem(database: &Database) {
         ("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +3\r\n\r\n123".to_owned(), 400),
         ("\u{1}\u{2}\u{3}\r\n\r\n".to_owned(), 400),
         (format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}"), 431),
-        (format!("GET /{long}"), 414),
-        (format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &long[..9000]), 414),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n{}: y\r\n\r\n", &long[..65_536]), 431),
+        (many(101), 431),
+        (format!("GET /{long}"), 431),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", &long[..65_536]), 414),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
     ];
     let mut count = 0;
     for (bytes, status) in &cases {
@@ -90,17 +105,23 @@ fn bytes_that_are_no_request_are_a_problem(database: &Database) {
         let pipelined = format!("{LIVEZ}{bytes}");
         for pieces in [vec![bytes.as_str()], vec![LIVEZ, bytes], vec![&pipelined]] {
             let conversation = talk(&web, &pieces, Duration::from_millis(20));
-            let problem = assert_problem(&conversation, *status);
+            if !bytes.starts_with("PRI") {
+                assert_bare(&conversation, *status);
+            }
             let answered_before = !pieces[0].starts_with(bytes.as_str());
             assert_eq!(conversation.contains("alive"), answered_before, "{conversation}");
             count += 1 + usize::from(answered_before);
             let lines = web.requests(count);
             let line = lines.last().unwrap();
-            assert_eq!((&line["status"], &line["request_id"]), (&problem["status"], &problem["instance"]));
+            assert_eq!(line["status"], *status, "{line}");
             assert_eq!(line["level"], "INFO", "a client's mistake is no error of ours");
         }
     }
-    assert!(!web.log().contains("actix"), "{}", web.log());
+    let many = many(100).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").replacen("X: y\r\n", "", 1);
+    assert!(talk(&web, &[&many], Duration::ZERO).contains("alive"));
+    let too_long = format!("GET /{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", &long[..9000]);
+    assert_problem(&talk(&web, &[&too_long], Duration::ZERO), 414);
+    assert!(!web.log().contains("actix") && !web.log().contains("hyper"), "{}", web.log());
 }
 
 fn a_head_that_does_not_end_is_cut_off(database: &Database) {
