@@ -17,9 +17,9 @@ mod users;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actix_web::http::Method;
+use actix_web::http::{Method, header};
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{Handler, HttpResponse, Resource, Responder};
+use actix_web::{Handler, HttpRequest, HttpResponse, Resource, Responder};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -138,7 +138,15 @@ pub fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
         .service(get("/openapi.json", documentation::openapi))
         .service(get("/docs", documentation::page))
         .service(get("/style-{hash}.css", page::style))
-        .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found("there is nothing here")) }));
+        .default_service(web::to(default));
+}
+
+/// Any other path. `OPTIONS *` is about the whole server (RFC 9110, section 9.3.7).
+async fn default(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    if request.method() == Method::OPTIONS && request.uri() == "*" {
+        return Ok(HttpResponse::NoContent().insert_header((header::ALLOW, "GET, HEAD")).finish());
+    }
+    Err(Problem::not_found("there is nothing here"))
 }
 
 /// A resource that can be read, by GET or HEAD, and refuses every other method.

@@ -78,22 +78,21 @@ where
             .serve_connection(io, service)
     );
     let (mut idle_ends, mut work_ends) = (pin!(state.idle_ends.cancelled()), pin!(state.work_ends.cancelled()));
-    let mut is_idle_end_seen = false;
+    let (mut is_over, mut is_idle_end_seen) = (false, false);
     let outcome = poll_fn(|cx| {
-        if let Poll::Ready(outcome) = serving.as_mut().poll(cx) {
-            return Poll::Ready(outcome.map_err(Some));
-        }
-        if !is_idle_end_seen && idle_ends.as_mut().poll(cx).is_ready() {
-            is_idle_end_seen = true;
-            // An idle connection ends when it is read.
-            if let Poll::Ready(outcome) = serving.as_mut().poll(cx) {
-                return Poll::Ready(outcome.map_err(Some));
+        loop {
+            match serving.as_mut().poll(cx) {
+                // Where it has ignored an upgrade, hyper ends without a shutdown, and with the next poll completes it.
+                Poll::Ready(Ok(())) if !is_over => is_over = true,
+                Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),
+                // An idle connection ends when it is read.
+                Poll::Pending if !is_idle_end_seen && idle_ends.as_mut().poll(cx).is_ready() => is_idle_end_seen = true,
+                Poll::Pending if is_idle_end_seen && work_ends.as_mut().poll(cx).is_ready() => {
+                    return Poll::Ready(Err(None));
+                }
+                Poll::Pending => return Poll::Pending,
             }
         }
-        if is_idle_end_seen && work_ends.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(None));
-        }
-        Poll::Pending
     })
     .await;
     if let Err(Some(error)) = &outcome

@@ -117,11 +117,6 @@ impl Problem {
         self.cause.as_deref()
     }
 
-    /// Whether the connection cannot be used again, because the rest of the request is still on its way.
-    pub(super) fn ends_connection(&self) -> bool {
-        matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT)
-    }
-
     /// The response: a page with links that start with this root, or the problem as JSON.
     pub(super) fn render(&self, instance: &str, page_root: Option<&str>) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);

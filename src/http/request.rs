@@ -42,7 +42,10 @@ pub async fn scope(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let mut context = RequestContext::of(&request);
+    let has_body = !matches!(request.parts_mut().1, Payload::None);
     if let Err(problem) = context.admit(&mut request).await {
+        // The next request would begin somewhere behind the body, which is not read.
+        context.is_last = has_body;
         let response = context.refuse(&problem);
         return Ok(request.into_response(response));
     }
@@ -117,6 +120,8 @@ pub(super) struct RequestContext {
     page_root: Option<String>,
     started: Instant,
     in_flight: Option<InFlightGuard>,
+    /// Whether the connection ends with its response.
+    is_last: bool,
     /// The status of the response and the cause of an error, once they are known.
     outcome: Option<(StatusCode, Option<String>)>,
     /// Why the client did not receive the whole response.
@@ -160,6 +165,7 @@ impl RequestContext {
             page_root: as_page.then(|| page::root(path)),
             started: Instant::now(),
             in_flight: None,
+            is_last: false,
             outcome: None,
             aborted: None,
             bytes: 0,
@@ -212,11 +218,7 @@ impl RequestContext {
     }
 
     fn refuse(mut self, problem: &Problem) -> HttpResponse {
-        let mut response = problem.render(&self.id, self.page_root.as_deref());
-        if problem.ends_connection() {
-            // What is left of the request would be taken for the next one.
-            response.head_mut().set_connection_type(ConnectionType::Close);
-        }
+        let response = problem.render(&self.id, self.page_root.as_deref());
         self.outcome = Some((response.status(), problem.cause().map(str::to_owned)));
         self.answer(response)
     }
@@ -227,7 +229,7 @@ impl RequestContext {
     }
 
     fn answer(mut self, mut response: HttpResponse) -> HttpResponse {
-        if self.state.is_unready() {
+        if self.is_last || self.state.is_unready() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         let headers = response.headers_mut();

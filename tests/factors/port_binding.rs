@@ -1,6 +1,7 @@
 //! VII. Port binding: the service is complete in itself and exports HTTP by binding a port.
 
 mod browser;
+mod connection;
 mod judges;
 mod limits;
 mod prefix;
@@ -37,7 +38,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&[Engine::Sqlite], "the_style_is_kept_by_its_address", the_style_is_kept_by_its_address)
         .on(&[Engine::Sqlite], "every_answer_is_guarded", every_answer_is_guarded)
         .on(&[Engine::Sqlite], "healthcheck_asks_the_running_server", healthcheck_asks_the_running_server);
-    browser::tests(judges::tests(limits::tests(prefix::tests(factor)))).tests()
+    browser::tests(judges::tests(limits::tests(connection::tests(prefix::tests(factor))))).tests()
 }
 
 fn the_port_is_the_environments(database: &Database) {

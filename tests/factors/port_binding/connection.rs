@@ -1,0 +1,437 @@
+//! A connection: each request has its own answer, whatever is around it, and each ends as its client can tell.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use socket2::SockRef;
+
+use crate::support::engine::{Database, Engine};
+use crate::support::process::{Web, code, import_csv, migrated, web_command, wide_users};
+use crate::support::{Factor, eventually};
+
+pub(super) fn tests(factor: Factor) -> Factor {
+    let sqlite = &[Engine::Sqlite];
+    factor
+        .on(sqlite, "answers_pair_with_requests_however_they_are_cut", answers_pair_with_requests)
+        .on(sqlite, "nothing_is_served_behind_the_last_request", nothing_is_served_behind_the_last_request)
+        .on(sqlite, "a_refused_body_harms_no_later_request", a_refused_body_harms_no_later_request)
+        .on(sqlite, "an_upgrade_is_ignored_and_connect_is_refused", an_upgrade_is_ignored_and_connect_is_refused)
+        .on(sqlite, "a_host_is_valid", a_host_is_valid)
+        .on(sqlite, "an_interim_answer_precedes_only_what_is_read", an_interim_answer_precedes_only_what_is_read)
+        .on(sqlite, "empty_lines_between_requests_are_no_request", empty_lines_between_requests_are_no_request)
+        .on(sqlite, "a_steady_reader_is_served_to_the_end", a_steady_reader_is_served_to_the_end)
+        .on(sqlite, "an_incomplete_stream_of_http_1_0_is_reset", an_incomplete_stream_of_http_1_0_is_reset)
+        .on(sqlite, "an_answer_that_is_not_read_is_counted", an_answer_that_is_not_read_is_counted)
+        .on(sqlite, "a_stream_has_its_line_when_it_ends", a_stream_has_its_line_when_it_ends)
+        .on(sqlite, "limits_of_time_are_independent", limits_of_time_are_independent)
+        .on(&Engine::SERVERS, "a_head_is_answered_as_its_get", a_head_is_answered_as_its_get)
+}
+
+fn connect(web: &Web) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    // Longer than any limit of these tests.
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream
+}
+
+/// Sends pieces, closes this side, and reads the answers.
+fn converse<'a>(web: &Web, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut stream = connect(web);
+    for piece in pieces {
+        // The server may have closed the connection already.
+        if stream.write_all(piece).is_err() {
+            break;
+        }
+    }
+    let _ = stream.shutdown(Shutdown::Write);
+    let mut conversation = Vec::new();
+    let ended = stream.read_to_end(&mut conversation);
+    ended.unwrap_or_else(|error| panic!("{error} after {}", String::from_utf8_lossy(&conversation)));
+    conversation
+}
+
+fn text(web: &Web, request: &str) -> String {
+    String::from_utf8(converse(web, [request.as_bytes()])).unwrap()
+}
+
+/// A request, and what a server may do with what follows it.
+struct Sample {
+    bytes: String,
+    is_head: bool,
+    /// Whether its answer is the last of the connection.
+    is_last: bool,
+}
+
+/// A request of a random kind.
+fn sample(rng: &mut Rng) -> Sample {
+    let path = ["/livez", "/users", "/users/1", "/users.csv", "/no/thing", "/users?limit=0"][rng.usize(..6)];
+    let method = ["GET", "GET", "HEAD", "POST", "DELETE", "OPTIONS"][rng.usize(..6)];
+    let mut is_last = false;
+    let mut version = "HTTP/1.1";
+    let mut headers = String::new();
+    let mut body = String::new();
+    match rng.usize(..9) {
+        0 => {
+            body = "x".repeat(rng.usize(..2000));
+            headers = format!("Content-Length: {}\r\n", body.len());
+        }
+        kind @ (1 | 2) => {
+            headers = "Transfer-Encoding: chunked\r\n".to_owned();
+            for _ in 0..rng.usize(..4) {
+                let length = rng.usize(1..300);
+                let extension = if rng.bool() { ";name=value" } else { "" };
+                body += &format!("{length:x}{extension}\r\n{}\r\n", "y".repeat(length));
+            }
+            body += if kind == 1 { "0\r\n\r\n" } else { "0\r\nX-Trailer: value\r\n\r\n" };
+        }
+        3 => {
+            headers = "Expect: 100-continue\r\nContent-Length: 3\r\n".to_owned();
+            body = "abc".to_owned();
+        }
+        4 => {
+            version = "HTTP/1.0";
+            headers = "Connection: keep-alive\r\n".to_owned();
+            // Its stream ends with the connection.
+            is_last = path == "/users.csv" && method == "GET";
+        }
+        5 => headers = "Connection: Upgrade\r\nUpgrade: websocket\r\n".to_owned(),
+        6 => headers = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n".to_owned(),
+        7 if rng.usize(..4) == 0 => {
+            headers =
+                ["Connection: close\r\n", "Content-Length: 70000\r\n", "No header\r\n"][rng.usize(..3)].to_owned();
+            is_last = true;
+        }
+        _ => body = ["", "\r\n"][rng.usize(..2)].to_owned(),
+    }
+    let bytes = format!("{method} {path} {version}\r\nHost: x\r\n{headers}\r\n{body}");
+    Sample { bytes, is_head: method == "HEAD", is_last }
+}
+
+/// The answers of a conversation, as a client separates them, each without what is new every time.
+fn answers(conversation: &[u8], samples: &[Sample]) -> Vec<(BTreeSet<String>, String)> {
+    let conversation = String::from_utf8(conversation.to_vec()).unwrap();
+    let mut rest = conversation.as_str();
+    let mut answers = Vec::new();
+    for sample in samples {
+        while let Some(next) = rest.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n") {
+            rest = next;
+        }
+        let (head, body) = rest.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {rest:?} of {conversation}"));
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        let length = match (sample.is_head, header("content-length"), header("transfer-encoding")) {
+            (true, ..) => 0,
+            (_, Some(length), _) => length.parse().unwrap(),
+            (_, None, Some("chunked")) => body.find("\r\n0\r\n\r\n").unwrap() + 7,
+            _ => body.len(),
+        };
+        let is_constant =
+            |line: &&str| !["date:", "x-request-id:", "traceparent:"].iter().any(|it| line.starts_with(it));
+        let mut lines: BTreeSet<_> = head.lines().filter(is_constant).map(str::to_owned).collect();
+        // Of bytes that are no request, the server assumes the version of the request before.
+        if lines.remove("HTTP/1.0 400 Bad Request") {
+            lines.extend(["HTTP/1.1 400 Bad Request", "connection: close"].map(str::to_owned));
+        }
+        answers.push((lines, body[..length].split("\"instance\"").next().unwrap().to_owned()));
+        rest = &body[length..];
+        if sample.is_last {
+            break;
+        }
+    }
+    assert_eq!(rest, "", "nothing is left over of {conversation}");
+    answers
+}
+
+/// Random requests on one connection, sent at once, byte by byte, or cut anywhere, have the answers that each has alone.
+fn answers_pair_with_requests(database: &Database) {
+    let web = Web::seeded(database);
+    for seed in 0..150 {
+        let mut rng = Rng::with_seed(seed);
+        let samples: Vec<_> = (0..rng.usize(1..8)).map(|_| sample(&mut rng)).collect();
+        let alone = |sample: &Sample| {
+            answers(&converse(&web, [sample.bytes.as_bytes()]), std::slice::from_ref(sample)).remove(0)
+        };
+        let last = samples.iter().position(|sample| sample.is_last).map_or(samples.len(), |last| last + 1);
+        let expected: Vec<_> = samples[..last].iter().map(alone).collect();
+        let all: String = samples.iter().map(|sample| sample.bytes.as_str()).collect();
+        let all = all.as_bytes();
+        let cuts: Vec<&[u8]> = match seed % 3 {
+            0 => vec![all],
+            1 => all.chunks(1).collect(),
+            _ => all.chunk_by(|_, _| rng.usize(..40) > 0).collect(),
+        };
+        assert_eq!(answers(&converse(&web, cuts), &samples), expected, "seed {seed}: {}", String::from_utf8_lossy(all));
+    }
+}
+
+/// RFC 9112, section 9.6.
+fn nothing_is_served_behind_the_last_request(database: &Database) {
+    let web = Web::seeded(database);
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for last in [
+        format!("GET /users HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{chunked}\r\n0\r\n\r\n"),
+        format!("POST /users HTTP/1.1\r\nHost: x\r\n{chunked}\r\n11000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x11000)),
+        "POST /users HTTP/1.1\r\nHost: x\r\nContent-Length: 70000\r\n\r\n".to_owned(),
+        format!("POST /users HTTP/1.1\r\nHost: x\r\n{chunked}\r\nzz\r\n"),
+        format!("POST /users HTTP/1.1\r\nHost: x\r\n{chunked}\r\n3\r\nabcd\r\n"),
+    ] {
+        let conversation = text(&web, &(last.clone() + "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"));
+        assert!(conversation.contains("connection: close\r\n"), "{last}: {conversation}");
+        assert!(!conversation.contains("alive"), "{last}: {conversation}");
+    }
+}
+
+/// A body that is not read either ends the connection or is skipped.
+fn a_refused_body_harms_no_later_request(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[("MAX_IN_FLIGHT", "1")]);
+    let body = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let next = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut reader = None;
+    for (path, status) in [(format!("/{}", "x".repeat(9000)), 414), ("/users".to_owned(), 503)] {
+        // The body follows at once, or later.
+        for pause in [0, 50] {
+            let mut stream = connect(&web);
+            write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\n").unwrap();
+            thread::sleep(Duration::from_millis(pause));
+            let _ = stream.write_all(body.as_bytes());
+            let _ = stream.write_all(next.as_bytes());
+            let mut conversation = String::new();
+            stream.read_to_string(&mut conversation).unwrap();
+            assert!(conversation.starts_with(&format!("HTTP/1.1 {status} ")), "{conversation}");
+            let is_served = conversation.contains("alive");
+            assert!(is_served || conversation.contains("connection: close"), "{conversation}");
+        }
+        // The process is full.
+        reader.get_or_insert_with(|| web.slow_reader("/users.csv"));
+    }
+    drop(reader);
+}
+
+/// RFC 9110, section 7.8.
+fn an_upgrade_is_ignored_and_connect_is_refused(database: &Database) {
+    let web = Web::seeded(database);
+    let last = "GET /users/2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    for upgrade in ["websocket", "h2c", "TLS/1.0"] {
+        let upgraded = format!("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n");
+        let mut stream = connect(&web);
+        stream.write_all((upgraded + last).as_bytes()).unwrap();
+        let mut conversation = String::new();
+        stream.read_to_string(&mut conversation).unwrap();
+        assert!(conversation.starts_with("HTTP/1.1 200 OK\r\n") && conversation.contains("alive"), "{conversation}");
+        assert!(conversation.contains("guest") && !conversation.contains("pgrade"), "{conversation}");
+    }
+    let mut stream = connect(&web);
+    stream.write_all(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 405");
+    drop(stream);
+    let options = text(&web, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(options.starts_with("HTTP/1.1 204 ") && options.contains("allow: GET, HEAD"), "{options}");
+    eventually("nothing is in flight", || web.get("/metrics").body.contains("http_requests_in_flight 0\n"));
+}
+
+/// RFC 9112, section 3.2.
+fn a_host_is_valid(database: &Database) {
+    let web = Web::start(database, &[]);
+    for host in ["x", "x:80", "[::1]:80", "a-b.example", "127.0.0.1", "a_b"] {
+        let answer = text(&web, &format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{host}: {answer}");
+    }
+    for hosts in ["Host: a/b\r\n", "Host: u@a\r\n", "Host:\r\n", "Host: a b\r\n", "Host: a\r\nHost: a\r\n", ""] {
+        let answer = text(&web, &format!("GET /livez HTTP/1.1\r\n{hosts}\r\n"));
+        assert!(
+            answer.starts_with("HTTP/1.1 400 ") && answer.contains("Host: expected exactly one"),
+            "{hosts}: {answer}"
+        );
+    }
+    let answer = text(&web, "GET /livez HTTP/1.0\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+    assert_eq!(web.requests(13).len(), 13, "each has its line");
+}
+
+fn an_interim_answer_precedes_only_what_is_read(database: &Database) {
+    let web = Web::start(database, &[]);
+    let expecting = |path: &str, length: usize| {
+        let mut stream = connect(&web);
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
+        )
+        .unwrap();
+        let mut beginning = [0; 12];
+        stream.read_exact(&mut beginning).unwrap();
+        (stream, String::from_utf8(beginning.to_vec()).unwrap())
+    };
+    let (mut stream, beginning) = expecting("/livez", 3);
+    assert_eq!(beginning, "HTTP/1.1 100");
+    stream.write_all(b"abc").unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("HTTP/1.1 405 "), "{rest}");
+    for (path, length, status) in [("/livez", 70_000, "413"), (&format!("/{}", "x".repeat(9000)), 3, "414")] {
+        assert_eq!(expecting(path, length).1, format!("HTTP/1.1 {status}"));
+    }
+}
+
+/// RFC 9112, section 2.2.
+fn empty_lines_between_requests_are_no_request(database: &Database) {
+    let web = Web::start(database, &[("REQUEST_TIMEOUT_MS", "300"), ("KEEP_ALIVE_MS", "600000")]);
+    let mut stream = connect(&web);
+    let request = "POST /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc\r\n";
+    for _ in 0..3 {
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = [0; 1000];
+        let length = stream.read(&mut answer).unwrap();
+        assert!(answer[..length].starts_with(b"HTTP/1.1 405 "), "{}", String::from_utf8_lossy(&answer));
+        // Longer than a head may take.
+        thread::sleep(Duration::from_millis(600));
+    }
+    let mut web = web;
+    web.signal("TERM");
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    assert_eq!(web.exit_code(), 0);
+}
+
+/// Its progress is visible within the limit, although the kernel could buffer the whole stream.
+fn a_steady_reader_is_served_to_the_end(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[("REQUEST_TIMEOUT_MS", "1000")]);
+    let mut stream = connect(&web);
+    SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
+    stream.write_all(b"GET /users.ndjson HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut received = Vec::new();
+    let mut part = vec![0; 20_000];
+    for _ in 0..60 {
+        let length = stream.read(&mut part).unwrap();
+        received.extend_from_slice(&part[..length]);
+        thread::sleep(Duration::from_millis(100));
+    }
+    stream.read_to_end(&mut received).unwrap();
+    assert!(received.ends_with(b"\r\n0\r\n\r\n"), "it is complete");
+}
+
+/// An end in order would look like the end of the stream.
+fn an_incomplete_stream_of_http_1_0_is_reset(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[("REQUEST_TIMEOUT_MS", "400")]);
+    let mut stream = connect(&web);
+    SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
+    stream.write_all(b"GET /users.csv HTTP/1.0\r\n\r\n").unwrap();
+    eventually("it is cut off", || web.get("/metrics").body.contains("http_responses_aborted_total 1\n"));
+    let error = stream.read_to_end(&mut Vec::new()).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let line = web.events().into_iter().find(|event| event["route"] == "/users.csv").unwrap();
+    assert_eq!(line["cause"], "REQUEST_TIMEOUT_MS: the client did not read the response");
+}
+
+/// A client asks for pages and reads none of them, and the process stops.
+fn an_answer_that_is_not_read_is_counted(database: &Database) {
+    const PAGES: usize = 400;
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let mut web = Web::start(database, &[("SHUTDOWN_TIMEOUT_MS", "500"), ("REQUEST_TIMEOUT_MS", "60000")]);
+    let mut stream = connect(&web);
+    SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
+    stream.write_all("GET /users?limit=100 HTTP/1.1\r\nHost: x\r\n\r\n".repeat(PAGES).as_bytes()).unwrap();
+    let lines = || web.events().into_iter().filter(|event| event["message"] == "request").collect::<Vec<_>>();
+    let mut count = 0;
+    eventually("the connection is blocked", || {
+        thread::sleep(Duration::from_millis(200));
+        let before = count;
+        count = lines().len();
+        count > 0 && count == before
+    });
+    assert!(count < PAGES, "{count} pages are buffered");
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 1);
+    let events = web.events();
+    let cut = events.iter().find(|event| event["level"] == "ERROR").unwrap()["cut"].as_u64().unwrap();
+    let aborted = events.iter().filter(|event| event["cause"] == "SHUTDOWN_TIMEOUT_MS: cut off").count() as u64;
+    assert!(cut >= 1 && aborted == cut, "{cut} cut, {aborted} lines");
+    drop(stream);
+}
+
+/// The line has the length and the duration of the whole stream.
+fn a_stream_has_its_line_when_it_ends(database: &Database) {
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let web = Web::start(database, &[]);
+    let line = |route: &str| web.events().into_iter().find(|event| event["route"] == route);
+    let mut reader = web.slow_reader("/users.csv");
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(line("/users.csv"), None, "the stream has not ended");
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    eventually("it has its line", || line("/users.csv").is_some());
+    let line_of_csv = line("/users.csv").unwrap();
+    assert!(line_of_csv["duration_us"].as_u64().unwrap() >= 300_000, "{line_of_csv}");
+    assert_eq!((&line_of_csv["status"], line_of_csv.get("cause")), (&200.into(), None));
+    let bytes = line_of_csv["bytes"].as_u64().unwrap();
+    // The chunks have lengths around them.
+    assert!((rest.len() as u64 - 20_000..rest.len() as u64).contains(&bytes), "{bytes} of {}", rest.len());
+
+    let reader = web.slow_reader("/users.ndjson");
+    drop(reader);
+    eventually("the client has gone", || line("/users.ndjson").is_some());
+    let broken = line("/users.ndjson").unwrap();
+    assert_eq!((&broken["status"], &broken["cause"]), (&200.into(), &"the client closed the connection".into()));
+    assert!(web.get("/metrics").body.contains("http_responses_aborted_total 1\n"));
+}
+
+/// An unused connection ends after its own limit, whatever the limit of a request is.
+fn limits_of_time_are_independent(database: &Database) {
+    let web = Web::start(database, &[("KEEP_ALIVE_MS", "300"), ("REQUEST_TIMEOUT_MS", "600000")]);
+    for request in ["", "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let mut stream = connect(&web);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut conversation = String::new();
+        stream.read_to_string(&mut conversation).unwrap();
+        assert_eq!(conversation.contains("alive"), !request.is_empty());
+    }
+    // After a stream on a connection that stays open, the process does not wait for the limit of unused connections.
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    let mut web = Web::start(database, &[("KEEP_ALIVE_MS", "600000"), ("SHUTDOWN_TIMEOUT_MS", "600000")]);
+    let mut stream = connect(&web);
+    SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
+    stream.write_all(b"GET /users.ndjson HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut part = vec![0; 1000];
+    stream.read_exact(&mut part).unwrap();
+    web.signal("TERM");
+    eventually("it is stopping", || web.log().contains("stopping"));
+    thread::sleep(Duration::from_millis(500));
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).unwrap();
+    assert!(rest.ends_with(b"\r\n0\r\n\r\n"), "it is complete");
+    assert_eq!(web.exit_code(), 0);
+}
+
+/// The status of HEAD is that of GET, also without a database; and a condition is checked for both.
+fn a_head_is_answered_as_its_get(database: &Database) {
+    let web = Web::seeded(database);
+    for method in ["GET", "HEAD"] {
+        for (condition, status) in [("\"other\"", 412), ("W/\"other\"", 412), ("*", 200)] {
+            assert_eq!(web.send(method, "/users/1", &[("If-Match", condition)]).status, status, "{method} {condition}");
+        }
+    }
+    let tag = web.get("/users").header("etag").unwrap().to_owned();
+    assert_eq!(web.get_with("/users", &[("If-Match", &tag)]).status, 200);
+    let away = database.url_at(1);
+    let web = Web::launch(web_command(&[("DATABASE_URL", &away), ("HOST", "127.0.0.1"), ("PORT", "0")]));
+    for path in ["/users", "/users.csv", "/users.ndjson", "/users/1", "/", "/readyz"] {
+        for method in ["GET", "HEAD"] {
+            assert_eq!(web.send(method, path, &[]).status, 503, "{method} {path}");
+        }
+    }
+}
