@@ -2,15 +2,32 @@
 //! the tests of this module apply them to examples.
 
 use std::io::{self, Read};
+use std::rc::Rc;
+use std::time::Duration;
 
+use actix_http::Request;
+use actix_service::Service;
+use actix_web::App;
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceResponse;
 use actix_web::http::header::HeaderValue;
+use actix_web::middleware::from_fn;
+use actix_web::rt::System;
+use actix_web::test::init_service;
+use actix_web::web::Data;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{spawn_local, yield_now};
+use tokio::time::timeout;
 
 use crate::admin::reader::{self, Row};
 use crate::admin::transfer::{Encoder, Format};
 use crate::config::Config;
+use crate::db::Db;
 use crate::db::users::{Column, User};
-use crate::http::cursor;
 use crate::http::listing::{ALL, Parameters, Unknown};
+use crate::http::{self, State, connection, cursor, request};
+use crate::telemetry::DroppedLines;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
 ///
@@ -64,8 +81,7 @@ pub fn database_url(text: &str) {
         2 => format!("{scheme}://roster:{password}@db.example/roster"),
         3 => format!("{scheme}://roster:{password}@[::1]:5432/roster?sslmode=require"),
         4 => format!("{scheme}://roster:{password}@/roster?host=/run/sockets"),
-        // What follows an ampersand is another parameter, whose name is shown.
-        _ => format!("{scheme}://db.example/roster?user=roster&password={}", password.replace('&', "")),
+        _ => format!("{scheme}://db.example/roster?user=roster&password={password}"),
     };
     let shown = match Config::from_vars([("DATABASE_URL".to_owned(), url.clone())]) {
         Ok(config) => {
@@ -92,6 +108,64 @@ pub fn csv(bytes: &[u8]) {
 /// See [`cursor()`].
 pub fn ndjson(bytes: &[u8]) {
     import(bytes, Format::Ndjson);
+}
+
+/// However the bytes of a client are cut, its connection has the same answers, and ends. The first byte chooses the
+/// length of the pieces.
+///
+/// # Panics
+/// See [`cursor()`].
+pub fn connection(bytes: &[u8]) {
+    const FIRST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let length = bytes.first().map_or(1, |first| usize::from(*first) % 64 + 1);
+    let all = [FIRST, bytes.get(1..).unwrap_or_default()].concat();
+    let config = Config::from_vars([("DATABASE_URL".to_owned(), "sqlite:none.db?mode=ro".to_owned())]);
+    let config = config.expect("it is complete");
+    let (whole, cut) = System::new().block_on(async {
+        let state = Data::new(State::new(&config, &DroppedLines::default()));
+        let (app_state, db) = (state.clone(), Db::open(&config));
+        let app = App::new().configure(move |routes| http::routes(routes, app_state, db)).wrap(from_fn(request::scope));
+        let app = Rc::new(init_service(app).await);
+        (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
+    });
+    assert!(whole.starts_with("HTTP/1.1 200 OK\r\n") && whole.contains("alive\n"), "{whole}");
+    assert_eq!(whole, cut, "pieces of {length} bytes");
+}
+
+/// The answers of a connection, without what is new every time.
+async fn answers<S>(app: &Rc<S>, state: &Data<State>, pieces: &[&[u8]]) -> String
+where
+    S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error> + 'static,
+{
+    const LONGEST: Duration = Duration::from_secs(5);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (mut client, (server, _)) = (client.expect("it listens"), server.expect("the client connects"));
+    client.set_nodelay(true).expect("an option of TCP");
+    let serving = spawn_local(connection::serve(server, app.clone(), state.clone()));
+    for piece in pieces {
+        // The server may have closed the connection.
+        if client.write_all(piece).await.is_err() {
+            break;
+        }
+        for _ in 0..4 {
+            yield_now().await;
+        }
+    }
+    let _ = client.shutdown().await;
+    let mut received = Vec::new();
+    let ended = timeout(LONGEST, client.read_to_end(&mut received)).await;
+    ended.expect("the connection ends").expect("it ends in order");
+    drop(client);
+    timeout(LONGEST, serving).await.expect("its task ends").expect("it does not panic");
+    let text = String::from_utf8_lossy(&received).replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+    let is_constant =
+        |line: &&str| !["date: ", "x-request-id: ", "traceparent: ", "{\"type\""].iter().any(|it| line.starts_with(it));
+    // The order of headers is random.
+    let mut lines: Vec<_> = text.split("\r\n").filter(is_constant).collect();
+    lines[1..].sort_unstable();
+    lines.join("\r\n")
 }
 
 /// The rows of a file are the same however it arrives, each begins on a line of its own within the file, and their users
@@ -136,7 +210,7 @@ struct ByteByByte<'a>(&'a [u8]);
 impl Read for ByteByByte<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = buffer.len().min(1);
-        self.0.read(&mut buffer[..count])
+        Read::read(&mut self.0, &mut buffer[..count])
     }
 }
 
@@ -163,6 +237,15 @@ mod tests {
             for choice in 'A'..='z' {
                 database_url(&format!("{choice}{text}"));
             }
+        }
+        for text in [
+            "",
+            "\u{7}GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
+            "\u{1}POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /livez HT",
+            "\u{10}\r\n\r\nHEAD /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\nno request\r\n\r\n",
+            "\u{3}GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\n",
+        ] {
+            connection(text.as_bytes());
         }
         for text in [
             "",

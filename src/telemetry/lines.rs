@@ -10,6 +10,8 @@ use std::sync::{PoisonError, RwLock};
 use prometheus::IntCounter;
 use prometheus::core::Collector;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+#[cfg(target_os = "linux")]
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The longest time that a line waits for a reader that has stalled. Later lines are dropped at once, until the reader
@@ -127,7 +129,6 @@ impl Lines {
         if !self.is_pipe {
             return self.write_if_writable(bytes);
         }
-        use rustix::io::{Errno, ReadWriteFlags, pwritev2};
         // The offset -1 is that of a write.
         match pwritev2(&self.stream, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT) {
             // Before Linux 6.4.

@@ -1,6 +1,6 @@
 //! IX. Disposability: fast start-up, graceful shutdown, and no harm from sudden death.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
@@ -25,6 +25,11 @@ pub(crate) fn tests() -> Vec<Trial> {
         .each(
             "processes_take_turns_on_a_listener_that_is_handed_on",
             processes_take_turns_on_a_listener_that_is_handed_on,
+        )
+        .on(
+            sqlite,
+            "a_port_is_the_next_processes_while_a_stream_ends",
+            a_port_is_the_next_processes_while_a_stream_ends,
         )
         .on(&Engine::SERVERS, "a_second_signal_ends_it_at_once", a_second_signal_ends_it_at_once)
         .on(sqlite, "a_hangup_is_ignored", a_hangup_is_ignored)
@@ -165,6 +170,37 @@ fn processes_take_turns_on_a_listener_that_is_handed_on(database: &Database) {
     drop(Web::seeded(database));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     hand_over(Web::activated(database, &listener), || Web::activated(database, &listener));
+}
+
+/// A new connection is accepted by the next process, or refused, within the time of one retransmission of a SYN.
+fn a_port_is_the_next_processes_while_a_stream_ends(database: &Database) {
+    const LONGEST: Duration = Duration::from_secs(2);
+    migrated(database, &["up"]);
+    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    for has_next in [true, false] {
+        let mut old = Web::start(database, &[("REUSE_PORT", "true"), ("SHUTDOWN_TIMEOUT_MS", "600000")]);
+        let address = ([127, 0, 0, 1], old.port).into();
+        let mut reader = old.slow_reader("/users.ndjson");
+        let port = old.port.to_string();
+        let next = has_next.then(|| Web::start(database, &[("REUSE_PORT", "true"), ("PORT", &port)]));
+        old.signal("TERM");
+        eventually("it is stopping", || old.log().contains("stopping"));
+        for _ in 0..50 {
+            match TcpStream::connect_timeout(&address, LONGEST) {
+                Ok(_) => {}
+                Err(error) => assert_eq!((error.kind(), has_next), (ErrorKind::ConnectionRefused, false)),
+            }
+        }
+        assert!(old.is_running(), "the stream has not ended");
+        if let Some(next) = &next {
+            assert_eq!(next.get("/livez").status, 200);
+        }
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest.ends_with(b"\r\n0\r\n\r\n"), "it is complete");
+        assert_eq!(old.exit_code(), 0);
+        assert!(!old.log().contains("actix"), "{}", old.log());
+    }
 }
 
 fn a_second_signal_ends_it_at_once(database: &Database) {

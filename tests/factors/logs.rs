@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use crate::support::engine::{Database, Engine, Family};
-use crate::support::process::{Web, migrated};
+use crate::support::process::{Web, agent, migrated, request, signal, web_command};
 use crate::support::tool::Tool;
 use crate::support::{Factor, eventually};
 
@@ -22,6 +22,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(sqlite, "text_is_for_people", text_is_for_people)
         .on(sqlite, "the_filter_is_the_environments", the_filter_is_the_environments)
         .on(sqlite, "junk_stays_one_line", junk_stays_one_line)
+        .on(sqlite, "a_stalled_reader_of_the_log_blocks_nothing", a_stalled_reader_of_the_log_blocks_nothing)
         .each("nothing_private_is_logged", nothing_private_is_logged)
         .each("a_canary_is_nowhere", a_canary_is_nowhere)
         .on(sqlite, "a_trace_is_continued_or_begun", a_trace_is_continued_or_begun)
@@ -53,6 +54,55 @@ fn a_request_is_one_line_of_json(database: &Database) {
         assert!(line["time"].as_str().unwrap().ends_with('Z'));
         assert!(line["target"].as_str().unwrap().starts_with("roster"));
     }
+}
+
+/// The pipe of the log is full, which costs lines. They are counted.
+fn a_stalled_reader_of_the_log_blocks_nothing(database: &Database) {
+    let environment = [("DATABASE_URL", database.url.as_str()), ("HOST", "127.0.0.1"), ("PORT", "0")];
+    let mut child = web_command(&environment).stdout(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("serving at ") {
+        line.clear();
+        log.read_line(&mut line).unwrap();
+    }
+    let event: Value = serde_json::from_str(&line).unwrap();
+    let address = event["address"].as_str().unwrap();
+    let agent = agent();
+    let get = |path: &str| {
+        let url = format!("http://{address}{path}").parse().unwrap();
+        let answer = request(&agent, "GET", url, &[]);
+        assert_eq!(answer.status, 200);
+        answer.body
+    };
+    let dropped = || {
+        let metrics = get("/metrics");
+        let line = metrics.lines().find(|line| line.starts_with("log_lines_dropped_total ")).unwrap();
+        line.split(' ').next_back().unwrap().parse::<u64>().unwrap()
+    };
+    for round in 0..2 {
+        let before = dropped();
+        eventually("the pipe is full", || {
+            get("/livez");
+            dropped() > before + 100
+        });
+        if round == 0 {
+            // The reader continues.
+            let mut events = Vec::new();
+            while !line.contains("log lines were dropped") {
+                line.clear();
+                if log.buffer().is_empty() {
+                    get("/livez");
+                }
+                log.read_line(&mut line).unwrap();
+                events.push(serde_json::from_str::<Value>(&line).expect("no line is torn"));
+            }
+            assert!(events.pop().unwrap()["dropped"].as_u64().unwrap() > 100);
+        }
+    }
+    signal(&child, "TERM");
+    eventually("it stops", || child.try_wait().unwrap().is_some());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 fn a_request_id_is_taken_or_made(database: &Database) {

@@ -13,8 +13,8 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::http::{ConnectionType, Method, Uri, Version};
 use actix_web::web::Bytes;
 use futures_util::Stream;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header;
 
 use super::super::problem::Problem;
 use super::Connection;
@@ -22,18 +22,22 @@ use super::Connection;
 /// A request for actix-web, or the reason why it is none.
 pub(super) fn request(from: hyper::Request<Incoming>) -> Result<Request, Problem> {
     let (parts, body) = from.into_parts();
-    let payload = match body.is_end_stream() {
-        true => Payload::None,
-        false => Payload::Stream { payload: Box::pin(IncomingBody(body)) as BoxedPayloadStream },
+    let payload = if body.is_end_stream() {
+        Payload::None
+    } else {
+        Payload::Stream { payload: Box::pin(IncomingBody(body)) as BoxedPayloadStream }
     };
     let mut request: Request = Request::with_payload(payload);
     let head = request.head_mut();
     head.method = Method::from_bytes(parts.method.as_str().as_bytes()).map_err(|_| Problem::malformed())?;
     // The authority is that of a proxy or of CONNECT.
-    let target = parts.uri.path_and_query().map_or("/", http1::uri::PathAndQuery::as_str);
+    let target = match parts.uri.path_and_query() {
+        Some(target) => target.as_str(),
+        None => "/",
+    };
     head.uri = target.parse::<Uri>().map_err(|_| Problem::malformed())?;
-    head.version = if parts.version == http1::Version::HTTP_10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    if !has_valid_host(&parts) {
+    head.version = if parts.version == hyper::Version::HTTP_10 { Version::HTTP_10 } else { Version::HTTP_11 };
+    if !has_valid_host(&parts.headers, parts.version) {
         return Err(Problem::invalid_host());
     }
     for (name, value) in &parts.headers {
@@ -45,31 +49,31 @@ pub(super) fn request(from: hyper::Request<Incoming>) -> Result<Request, Problem
 }
 
 /// Whether the request has one valid `Host` (RFC 9112, section 3.2). HTTP/1.0 has none.
-fn has_valid_host(parts: &http1::request::Parts) -> bool {
+fn has_valid_host(headers: &hyper::HeaderMap, version: hyper::Version) -> bool {
     let is_authority = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte);
-    let mut values = parts.headers.get_all(http1::header::HOST).iter().map(http1::HeaderValue::as_bytes);
+    let mut values = headers.get_all(header::HOST).iter().map(header::HeaderValue::as_bytes);
     match (values.next(), values.next()) {
-        (None, None) => parts.version < http1::Version::HTTP_11,
+        (None, None) => version < hyper::Version::HTTP_11,
         (Some(host), None) => !host.is_empty() && host.iter().copied().all(is_authority),
         _ => false,
     }
 }
 
 /// A response for hyper.
-pub(super) fn response(from: HttpResponse, connection: Rc<Connection>) -> http1::Response<OutgoingBody> {
+pub(super) fn response(from: HttpResponse, connection: Rc<Connection>) -> hyper::Response<OutgoingBody> {
     let (from, body) = from.into_parts();
-    let mut response = http1::Response::new(OutgoingBody { body, connection });
-    *response.status_mut() = http1::StatusCode::from_u16(from.status().as_u16()).expect("both have the same statuses");
+    let mut response = hyper::Response::new(OutgoingBody { body, connection });
+    *response.status_mut() = hyper::StatusCode::from_u16(from.status().as_u16()).expect("both have the same statuses");
     let headers = response.headers_mut();
     headers.reserve(from.headers().len() + 1);
     for (name, value) in from.headers() {
         headers.append(
-            http1::HeaderName::from_bytes(name.as_str().as_bytes()).expect("both have the same names"),
-            http1::HeaderValue::from_bytes(value.as_bytes()).expect("both have the same values"),
+            header::HeaderName::from_bytes(name.as_str().as_bytes()).expect("both have the same names"),
+            header::HeaderValue::from_bytes(value.as_bytes()).expect("both have the same values"),
         );
     }
     if from.head().connection_type() == ConnectionType::Close {
-        headers.insert(http1::header::CONNECTION, http1::HeaderValue::from_static("close"));
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     response
 }

@@ -71,45 +71,38 @@ struct Sample {
 fn sample(rng: &mut Rng) -> Sample {
     let path = ["/livez", "/users", "/users/1", "/users.csv", "/no/thing", "/users?limit=0"][rng.usize(..6)];
     let method = ["GET", "GET", "HEAD", "POST", "DELETE", "OPTIONS"][rng.usize(..6)];
-    let mut is_last = false;
-    let mut version = "HTTP/1.1";
-    let mut headers = String::new();
-    let mut body = String::new();
-    match rng.usize(..9) {
-        0 => {
-            body = "x".repeat(rng.usize(..2000));
-            headers = format!("Content-Length: {}\r\n", body.len());
-        }
-        kind @ (1 | 2) => {
-            headers = "Transfer-Encoding: chunked\r\n".to_owned();
-            for _ in 0..rng.usize(..4) {
-                let length = rng.usize(1..300);
-                let extension = if rng.bool() { ";name=value" } else { "" };
-                body += &format!("{length:x}{extension}\r\n{}\r\n", "y".repeat(length));
-            }
-            body += if kind == 1 { "0\r\n\r\n" } else { "0\r\nX-Trailer: value\r\n\r\n" };
-        }
-        3 => {
-            headers = "Expect: 100-continue\r\nContent-Length: 3\r\n".to_owned();
-            body = "abc".to_owned();
-        }
-        4 => {
-            version = "HTTP/1.0";
-            headers = "Connection: keep-alive\r\n".to_owned();
-            // Its stream ends with the connection.
-            is_last = path == "/users.csv" && method == "GET";
-        }
-        5 => headers = "Connection: Upgrade\r\nUpgrade: websocket\r\n".to_owned(),
-        6 => headers = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n".to_owned(),
+    let sized = "x".repeat(rng.usize(..2000));
+    // What is not "1.1 without a body", and is not the last of its connection.
+    let (version, headers, body) = match rng.usize(..10) {
+        0 => ("1.1", format!("Content-Length: {}\r\n", sized.len()), sized),
+        1 => ("1.1", "Transfer-Encoding: chunked\r\n".to_owned(), chunks(rng) + "0\r\n\r\n"),
+        2 => ("1.1", "Transfer-Encoding: chunked\r\n".to_owned(), chunks(rng) + "0\r\nX-Trailer: value\r\n\r\n"),
+        3 => ("1.1", "Expect: 100-continue\r\nContent-Length: 3\r\n".to_owned(), "abc".to_owned()),
+        4 => ("1.0", "Connection: keep-alive\r\n".to_owned(), String::new()),
+        5 => ("1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\n".to_owned(), String::new()),
+        6 => ("1.1", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n".to_owned(), String::new()),
         7 if rng.usize(..4) == 0 => {
-            headers =
-                ["Connection: close\r\n", "Content-Length: 70000\r\n", "No header\r\n"][rng.usize(..3)].to_owned();
-            is_last = true;
+            let last = ["Connection: close\r\n", "Content-Length: 70000\r\n", "No header\r\n"][rng.usize(..3)];
+            let bytes = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{last}\r\n");
+            return Sample { bytes, is_head: method == "HEAD", is_last: true };
         }
-        _ => body = ["", "\r\n"][rng.usize(..2)].to_owned(),
+        8 => ("1.1", String::new(), "\r\n".to_owned()),
+        _ => ("1.1", String::new(), String::new()),
+    };
+    Sample {
+        bytes: format!("{method} {path} HTTP/{version}\r\nHost: x\r\n{headers}\r\n{body}"),
+        is_head: method == "HEAD",
+        // Such a stream ends with the connection.
+        is_last: (version, path, method) == ("1.0", "/users.csv", "GET"),
     }
-    let bytes = format!("{method} {path} {version}\r\nHost: x\r\n{headers}\r\n{body}");
-    Sample { bytes, is_head: method == "HEAD", is_last }
+}
+
+fn chunks(rng: &mut Rng) -> String {
+    let chunk = |rng: &mut Rng| {
+        let length = rng.usize(1..300);
+        format!("{length:x}{}\r\n{}\r\n", ["", ";name=value"][rng.usize(..2)], "y".repeat(length))
+    };
+    (0..rng.usize(..4)).map(|_| chunk(rng)).collect()
 }
 
 /// The answers of a conversation, as a client separates them, each without what is new every time.
