@@ -81,8 +81,12 @@ where
     let outcome = poll_fn(|cx| {
         loop {
             match serving.as_mut().poll(cx) {
-                // Where it has ignored an upgrade, hyper ends without a shutdown, and with the next poll completes it.
+                // After an upgrade that was ignored, hyper ends without a flush and a shutdown, and the next poll does both.
                 Poll::Ready(Ok(())) if !is_over => is_over = true,
+                Poll::Ready(Err(error)) if !is_over && error.is_parse() => {
+                    request::log_refusal(&state, status_of(&error));
+                    is_over = true;
+                }
                 Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),
                 // An idle connection ends when it is read.
                 Poll::Pending if !is_idle_end_seen && idle_ends.as_mut().poll(cx).is_ready() => is_idle_end_seen = true,
@@ -94,11 +98,6 @@ where
         }
     })
     .await;
-    if let Err(Some(error)) = &outcome
-        && error.is_parse()
-    {
-        request::log_refusal(&state, status_of(error));
-    }
     connection.abort(match &outcome {
         Err(None) => "SHUTDOWN_TIMEOUT_MS: cut off",
         Err(Some(error)) if is_time_out(error) => "REQUEST_TIMEOUT_MS: the client did not read the response",
