@@ -74,8 +74,8 @@ pub struct Config {
     /// beside this one; false by default.
     #[serde(default, deserialize_with = "boolean")]
     pub reuse_port: bool,
-    /// The time between SIGTERM and closing the door, in milliseconds, for balancers that notice
-    /// `/readyz` late; 0 by default.
+    /// The time between SIGTERM and refusing new connections, in milliseconds, for load balancers that poll `/readyz`;
+    /// 0 by default.
     #[serde(default, deserialize_with = "integer::<_, _, 0, DAY>")]
     pub drain_delay_ms: u64,
     /// The longest that SIGTERM waits for requests in flight, in milliseconds; 20000 by default.

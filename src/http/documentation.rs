@@ -31,9 +31,9 @@ pub(super) enum Failures {
     /// The URI is longer than 8 KiB.
     #[response(status = 414, content_type = "application/problem+json")]
     UriTooLong(problem::Body<'static>),
-    /// The headers are longer than 128 KiB.
-    #[response(status = 431, content_type = "application/problem+json")]
-    HeadTooLarge(problem::Body<'static>),
+    /// There are more than 100 headers, or more than 128 KiB of them.
+    #[response(status = 431)]
+    HeadTooLarge,
     /// Something went wrong on the server.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(problem::Body<'static>),

@@ -61,10 +61,6 @@ impl Problem {
         Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {URI_MAX} bytes"))
     }
 
-    pub(super) fn head_too_large() -> Self {
-        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are longer than 128 KiB")
-    }
-
     pub(super) fn body_too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {BODY_MAX} bytes"))
     }

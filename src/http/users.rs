@@ -38,6 +38,7 @@ const LIMIT: u32 = 100;
             ),
         ),
         (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
         (status = 406, description = "None of these types is acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,
     )
@@ -99,6 +100,7 @@ pub(super) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
             headers(("etag" = String, description = "For If-None-Match.")),
         ),
         (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
         (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,
@@ -136,6 +138,7 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
             ),
         ),
         (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
         (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,

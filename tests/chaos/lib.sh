@@ -4,7 +4,7 @@ scratch=$(mktemp -d)
 trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$scratch"' EXIT
 export DATABASE_URL="sqlite:$scratch/roster.db?mode=rwc" HOST=127.0.0.1 RUST_LOG=warn
 target/programs/migrate up >/dev/null
-target/programs/migrate seed 1000 >/dev/null
+target/programs/migrate seed 50000 >/dev/null
 
 # start NAME VARIABLE=value…: a process, once it is ready; its number is then in ${pid[NAME]}.
 declare -A pid
@@ -25,10 +25,21 @@ start() {
     exit 1
 }
 
+# stream NAME PORT: a slow client of a process, whose stream must be complete when the process has stopped.
+declare -A reader
+stream() {
+    curl --fail --silent --limit-rate 600k --output /dev/null "localhost:$2/users.csv" &
+    reader[$1]=$!
+}
+
 # stop NAME: by SIGTERM, and it must end with 0.
 stop() {
     kill "${pid[$1]}"
     wait "${pid[$1]}"
+    if [ -n "${reader[$1]:-}" ]; then
+        wait "${reader[$1]}" || { echo "the stream of $1 is incomplete" >&2; failed=1; }
+        reader[$1]=
+    fi
 }
 
 failed=0

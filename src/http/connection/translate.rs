@@ -41,7 +41,7 @@ pub(super) fn request(from: hyper::Request<Incoming>) -> Result<Request, Problem
         return Err(Problem::invalid_host());
     }
     for (name, value) in &parts.headers {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Problem::head_too_large())?;
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Problem::malformed())?;
         let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| Problem::malformed())?;
         head.headers.append(name, value);
     }
