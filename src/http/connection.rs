@@ -1,20 +1,20 @@
 //! A client's connection: hyper's HTTP/1.1 connection (RFC 9112) with actix-web's application as its service.
 //!
-//! hyper parses requests and frames responses. This module adds what hyper does not have: the time limits of a client,
-//! the end of connections during a shutdown, and the end of each request. A request ends when the last byte of its
-//! response was handed to the kernel, or when its connection broke.
+//! hyper parses requests and frames responses. This module adds the time limits of a client, the end of connections
+//! during a shutdown, and the end of each request: when the kernel has accepted the last byte of its response, or when
+//! the connection breaks.
 
 mod stream;
 mod translate;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use actix_http::Request;
 use actix_service::Service;
@@ -34,9 +34,6 @@ use super::State;
 use super::request::{self, RequestContext};
 use stream::GuardedStream;
 
-/// The longest time that a client may send after the last response of its connection. A connection that is closed with
-/// unread bytes is reset, and the response may be lost (RFC 9112, section 9.6).
-pub const LINGER: Duration = Duration::from_secs(1);
 /// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 128 * 1024;
 
@@ -48,36 +45,29 @@ where
     let connection = Rc::new(Connection::new());
     let io = TokioIo::new(GuardedStream::new(stream, connection.clone(), state.clone()));
     let service = service_fn(|request| {
+        let connection = connection.clone();
         connection.begin(&request);
-        let response = match translate::request(request) {
+        let answer = match translate::request(request) {
             Ok(request) => {
                 request.extensions_mut().insert(connection.clone());
                 Ok(app.call(request))
             }
             Err(problem) => Err(request::refuse(&state, &connection, &problem)),
         };
-        let connection = &connection;
         async move {
-            let response = match response {
-                Ok(call) => match call.await {
-                    Ok(response) => response.into_parts().1,
-                    Err(error) => error.error_response(),
-                },
+            let response = match answer {
+                Ok(call) => call.await.map_or_else(|error| error.error_response(), |answer| answer.into_parts().1),
                 Err(refusal) => refusal,
             };
-            Ok::<_, Infallible>(translate::response(response, connection.clone()))
+            Ok::<_, Infallible>(translate::response(response, connection))
         }
     });
-    let mut serving = pin!(
-        http1::Builder::new()
-            .header_read_timeout(None)
-            // A client that has closed its side may still read (RFC 9112, section 9.6).
-            .half_close(true)
-            .max_buf_size(HEAD_MAX)
-            .serve_connection(io, service)
-    );
+    let mut http = http1::Builder::new();
+    // A client that has closed its side may still read (RFC 9112, section 9.6).
+    http.half_close(true).header_read_timeout(None).max_buf_size(HEAD_MAX);
+    let mut serving = pin!(http.serve_connection(io, service));
     let (mut idle_ends, mut work_ends) = (pin!(state.idle_ends.cancelled()), pin!(state.work_ends.cancelled()));
-    let (mut is_over, mut is_idle_end_seen) = (false, false);
+    let (mut is_over, mut is_stopping) = (false, false);
     let outcome = poll_fn(|cx| {
         loop {
             match serving.as_mut().poll(cx) {
@@ -89,8 +79,8 @@ where
                 }
                 Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),
                 // An idle connection ends when it is read.
-                Poll::Pending if !is_idle_end_seen && idle_ends.as_mut().poll(cx).is_ready() => is_idle_end_seen = true,
-                Poll::Pending if is_idle_end_seen && work_ends.as_mut().poll(cx).is_ready() => {
+                Poll::Pending if !is_stopping && idle_ends.as_mut().poll(cx).is_ready() => is_stopping = true,
+                Poll::Pending if is_stopping && work_ends.as_mut().poll(cx).is_ready() => {
                     return Poll::Ready(Err(None));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -98,10 +88,13 @@ where
         }
     })
     .await;
+    let kind = |error: &hyper::Error| error.source()?.downcast_ref::<io::Error>().map(io::Error::kind);
     connection.abort(match &outcome {
         Err(None) => "SHUTDOWN_TIMEOUT_MS: cut off",
-        Err(Some(error)) if is_time_out(error) => "REQUEST_TIMEOUT_MS: the client did not read the response",
         Err(Some(error)) if error.is_user() => "the response is incomplete",
+        Err(Some(error)) if kind(error) == Some(io::ErrorKind::TimedOut) => {
+            "REQUEST_TIMEOUT_MS: the client did not read the response"
+        }
         Ok(()) | Err(Some(_)) => "the client closed the connection",
     });
 }
@@ -109,16 +102,11 @@ where
 /// The status with which hyper rejects bytes that are not a request.
 fn status_of(error: &hyper::Error) -> StatusCode {
     match error.is_parse_too_large() {
-        // hyper has no other way to tell the two apart.
+        // There is no other way to tell the two apart.
         true if error.to_string() == "URI too long" => StatusCode::URI_TOO_LONG,
         true => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         false => StatusCode::BAD_REQUEST,
     }
-}
-
-fn is_time_out(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// The state of a connection, which its stream, its requests and their responses share.
@@ -132,20 +120,22 @@ pub(super) struct Connection {
     has_body: Cell<bool>,
     /// The last bytes of the client.
     tail: Cell<[u8; 3]>,
-    /// Whether the stream is reset at its end. Otherwise, a client would take a response that only the end of the
-    /// connection delimits for complete.
+    /// Whether the stream is reset at its end. A client would take a response that only the end of the connection
+    /// delimits for complete.
     is_reset: Cell<bool>,
 }
 
-/// What the client is expected to do.
+/// What the client is expected to do, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// No byte of a next request was received since then.
+    /// Nothing: it has not begun another request.
     Idle(Instant),
-    /// The head of a request is incomplete since then.
+    /// To complete the head of a request.
     Head(Instant),
     /// A request is being served, and has its own limit.
     Serving,
+    /// To close its side.
+    Ending(Instant),
 }
 
 impl Connection {
@@ -154,9 +144,9 @@ impl Connection {
             phase: Cell::new(Phase::Idle(Instant::now())),
             current: RefCell::default(),
             unflushed: RefCell::default(),
-            has_body: Cell::new(false),
+            has_body: Cell::default(),
             tail: Cell::default(),
-            is_reset: Cell::new(false),
+            is_reset: Cell::default(),
         }
     }
 
@@ -171,37 +161,28 @@ impl Connection {
         self.current.replace(Some(context));
     }
 
-    /// Records a part of the body of the current response.
-    fn record_body(&self, length: usize) {
-        if let Some(context) = &mut *self.current.borrow_mut() {
-            context.record_body(length);
-        }
-    }
-
     /// Records that hyper has the current response completely, or dropped it.
     fn end_body(&self) {
         if let Some(mut context) = self.current.take() {
             context.release();
             self.unflushed.borrow_mut().push(context);
-            // hyper has what was received behind a request, but not behind a body, which is read up to its end.
-            let now = Instant::now();
+            // hyper may have a part of the next head, but not behind a body, which is read up to its end.
             let is_complete = matches!(self.tail.get(), [_, b'\n', b'\n'] | [b'\n', b'\r', b'\n']);
-            self.phase.set(if is_complete || self.has_body.get() { Phase::Idle(now) } else { Phase::Head(now) });
+            let phase = if is_complete || self.has_body.get() { Phase::Idle } else { Phase::Head };
+            self.phase.set(phase(Instant::now()));
         }
     }
 
     /// Records that the kernel has accepted everything.
     fn flush(&self) {
-        for context in self.unflushed.borrow_mut().drain(..) {
-            context.finish();
-        }
+        self.unflushed.borrow_mut().clear();
     }
 
     /// Records that the connection ended before the end of its responses, if there are any.
     fn abort(&self, reason: &'static str) {
         self.end_body();
         for context in self.unflushed.borrow_mut().drain(..) {
-            self.is_reset.set(self.is_reset.get() || context.is_close_delimited());
+            self.is_reset.set(self.is_reset.get() || context.is_close_delimited);
             context.abort(reason);
         }
     }

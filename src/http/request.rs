@@ -77,24 +77,7 @@ pub(super) fn refuse(state: &Data<State>, connection: &Rc<Connection>, problem: 
 
 /// Logs and counts what the connection has answered by itself, because it was not a request.
 pub(super) fn log_refusal(state: &Data<State>, status: StatusCode) {
-    let mut context = RequestContext::unknown(state);
-    context.outcome = Some((status, None));
-    context.finish();
-}
-
-/// The response, as it is sent, to a request that is not complete in time. It is logged as any other.
-pub(super) fn time_out(state: &Data<State>) -> Vec<u8> {
-    let response = RequestContext::unknown(state).refuse(&Problem::request_timeout());
-    let mut bytes = format!("HTTP/1.1 {}\r\nconnection: close\r\n", response.status()).into_bytes();
-    let date = header::HttpDate::from(std::time::SystemTime::now()).to_string();
-    bytes.extend_from_slice(format!("date: {date}\r\n").as_bytes());
-    for (name, value) in response.headers() {
-        bytes.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
-    }
-    let body = response.into_body().try_into_bytes().unwrap_or_default();
-    bytes.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    bytes.extend_from_slice(&body);
-    bytes
+    RequestContext::unknown(state).outcome = Some((status, None));
 }
 
 /// Counts a request as in flight until it is dropped.
@@ -127,9 +110,9 @@ pub(super) struct RequestContext {
     /// Why the client did not receive the whole response.
     aborted: Option<&'static str>,
     /// The length of the body of the response, as far as it was sent.
-    bytes: u64,
-    /// Whether only the end of the connection ends the body of the response.
-    is_close_delimited: bool,
+    pub(super) bytes: u64,
+    /// Whether only the end of the connection ends the body of the response, as of a stream over HTTP/1.0.
+    pub(super) is_close_delimited: bool,
 }
 
 impl RequestContext {
@@ -250,24 +233,9 @@ impl RequestContext {
         response
     }
 
-    /// Records a part of the body of the response.
-    pub(super) const fn record_body(&mut self, length: usize) {
-        self.bytes += length as u64;
-    }
-
     /// Ends the request for the limit of requests in flight. A client that does not read its response costs memory alone.
     pub(super) fn release(&mut self) {
         self.in_flight = None;
-    }
-
-    /// Whether only the end of the connection ends the body of the response, as of a stream over HTTP/1.0.
-    pub(super) const fn is_close_delimited(&self) -> bool {
-        self.is_close_delimited
-    }
-
-    /// Ends a request whose response was sent completely.
-    pub(super) fn finish(self) {
-        drop(self);
     }
 
     /// Ends a request whose response was not sent completely.

@@ -1,36 +1,37 @@
-//! The stream of a connection, which keeps the time limits of its client.
+//! The stream of a connection, which fails when its client takes too long.
 
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
+use actix_web::http::StatusCode;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::super::State;
-use super::super::request;
-use super::{Connection, LINGER, Phase};
+use super::super::{State, request};
+use super::{Connection, Phase};
 
-/// The unsent bytes of a response that the kernel accepts. Without this limit it accepts megabytes, so the progress of a
-/// slow client would be visible only after many seconds (tcp(7), `TCP_NOTSENT_LOWAT`).
+/// The longest time that a client may send after the last response of its connection. A connection that is closed with
+/// unread bytes is reset, and the response may be lost (RFC 9112, section 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+/// The unsent bytes that the kernel accepts. Otherwise it accepts megabytes, and the progress of a slow client is visible
+/// only after many seconds (tcp(7), `TCP_NOTSENT_LOWAT`).
 const UNSENT_MAX: u32 = 128 * 1024;
+/// The answer to a request whose head is not complete in time.
+const TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// A stream that fails when its client takes too long.
 pub(super) struct GuardedStream {
     io: TcpStream,
     connection: Rc<Connection>,
     state: Data<State>,
-    /// When the kernel stopped accepting bytes, because the client does not read.
+    /// Since when the kernel accepts no bytes, because the client does not read.
     blocked: Option<Instant>,
-    /// When the last response was sent and the stream was shut down.
-    ending: Option<Instant>,
-    /// Whether the client has closed its side.
-    has_ended: bool,
     /// Fires at the next deadline or before. It is set again only after it fired, so a request costs no timer.
     timer: Pin<Box<Sleep>>,
 }
@@ -39,40 +40,33 @@ impl GuardedStream {
     pub(super) fn new(io: TcpStream, connection: Rc<Connection>, state: Data<State>) -> Self {
         // Without these options, a connection is slower.
         let _ = io.set_nodelay(true);
-        #[cfg(any(target_os = "linux", target_os = "android"))]
+        #[cfg(target_os = "linux")]
         let _ = SockRef::from(&io).set_tcp_notsent_lowat(UNSENT_MAX);
         state.connections.fetch_add(1, Ordering::Relaxed);
         let timer = Box::pin(sleep(state.limits.shortest()));
-        Self { io, connection, state, blocked: None, ending: None, has_ended: false, timer }
+        Self { io, connection, state, blocked: None, timer }
     }
 
     /// When the client must have done what is expected.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.state.limits;
-        if let Some(since) = self.ending {
-            return Some(since + LINGER);
-        }
-        if let Some(since) = self.blocked {
-            return Some(since + limits.request_timeout);
-        }
-        match self.connection.phase.get() {
-            Phase::Idle(since) => Some(since + limits.keep_alive),
-            Phase::Head(since) => Some(since + limits.request_timeout),
-            Phase::Serving => None,
+        match (self.connection.phase.get(), self.blocked) {
+            (Phase::Ending(since), _) => Some(since + LINGER),
+            (_, Some(since)) | (Phase::Head(since), _) => Some(since + limits.request_timeout),
+            (Phase::Idle(since), _) => Some(since + limits.keep_alive),
+            (Phase::Serving, _) => None,
         }
     }
 
     /// Returns whether the deadline has passed. Otherwise, the task is woken at the deadline.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.timer.as_mut().poll(cx).is_ready() {
+        let deadline = self.deadline();
+        let timer = self.timer.as_mut();
+        if deadline.is_some_and(|deadline| deadline < timer.deadline()) || timer.poll(cx).is_ready() {
             let now = Instant::now();
-            let deadline = self.deadline();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return true;
-            }
-            // Later phases have a full limit each, so none of their deadlines is earlier than this.
-            let latest = now + self.state.limits.shortest();
-            self.timer.as_mut().reset(deadline.map_or(latest, |deadline| deadline.min(latest)));
+            let next = now + self.state.limits.shortest();
+            self.timer.as_mut().reset(deadline.map_or(next, |deadline| deadline.min(next)));
+            return deadline.is_some_and(|deadline| deadline <= now) || self.timer.as_mut().poll(cx).is_ready();
         }
         false
     }
@@ -83,14 +77,10 @@ impl GuardedStream {
         is_idle && self.blocked.is_none() && self.state.idle_ends.is_cancelled()
     }
 
-    /// Records bytes of a next request. Empty lines before a request are ignored (RFC 9112, section 2.2).
+    /// Records what the client sends. Empty lines before a request are ignored (RFC 9112, section 2.2).
     fn record_read(&mut self, bytes: &[u8]) {
-        self.has_ended |= bytes.is_empty();
-        let mut tail = self.connection.tail.get();
-        for &byte in &bytes[bytes.len().saturating_sub(tail.len())..] {
-            tail = [tail[1], tail[2], byte];
-        }
-        self.connection.tail.set(tail);
+        let tail = bytes.iter().rev().take(3).rev();
+        self.connection.tail.set(tail.fold(self.connection.tail.get(), |[_, b, c], byte| [b, c, *byte]));
         if matches!(self.connection.phase.get(), Phase::Idle(_)) && bytes.iter().any(|byte| !b"\r\n".contains(byte)) {
             self.connection.phase.set(Phase::Head(Instant::now()));
         }
@@ -102,22 +92,19 @@ impl AsyncRead for GuardedStream {
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(read) => {
-                read?;
                 self.record_read(&buf.filled()[before..]);
-                Poll::Ready(Ok(()))
+                Poll::Ready(read)
             }
-            // The end of the client's side ends an idle connection in order.
+            // An end, as if of the client's side, ends an idle connection in order.
             Poll::Pending if self.should_close() => Poll::Ready(Ok(())),
             Poll::Pending if !self.is_late(cx) => Poll::Pending,
-            Poll::Pending => match self.connection.phase.get() {
-                Phase::Idle(_) => Poll::Ready(Ok(())),
-                Phase::Head(_) | Phase::Serving => {
-                    let answer = request::time_out(&self.state);
-                    // It is short, and nothing waits before it. A client that does not read it loses nothing else.
-                    let _ = Pin::new(&mut self.io).poll_write(cx, &answer);
-                    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-                }
-            },
+            Poll::Pending if !matches!(self.connection.phase.get(), Phase::Head(_)) => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                request::log_refusal(&self.state, StatusCode::REQUEST_TIMEOUT);
+                // It is short, and nothing waits before it.
+                let _ = Pin::new(&mut self.io).poll_write(cx, TIMEOUT);
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
         }
     }
 }
@@ -125,20 +112,11 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.check_written(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.check_written(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.blocked = written.is_pending().then(|| self.blocked.unwrap_or_else(Instant::now));
+        if written.is_pending() && self.is_late(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        written
     }
 
     /// hyper flushes when it has written everything, and whenever a request is polled.
@@ -146,8 +124,7 @@ impl AsyncWrite for GuardedStream {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         self.connection.flush();
         if self.connection.phase.get() == Phase::Serving {
-            // hyper does not read while it serves a request, so it would not detect that the client has reset the
-            // connection. The end of the client's side is not an error, because it may still read.
+            // hyper does not read meanwhile, so it would not detect that the client has reset the connection.
             let mut byte = [0];
             if let Poll::Ready(Err(error)) = self.io.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
                 return Poll::Ready(Err(error));
@@ -158,47 +135,26 @@ impl AsyncWrite for GuardedStream {
 
     /// Ends this side, and reads what the client still sends until it ends its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ending.is_none() {
+        if !matches!(self.connection.phase.get(), Phase::Ending(_)) {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            let now = Instant::now();
-            self.ending = Some(now);
-            self.timer.as_mut().reset(now + LINGER);
+            self.connection.phase.set(Phase::Ending(Instant::now()));
         }
         let mut bytes = [0; 4096];
-        while !self.has_ended {
+        loop {
             let mut rest = ReadBuf::new(&mut bytes);
-            if Pin::new(&mut self.io).poll_read(cx, &mut rest).is_pending() {
-                return if self.is_late(cx) { Poll::Ready(Ok(())) } else { Poll::Pending };
-            }
-            self.has_ended = rest.filled().is_empty();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl GuardedStream {
-    /// Limits the time for which the client may not read.
-    fn check_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.blocked = None;
-        } else {
-            let limit = self.state.limits.request_timeout;
-            let since = *self.blocked.get_or_insert_with(Instant::now);
-            if self.timer.deadline() > since + limit {
-                self.timer.as_mut().reset(since + limit);
-            }
-            if self.is_late(cx) {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            match Pin::new(&mut self.io).poll_read(cx, &mut rest) {
+                Poll::Pending if !self.is_late(cx) => return Poll::Pending,
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {}
+                Poll::Pending | Poll::Ready(_) => return Poll::Ready(Ok(())),
             }
         }
-        written
     }
 }
 
 impl Drop for GuardedStream {
     fn drop(&mut self) {
         if self.connection.is_reset.get() {
-            let _ = SockRef::from(&self.io).set_linger(Some(std::time::Duration::ZERO));
+            let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
         }
         if self.state.connections.fetch_sub(1, Ordering::Release) == 1 {
             self.state.is_empty.notify_waiters();

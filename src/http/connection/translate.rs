@@ -107,7 +107,9 @@ impl Body for OutgoingBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(match ready!(Pin::new(&mut self.body).poll_next(cx)) {
             Some(Ok(chunk)) => {
-                self.connection.record_body(chunk.len());
+                if let Some(context) = &mut *self.connection.current.borrow_mut() {
+                    context.bytes += chunk.len() as u64;
+                }
                 Some(Ok(Frame::data(chunk)))
             }
             Some(Err(error)) => Some(Err(io::Error::other(error.to_string()))),
