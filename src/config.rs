@@ -95,7 +95,7 @@ pub struct Config {
     #[serde(default, deserialize_with = "integer::<_, _, 0, 100_000_000>")]
     pub auto_seed: u32,
     /// The release that this process runs, shown in logs and by `/version`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "values::release_id")]
     pub release_id: Option<String>,
     /// Where to send traces, by OTLP over HTTP, such as `http://collector:4318`, to which `/v1/traces` is appended;
     /// unset, none are sent. `traces.rs` has the other `OTEL_` variables.

@@ -1,5 +1,6 @@
 //! The target of an export: a file, a pipe, a device or standard output. A blocked pipe does not block the process.
 
+use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Seek as _, Write};
@@ -128,12 +129,12 @@ impl Place {
         Err(io::Error::other("too many levels of symbolic links"))
     }
 
-    /// Checks that this is not a file of the SQLite database that is exported, also by another path. An export would
-    /// replace the database.
+    /// Returns an error if this is a file of the exported SQLite database, also by another path. An export would replace
+    /// the database.
     ///
     /// # Errors
     /// When it is one of them, or cannot be examined.
-    pub fn refuse_database(&self, database: &Path) -> io::Result<()> {
+    pub fn check_not_database(&self, database: &Path) -> io::Result<()> {
         let target = match self {
             Self::Standard => Identity::of_file(&File::from(io::stdout().as_fd().try_clone_to_owned()?))?,
             Self::Descriptor(path) | Self::Special(path) | Self::Regular(path) => Identity::of(path)?,
@@ -211,8 +212,12 @@ impl Replacement {
                 })?;
                 Ok(Self { target, content, path: None })
             }
-            // The error of the system names the temporary file.
-            Err(error) => Err(error.kind().into()),
+            // The message names the temporary file, so only the error of the system is returned.
+            Err(error) => {
+                let cause = error.get_ref().and_then(Error::source).and_then(<dyn Error>::downcast_ref::<io::Error>);
+                let code = cause.and_then(io::Error::raw_os_error);
+                Err(code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error))
+            }
         }
     }
 

@@ -176,7 +176,7 @@ impl<R: Read> Csv<R> {
         }
         let line = self.input.line;
         let (mut bytes, mut fields, mut is_too_long) = (0, 0, false);
-        let mut quotes = Quotes { place: Place::Begin, delimiter: self.delimiter };
+        let mut quotes = Quotes { position: Position::Begin, delimiter: self.delimiter };
         loop {
             let input = self.input.fill()?;
             let is_end = input.is_empty();
@@ -203,7 +203,7 @@ impl<R: Read> Csv<R> {
                     );
                     return Ok(Some((line, Err(reason))));
                 }
-                ReadRecordResult::Record | ReadRecordResult::End if quotes.place == Place::Wrong => {
+                ReadRecordResult::Record | ReadRecordResult::End if quotes.position == Position::Wrong => {
                     return Ok(Some((line, Err("a field has characters outside its quotation marks".to_owned()))));
                 }
                 ReadRecordResult::Record | ReadRecordResult::End => return Ok(Some((line, Ok(fields)))),
@@ -260,40 +260,37 @@ impl<R: Read> Iterator for Csv<R> {
 /// Checks the quotation marks of a row, of which the parser accepts more than RFC 4180 does. It would read `"a"b` as `ab`,
 /// and keep the quotation marks of ` "a"`.
 struct Quotes {
-    place: Place,
+    position: Position,
     delimiter: u8,
 }
 
 /// Where the next byte of a row is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// At the begin of a field, maybe after white space.
+enum Position {
+    /// At the beginning of a field.
     Begin,
+    /// After white space at the beginning of a field.
     Blank,
     Unquoted,
     Quoted,
-    /// Behind a quotation mark that closes the field, or is the first of two.
+    /// After a quotation mark that closes the field, or is the first of two.
     Closed,
-    /// Behind an error.
+    /// After an error.
     Wrong,
 }
 
 impl Quotes {
     fn read(&mut self, bytes: &[u8]) {
         for &byte in bytes {
-            self.place = match (self.place, byte) {
-                (Place::Wrong, _) | (Place::Blank, b'"') => Place::Wrong,
-                (Place::Begin | Place::Closed, b'"') | (Place::Quoted, _)
-                    if self.place != Place::Quoted || byte != b'"' =>
-                {
-                    Place::Quoted
-                }
-                (Place::Quoted, _) => Place::Closed,
-                (_, b'\r' | b'\n') => Place::Begin,
-                (_, byte) if byte == self.delimiter => Place::Begin,
-                (Place::Closed, _) => Place::Wrong,
-                (Place::Begin | Place::Blank, b' ' | b'\t') => Place::Blank,
-                _ => Place::Unquoted,
+            self.position = match (self.position, byte) {
+                (Position::Wrong, _) | (Position::Blank, b'"') => Position::Wrong,
+                (Position::Quoted, b'"') => Position::Closed,
+                (Position::Quoted, _) | (Position::Begin | Position::Closed, b'"') => Position::Quoted,
+                (_, b'\r' | b'\n') => Position::Begin,
+                (_, byte) if byte == self.delimiter => Position::Begin,
+                (Position::Closed, _) => Position::Wrong,
+                (Position::Begin | Position::Blank, b' ' | b'\t') => Position::Blank,
+                _ => Position::Unquoted,
             };
         }
     }

@@ -57,7 +57,7 @@ pub enum Error {
     #[error("{0}: a file with ids needs the rights SELECT and UPDATE on the sequence users_id_seq")]
     Ids(#[source] DbError),
     /// The task was stopped.
-    #[error("stopped before the end; the table is as it was")]
+    #[error("stopped before the end; the table and the file are unchanged")]
     Stopped,
     /// The file cannot be opened to be read.
     #[error("cannot open {0}")]

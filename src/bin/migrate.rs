@@ -35,7 +35,7 @@ Exit codes:
   2    the command line is wrong
   65   rows of the file cannot be imported; nothing was
   66   the file cannot be read
-  69   the database is unreachable or read-only, or a lock was not released in time; run it again
+  69   the database is unreachable, or a lock was not released in time: run it again; or it is read-only: see the message
   70   a migration failed, or the history is not this release's; the message says what to do
   71   any other error of the database or the system
   74   the result cannot be written
@@ -394,7 +394,7 @@ async fn export(session: &mut Session, file: PathBuf, format: Format, stop: &Can
     let cannot_write = |error| Failure::new(74, &format_args!("cannot write {}: {error}", file.display()));
     let place = if is_standard(&file) { Place::Standard } else { Place::of(&file).map_err(cannot_write)? };
     if let Some(database) = session.file().await? {
-        place.refuse_database(&database).map_err(cannot_write)?;
+        place.check_not_database(&database).map_err(cannot_write)?;
     }
     let count = match place {
         Place::Standard => return Ok(transfer::export(session, Sink::standard()?, format, stop).await.map(drop)?),

@@ -39,6 +39,9 @@ const CRATES: [&str; 23] = [
 /// Checks each directive of a filter, and removes the white space around it.
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let text = String::deserialize(deserializer)?;
+    if text.contains("://") {
+        return Err(D::Error::custom("expected a level or target=level, got a URL"));
+    }
     let directives = text.split(',').map(str::trim).filter(|directive| !directive.is_empty());
     let checked: Result<Vec<_>, _> = directives.map(|directive| check(directive).map(|()| directive)).collect();
     match checked.map_err(D::Error::custom)?.join(",") {

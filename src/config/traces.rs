@@ -13,7 +13,7 @@ use url::Url;
 
 use super::DAY;
 use super::names::suggestion;
-use super::values::{parse_boolean, parse_integer};
+use super::values::{parse_boolean, parse_integer, shown};
 
 /// Where traces go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,7 +31,7 @@ impl<'de> Deserialize<'de> for TracesExporter {
         match text.trim() {
             "otlp" => Ok(Self::Otlp),
             "none" => Ok(Self::None),
-            _ => Err(D::Error::custom(format!("expected otlp or none, got {text:?}"))),
+            _ => Err(D::Error::custom(format!("expected otlp or none, got {}", shown(&text)))),
         }
     }
 }
@@ -162,7 +162,10 @@ const RULES: &[(&str, Rule)] = &[
         ),
     ),
     (SAMPLER_ARG, Ratio),
-    ("OTEL_PROPAGATORS", Several(&["tracecontext", "baggage"], "only tracecontext is supported")),
+    (
+        "OTEL_PROPAGATORS",
+        Several(&["tracecontext", "baggage"], "only tracecontext, or tracecontext,baggage is supported"),
+    ),
     ("OTEL_BSP_SCHEDULE_DELAY", Integer(1, DAY)),
     ("OTEL_BSP_EXPORT_TIMEOUT", Integer(1, DAY)),
     ("OTEL_BSP_MAX_QUEUE_SIZE", Integer(1, 1_000_000)),
@@ -232,15 +235,17 @@ fn check(rule: &Rule, value: &str) -> Result<(), String> {
         Integer(least, most) => parse_integer::<u64>(value, *least, *most).map(drop),
         Ratio => match value.parse::<f64>() {
             Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(()),
-            _ => Err(format!("expected a number from 0 to 1, got {value:?}")),
+            _ => Err(format!("expected a number from 0 to 1, got {}", shown(value))),
         },
         Boolean => parse_boolean(value).map(drop),
         OneOf(known, _) if known.contains(&value) => Ok(()),
-        OneOf(known, "") => Err(format!("unknown value {value:?}; {}", suggestion(value, known.iter().copied()))),
+        OneOf(known, "") => {
+            Err(format!("unknown value {}; {}", shown(value), suggestion(value, known.iter().copied())))
+        }
         Several(known, _) if value.split(',').all(|one| known.contains(&one.trim())) && value.contains(known[0]) => {
             Ok(())
         }
-        OneOf(_, advice) | Several(_, advice) => Err(format!("{advice}, got {value:?}")),
+        OneOf(_, advice) | Several(_, advice) => Err(format!("{advice}, got {}", shown(value))),
         Refused(advice) => Err((*advice).to_owned()),
     }
 }

@@ -1,5 +1,5 @@
 //! Conversion of a variable's text to its value. An error contains the accepted values and the text. None of these
-//! variables is a secret.
+//! variables is a secret, but a connection URL in the wrong variable may contain one.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -28,7 +28,7 @@ where
 pub(super) fn parse_integer<T: FromStr>(text: &str, least: u64, most: u64) -> Result<T, String> {
     let is_in_range = text.parse().is_ok_and(|number: u64| (least..=most).contains(&number));
     let number = text.parse().ok().filter(|_| is_in_range);
-    number.ok_or_else(|| format!("expected an integer from {least} to {most}, got {text:?}"))
+    number.ok_or_else(|| format!("expected an integer from {least} to {most}, got {}", shown(text)))
 }
 
 pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
@@ -39,7 +39,7 @@ pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(format!("expected true or false, got {text:?}")),
+        _ => Err(format!("expected true or false, got {}", shown(text))),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn ip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<I
     let text = String::deserialize(deserializer)?;
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
     let expected = "expected an IP address, such as :: or 0.0.0.0 for every address, or 127.0.0.1";
-    bare.parse().map_err(|_| D::Error::custom(format!("{expected}, got {text:?}")))
+    bare.parse().map_err(|_| D::Error::custom(format!("{expected}, got {}", shown(&text))))
 }
 
 pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
@@ -55,6 +55,17 @@ pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<L
     match text.to_ascii_lowercase().as_str() {
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
-        _ => Err(D::Error::custom(format!("expected json or text, got {text:?}"))),
+        _ => Err(D::Error::custom(format!("expected json or text, got {}", shown(&text)))),
     }
+}
+
+/// A release id, which is shown in logs, metrics and answers.
+pub(super) fn release_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.contains("://") { Err(D::Error::custom("expected an id, got a URL")) } else { Ok(Some(text)) }
+}
+
+/// A value in an error.
+pub(super) fn shown(text: &str) -> String {
+    if text.contains("://") { "a URL".to_owned() } else { format!("{text:?}") }
 }

@@ -752,14 +752,13 @@ async fn shared_entries(conn: &mut dyn Ledger, steps: &[Step]) -> Result<Vec<Ent
         Ok(entries) => Ok(entries.into_iter().filter(is_ours).collect()),
         Err(DbError::Schema(_)) => Ok(Vec::new()),
         Err(error @ DbError::Query(_)) => {
-            let is_refused = error.is_refusal();
             // Without this table, no earlier release has applied a migration.
             let has_users =
                 !matches!(short(conn.run("SELECT id FROM users WHERE id = 0")).await, Err(DbError::Schema(_)));
-            if is_refused && has_users {
+            if error.is_refusal() && has_users {
                 return Err(Error::SharedLedger(error));
             }
-            tracing::info!(%error, "_sqlx_migrations belongs to another application");
+            tracing::info!(%error, "_sqlx_migrations is ignored, because it is not a ledger of this application");
             Ok(Vec::new())
         }
         Err(error) => Err(error.into()),

@@ -34,6 +34,9 @@ use super::State;
 use super::request::{self, RequestContext};
 use stream::GuardedStream;
 
+/// The causes of aborted requests in the log.
+const CUT_OFF: &str = "SHUTDOWN_TIMEOUT_MS: cut off";
+const CLIENT_CLOSED: &str = "the client closed the connection";
 /// The longest head of a request, in bytes.
 const HEAD_MAX: usize = 128 * 1024;
 
@@ -52,12 +55,12 @@ where
                 request.extensions_mut().insert(connection.clone());
                 Ok(app.call(request))
             }
-            Err(problem) => Err(request::refuse(&state, &connection, &problem)),
+            Err(problem) => Err(request::reject(&state, &connection, &problem)),
         };
         async move {
             let response = match answer {
                 Ok(call) => call.await.map_or_else(|error| error.error_response(), |answer| answer.into_parts().1),
-                Err(refusal) => refusal,
+                Err(rejection) => rejection,
             };
             Ok::<_, Infallible>(translate::response(response, connection))
         }
@@ -67,18 +70,19 @@ where
     http.half_close(true).header_read_timeout(None).max_buf_size(HEAD_MAX);
     let mut serving = pin!(http.serve_connection(io, service));
     let (mut idle_ends, mut work_ends) = (pin!(state.idle_ends.cancelled()), pin!(state.work_ends.cancelled()));
-    let (mut is_over, mut is_stopping) = (false, false);
+    let (mut is_complete, mut is_stopping) = (false, false);
     let outcome = poll_fn(|cx| {
         loop {
             match serving.as_mut().poll(cx) {
-                // After an upgrade that was ignored, hyper ends without a flush and a shutdown, and the next poll does both.
-                Poll::Ready(Ok(())) if !is_over => is_over = true,
-                Poll::Ready(Err(error)) if !is_over && error.is_parse() => {
-                    request::log_refusal(&state, status_of(&error));
-                    is_over = true;
+                // hyper returns before flush and shutdown after an ignored upgrade. The next poll performs both. hyper's
+                // connection may be polled again (tested with 1.12).
+                Poll::Ready(Ok(())) if !is_complete => is_complete = true,
+                Poll::Ready(Err(error)) if !is_complete && error.is_parse() => {
+                    request::log_rejected(&state, status_of(&error));
+                    is_complete = true;
                 }
                 Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),
-                // An idle connection ends when it is read.
+                // The next poll reads, and the stream then reports the end of an idle connection.
                 Poll::Pending if !is_stopping && idle_ends.as_mut().poll(cx).is_ready() => is_stopping = true,
                 Poll::Pending if is_stopping && work_ends.as_mut().poll(cx).is_ready() => {
                     return Poll::Ready(Err(None));
@@ -90,12 +94,12 @@ where
     .await;
     let kind = |error: &hyper::Error| error.source()?.downcast_ref::<io::Error>().map(io::Error::kind);
     connection.abort(match &outcome {
-        Err(None) => "SHUTDOWN_TIMEOUT_MS: cut off",
+        Err(None) => CUT_OFF,
         Err(Some(error)) if error.is_user() => "the response is incomplete",
         Err(Some(error)) if kind(error) == Some(io::ErrorKind::TimedOut) => {
             "REQUEST_TIMEOUT_MS: the client did not read the response"
         }
-        Ok(()) | Err(Some(_)) => "the client closed the connection",
+        Ok(()) | Err(Some(_)) => CLIENT_CLOSED,
     });
 }
 
@@ -118,11 +122,12 @@ pub(super) struct Connection {
     unflushed: RefCell<Vec<RequestContext>>,
     /// Whether the last request has a body.
     has_body: Cell<bool>,
-    /// The last bytes of the client.
-    tail: Cell<[u8; 3]>,
-    /// Whether the stream is reset at its end. A client would take a response that only the end of the connection
-    /// delimits for complete.
-    is_reset: Cell<bool>,
+    /// The last three bytes received.
+    last_received: Cell<[u8; 3]>,
+    /// Whether dropping the stream resets the connection, so that a client detects an incomplete response without a length.
+    reset_on_drop: Cell<bool>,
+    /// Why the connection was aborted.
+    aborted: Cell<Option<&'static str>>,
 }
 
 /// What the client is expected to do, and since when.
@@ -145,8 +150,9 @@ impl Connection {
             current: RefCell::default(),
             unflushed: RefCell::default(),
             has_body: Cell::default(),
-            tail: Cell::default(),
-            is_reset: Cell::default(),
+            last_received: Cell::default(),
+            reset_on_drop: Cell::default(),
+            aborted: Cell::default(),
         }
     }
 
@@ -157,33 +163,47 @@ impl Connection {
     }
 
     /// Records the request whose response is about to be sent.
-    pub(super) fn respond(&self, context: RequestContext) {
+    pub(super) fn set_current(&self, context: RequestContext) {
         self.current.replace(Some(context));
     }
 
-    /// Records that hyper has the current response completely, or dropped it.
-    fn end_body(&self) {
+    /// Records a part of the body of the current response, which hyper has read.
+    fn record_body(&self, length: usize) {
+        if let Some(context) = &mut *self.current.borrow_mut() {
+            context.bytes += length as u64;
+        }
+    }
+
+    /// Records that hyper has read the whole current response, or dropped it.
+    fn response_buffered(&self) {
         if let Some(mut context) = self.current.take() {
-            context.release();
+            context.end_in_flight();
             self.unflushed.borrow_mut().push(context);
-            // hyper may have a part of the next head, but not behind a body, which is read up to its end.
-            let is_complete = matches!(self.tail.get(), [_, b'\n', b'\n'] | [b'\n', b'\r', b'\n']);
+            // hyper may have received a part of the next head. Behind a body this is not known, so the connection counts as
+            // idle until the next byte.
+            let is_complete = matches!(self.last_received.get(), [_, b'\n', b'\n'] | [b'\n', b'\r', b'\n']);
             let phase = if is_complete || self.has_body.get() { Phase::Idle } else { Phase::Head };
             self.phase.set(phase(Instant::now()));
         }
     }
 
     /// Records that the kernel has accepted everything.
-    fn flush(&self) {
+    fn mark_flushed(&self) {
         self.unflushed.borrow_mut().clear();
     }
 
     /// Records that the connection ended before the end of its responses, if there are any.
     fn abort(&self, reason: &'static str) {
-        self.end_body();
+        self.aborted.set(Some(reason));
+        self.response_buffered();
         for context in self.unflushed.borrow_mut().drain(..) {
-            self.is_reset.set(self.is_reset.get() || context.is_close_delimited);
+            self.reset_on_drop.set(self.reset_on_drop.get() || context.is_close_delimited);
             context.abort(reason);
         }
+    }
+
+    /// Why a request without a response ended.
+    pub(super) fn abort_reason(&self) -> &'static str {
+        self.aborted.get().unwrap_or(CUT_OFF)
     }
 }

@@ -44,9 +44,9 @@ pub async fn scope(
     let mut context = RequestContext::of(&request);
     let has_body = !matches!(request.parts_mut().1, Payload::None);
     if let Err(problem) = context.admit(&mut request).await {
-        // The next request would begin somewhere behind the body, which is not read.
+        // The body is not read, so the response announces that the connection is closed.
         context.is_last = has_body;
-        let response = context.refuse(&problem);
+        let response = context.reject(&problem);
         return Ok(request.into_response(response));
     }
     let served = AssertUnwindSafe(next.call(request).instrument(context.trace.span.clone())).catch_unwind();
@@ -54,7 +54,7 @@ pub async fn scope(
         Ok(Ok(Ok(response))) => {
             let (request, response) = response.into_parts();
             let response = match response.error().map(Problem::of) {
-                Some(problem) => context.refuse(&problem),
+                Some(problem) => context.reject(&problem),
                 None => context.answer(response.map_into_boxed_body()),
             };
             Ok(ServiceResponse::new(request, response))
@@ -69,14 +69,14 @@ pub async fn scope(
 }
 
 /// The response to a request that is not passed to the application.
-pub(super) fn refuse(state: &Data<State>, connection: &Rc<Connection>, problem: &Problem) -> HttpResponse {
+pub(super) fn reject(state: &Data<State>, connection: &Rc<Connection>, problem: &Problem) -> HttpResponse {
     let mut context = RequestContext::unknown(state);
     context.connection = Some(connection.clone());
-    context.refuse(problem)
+    context.reject(problem)
 }
 
-/// Logs and counts what the connection has answered by itself, because it was not a request.
-pub(super) fn log_refusal(state: &Data<State>, status: StatusCode) {
+/// Logs and counts a response to bytes that are not a request.
+pub(super) fn log_rejected(state: &Data<State>, status: StatusCode) {
     RequestContext::unknown(state).outcome = Some((status, None));
 }
 
@@ -109,7 +109,7 @@ pub(super) struct RequestContext {
     outcome: Option<(StatusCode, Option<String>)>,
     /// Why the client did not receive the whole response.
     aborted: Option<&'static str>,
-    /// The length of the body of the response, as far as it was sent.
+    /// Bytes of the body of the response that hyper has read.
     pub(super) bytes: u64,
     /// Whether only the end of the connection ends the body of the response, as of a stream over HTTP/1.0.
     pub(super) is_close_delimited: bool,
@@ -176,7 +176,7 @@ impl RequestContext {
         self.receive(request).await
     }
 
-    /// Takes the body of a request in, so that no handler waits for a client.
+    /// Receives the body of a request, so that no handler waits for a client.
     async fn receive(&self, request: &mut ServiceRequest) -> Result<(), Problem> {
         let mut payload = match request.take_payload() {
             Payload::None => return Ok(()),
@@ -200,14 +200,14 @@ impl RequestContext {
         Ok(())
     }
 
-    fn refuse(mut self, problem: &Problem) -> HttpResponse {
+    fn reject(mut self, problem: &Problem) -> HttpResponse {
         let response = problem.render(&self.id, self.page_root.as_deref());
         self.outcome = Some((response.status(), problem.cause().map(str::to_owned)));
         self.answer(response)
     }
 
     fn fail(self, problem: &Problem) -> Error {
-        let response = self.refuse(problem);
+        let response = self.reject(problem);
         InternalError::from_response("a request that cannot be answered otherwise", response).into()
     }
 
@@ -228,13 +228,13 @@ impl RequestContext {
         self.outcome.get_or_insert((response.status(), None));
         self.is_close_delimited &= response.body().size() == BodySize::Stream;
         if let Some(connection) = self.connection.take() {
-            connection.respond(self);
+            connection.set_current(self);
         }
         response
     }
 
-    /// Ends the request for the limit of requests in flight. A client that does not read its response costs memory alone.
-    pub(super) fn release(&mut self) {
+    /// Stops counting the request as in flight. A client that does not read its response uses memory only.
+    pub(super) fn end_in_flight(&mut self) {
         self.in_flight = None;
     }
 
@@ -252,8 +252,7 @@ impl Drop for RequestContext {
         let (status, cause) = self.outcome.take().unwrap_or_else(|| {
             // The number of nginx. There is no status, because there is no response.
             let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            let is_cut_off = self.state.work_ends.is_cancelled();
-            self.aborted = Some(if is_cut_off { "SHUTDOWN_TIMEOUT_MS: cut off" } else { "the client hung up" });
+            self.aborted = Some(self.connection.as_ref().map_or("there was no connection", |it| it.abort_reason()));
             (status, None)
         });
         let cause = cause.as_deref().or(self.aborted);

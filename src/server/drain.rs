@@ -7,9 +7,9 @@
 //! - **not ready**: `/readyz` is 503, so load balancers route elsewhere. Requests are served, and each response closes its
 //!   connection. SIGINT, from a terminal, skips the delay.
 //! - **refusing new connections**: closing a listener resets the connections that wait in its queue, and so does
-//!   `SHUT_RD`. So a filter in the kernel drops the first segment of each new connection, its SYN, for a moment. Handshakes
-//!   complete, and the queue empties. Then the listener is closed: a client that sends its SYN again, within a second,
-//!   meets another process, or is refused, and load balancers retry elsewhere.
+//!   `SHUT_RD`. So a socket filter drops SYN packets for a moment. Pending handshakes complete, and the queue empties. Then
+//!   the listener is closed. A client retransmits its SYN after about a second: another process accepts it, or it is
+//!   refused, and load balancers retry elsewhere.
 //! - **finishing**: idle connections are closed, and requests and streams complete. Those that still run after
 //!   `SHUTDOWN_TIMEOUT_MS` are aborted and counted.
 
@@ -27,8 +27,10 @@ use crate::shutdown::Stop;
 
 /// The time for handshakes to complete and for the queue of the listener to empty.
 const ACCEPT_QUEUE_DRAIN: Duration = Duration::from_millis(200);
+/// The time for the accept loop to pause.
+const PAUSE: Duration = Duration::from_millis(50);
 /// The time for aborted requests to write their log lines.
-const ABORT: Duration = Duration::from_millis(200);
+const ABORT_LOG_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The listener, which can refuse new connections without a reset of those in its queue.
 pub(super) enum AcceptGate {
@@ -45,21 +47,14 @@ impl AcceptGate {
 
     /// Accepts the connections in the queue, and no later ones.
     async fn close(&self, server: &ServerHandle) {
-        let filtered = match self {
-            Self::Own(listener) => drop_syn_packets(listener).is_ok(),
-            Self::Inherited => false,
-        };
-        if filtered {
-            sleep(ACCEPT_QUEUE_DRAIN).await;
-        }
+        let Self::Own(listener) = self else { return server.pause().await };
+        // Without the filter, connections that arrive in the last moment are reset.
+        let _ = drop_syn_packets(listener);
+        sleep(ACCEPT_QUEUE_DRAIN).await;
         server.pause().await;
-        if let Self::Own(listener) = self {
-            // An error means that it is closed.
-            let _ = listener.shutdown(Shutdown::Read);
-        }
-        if !filtered {
-            sleep(ACCEPT_QUEUE_DRAIN).await;
-        }
+        // The server has received the command, and is about to execute it.
+        sleep(PAUSE).await;
+        let _ = listener.shutdown(Shutdown::Read);
     }
 }
 
@@ -108,9 +103,9 @@ pub(super) async fn drain(
         if cut > 0 {
             tracing::error!(cut, "SHUTDOWN_TIMEOUT_MS: requests were cut off");
         }
-        let _ = timeout(ABORT, state.without_connections()).await;
+        let _ = timeout(ABORT_LOG_TIMEOUT, state.without_connections()).await;
     }
-    // All connections have ended.
+    // Connections that remain are dropped.
     server.stop(false).await;
     drop(gate);
     cut

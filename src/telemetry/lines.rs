@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
 
 use prometheus::IntCounter;
 use prometheus::core::Collector;
@@ -14,9 +15,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The longest time that a line waits for a reader that has stalled. Later lines are dropped at once, until the reader
-/// continues: a full pipe must not block the requests of a process, nor its shutdown.
+/// The longest time that a line waits for a reader that does not read.
 const STALL_MAX: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// A wait uses as many times its duration of the budget of [`Lines`], so lines wait for a tenth of the time at most: a
+/// slow reader must not block the requests of a process, nor its shutdown.
+const WAIT_COST: u64 = 10;
+/// The budget, in milliseconds. A line waits only while half of it is left.
+const WAIT_BUDGET: u64 = 10_000;
 const NO_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// The metric of log lines that were dropped, because their reader had stalled.
@@ -52,8 +57,10 @@ fn is_writable(stream: &impl AsFd, limit: Timespec) -> bool {
 /// busy server wait.
 pub(super) struct Lines {
     stream: File,
-    /// Whether the stream is a pipe or a socket, which can be written without blocking.
-    is_pipe: bool,
+    kind: Kind,
+    started: Instant,
+    /// When the budget for waiting is complete again, in milliseconds since the start.
+    budget_complete: AtomicU64,
     /// Held shared for a line that the stream accepts as a whole, and exclusively for a longer one.
     order: RwLock<()>,
     dropped: DroppedLines,
@@ -63,6 +70,16 @@ pub(super) struct Lines {
     is_torn: AtomicBool,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Accepts a short line as a whole or not at all, and can be written without blocking.
+    Pipe,
+    /// Accepts a part of a line, and can be written without blocking.
+    Socket,
+    /// A file, a terminal or another device.
+    Other,
+}
+
 impl Lines {
     /// The most bytes that a pipe accepts as a whole (`PIPE_BUF` of POSIX, which is 4096 on Linux, and 512 at least).
     const ATOMIC: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
@@ -70,10 +87,16 @@ impl Lines {
     pub(super) fn to(stream: &impl AsFd) -> Self {
         let own = stream.as_fd().try_clone_to_owned().expect("a process that begins may open a file");
         let stream = File::from(own);
-        let kind = stream.metadata().map(|metadata| metadata.file_type());
+        let kind = match stream.metadata().map(|metadata| metadata.file_type()) {
+            Ok(kind) if kind.is_fifo() => Kind::Pipe,
+            Ok(kind) if kind.is_socket() => Kind::Socket,
+            _ => Kind::Other,
+        };
         Self {
-            is_pipe: kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket()),
+            kind,
             stream,
+            started: Instant::now(),
+            budget_complete: AtomicU64::new(0),
             order: RwLock::default(),
             dropped: DroppedLines::default(),
             unreported: AtomicU64::new(0),
@@ -88,7 +111,8 @@ impl Lines {
     /// Writes a line, or returns false.
     fn accept(&self, line: &[u8]) -> io::Result<bool> {
         // Only the order is guarded, and a panic does not change it.
-        if line.len() <= Self::ATOMIC && !self.is_torn.load(Ordering::Relaxed) {
+        let is_whole = line.len() <= Self::ATOMIC && self.kind != Kind::Socket;
+        if is_whole && !self.is_torn.load(Ordering::Relaxed) {
             let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
             return self.write_bounded(line).map(|rest| rest == 0);
         }
@@ -106,14 +130,13 @@ impl Lines {
 
     /// Writes bytes while the stream accepts them, and returns the number of the others.
     fn write_bounded(&self, mut bytes: &[u8]) -> io::Result<usize> {
-        let has_stalled = self.unreported.load(Ordering::Relaxed) > 0;
         while !bytes.is_empty() {
             match self.try_write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 Err(_) => {
-                    if !is_writable(&self.stream, if has_stalled { NO_WAIT } else { STALL_MAX }) {
+                    if !self.wait() {
                         break;
                     }
                 }
@@ -122,11 +145,28 @@ impl Lines {
         Ok(bytes.len())
     }
 
+    /// Waits until the stream accepts bytes, within the budget. Returns whether it does.
+    fn wait(&self) -> bool {
+        let now = || u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let began = now();
+        let used = self.budget_complete.load(Ordering::Relaxed).saturating_sub(began);
+        if self.unreported.load(Ordering::Relaxed) > 0 || used > WAIT_BUDGET / 2 {
+            return is_writable(&self.stream, NO_WAIT);
+        }
+        let is_writable = is_writable(&self.stream, STALL_MAX);
+        let end = now();
+        let cost = (end - began) * WAIT_COST;
+        let _ = self.budget_complete.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |complete| {
+            Some(complete.max(end).saturating_add(cost))
+        });
+        is_writable
+    }
+
     /// Writes without blocking. The flag `O_NONBLOCK` would also change the stream of other processes, because they share
     /// its description.
     #[cfg(target_os = "linux")]
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        if !self.is_pipe {
+        if self.kind == Kind::Other {
             return self.write_if_writable(bytes);
         }
         // The offset -1 is that of a write.

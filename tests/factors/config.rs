@@ -348,6 +348,14 @@ fn no_part_of_a_secret_is_repeated() {
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/canary/v1/traces"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary"),
+        // A URL in the wrong variable.
+        ("RELEASE_ID", "mysql://user:canary@127.0.0.1:1/app"),
+        ("RUST_LOG", "mysql://user:canary@127.0.0.1:1/app"),
+        ("LOG_FORMAT", "mysql://user:canary@127.0.0.1:1/app"),
+        ("AUTO_SEED", "mysql://user:canary@127.0.0.1:1/app"),
+        ("REUSE_PORT", "mysql://user:canary@127.0.0.1:1/app"),
+        ("OTEL_TRACES_EXPORTER", "mysql://user:canary@127.0.0.1:1/app"),
+        ("OTEL_TRACES_SAMPLER", "mysql://user:canary@127.0.0.1:1/app"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=Bearer%20canary,%canary"),
     ] {
         let mut environment = vec![(name, value), ("RUST_LOG", "trace"), ("HOST", "127.0.0.1"), ("PORT", &port)];

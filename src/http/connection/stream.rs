@@ -14,8 +14,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::super::{State, request};
 use super::{Connection, Phase};
+use crate::http::{State, request};
 
 /// The longest time that a client may send after the last response of its connection. A connection that is closed with
 /// unread bytes is reset, and the response may be lost (RFC 9112, section 9.6).
@@ -31,26 +31,27 @@ pub(super) struct GuardedStream {
     connection: Rc<Connection>,
     state: Data<State>,
     /// Since when the kernel accepts no bytes, because the client does not read.
-    blocked: Option<Instant>,
+    write_blocked_since: Option<Instant>,
     /// Fires at the next deadline or before. It is set again only after it fired, so a request costs no timer.
     timer: Pin<Box<Sleep>>,
 }
 
 impl GuardedStream {
     pub(super) fn new(io: TcpStream, connection: Rc<Connection>, state: Data<State>) -> Self {
-        // Without these options, a connection is slower.
+        // Errors are ignored: a connection without the first option is slower, and one without the second detects a
+        // client that does not read later.
         let _ = io.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&io).set_tcp_notsent_lowat(UNSENT_MAX);
         state.connections.fetch_add(1, Ordering::Relaxed);
         let timer = Box::pin(sleep(state.limits.shortest()));
-        Self { io, connection, state, blocked: None, timer }
+        Self { io, connection, state, write_blocked_since: None, timer }
     }
 
     /// When the client must have done what is expected.
     fn deadline(&self) -> Option<Instant> {
         let limits = &self.state.limits;
-        match (self.connection.phase.get(), self.blocked) {
+        match (self.connection.phase.get(), self.write_blocked_since) {
             (Phase::Ending(since), _) => Some(since + LINGER),
             (_, Some(since)) | (Phase::Head(since), _) => Some(since + limits.request_timeout),
             (Phase::Idle(since), _) => Some(since + limits.keep_alive),
@@ -61,26 +62,31 @@ impl GuardedStream {
     /// Returns whether the deadline has passed. Otherwise, the task is woken at the deadline.
     fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
         let deadline = self.deadline();
-        let timer = self.timer.as_mut();
-        if deadline.is_some_and(|deadline| deadline < timer.deadline()) || timer.poll(cx).is_ready() {
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < self.timer.deadline()) {
+            self.timer.as_mut().reset(deadline);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let next = now + self.state.limits.shortest();
-            self.timer.as_mut().reset(deadline.map_or(next, |deadline| deadline.min(next)));
-            return deadline.is_some_and(|deadline| deadline <= now) || self.timer.as_mut().poll(cx).is_ready();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return true;
+            }
+            self.timer.as_mut().reset(deadline.unwrap_or_else(|| now + self.state.limits.shortest()));
         }
         false
     }
 
-    /// Whether the process stops, and the client has not begun another request.
-    fn should_close(&self) -> bool {
+    /// Whether the connection is idle and the process is stopping.
+    fn is_idle_at_shutdown(&self) -> bool {
         let is_idle = matches!(self.connection.phase.get(), Phase::Idle(_));
-        is_idle && self.blocked.is_none() && self.state.idle_ends.is_cancelled()
+        is_idle && self.write_blocked_since.is_none() && self.state.idle_ends.is_cancelled()
     }
 
     /// Records what the client sends. Empty lines before a request are ignored (RFC 9112, section 2.2).
     fn record_read(&mut self, bytes: &[u8]) {
         let tail = bytes.iter().rev().take(3).rev();
-        self.connection.tail.set(tail.fold(self.connection.tail.get(), |[_, b, c], byte| [b, c, *byte]));
+        self.connection
+            .last_received
+            .set(tail.fold(self.connection.last_received.get(), |[_, b, c], byte| [b, c, *byte]));
         if matches!(self.connection.phase.get(), Phase::Idle(_)) && bytes.iter().any(|byte| !b"\r\n".contains(byte)) {
             self.connection.phase.set(Phase::Head(Instant::now()));
         }
@@ -89,21 +95,25 @@ impl GuardedStream {
 
 impl AsyncRead for GuardedStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Phase::Ending(_) = self.connection.phase.get() {
+            return self.poll_shutdown(cx).map(|_| Err(io::ErrorKind::TimedOut.into()));
+        }
         let before = buf.filled().len();
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(read) => {
                 self.record_read(&buf.filled()[before..]);
                 Poll::Ready(read)
             }
-            // An end, as if of the client's side, ends an idle connection in order.
-            Poll::Pending if self.should_close() => Poll::Ready(Ok(())),
+            // An end of the client's side, reported to hyper, closes an idle connection gracefully.
+            Poll::Pending if self.is_idle_at_shutdown() => Poll::Ready(Ok(())),
             Poll::Pending if !self.is_late(cx) => Poll::Pending,
+            Poll::Pending if self.write_blocked_since.is_some() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending if !matches!(self.connection.phase.get(), Phase::Head(_)) => Poll::Ready(Ok(())),
             Poll::Pending => {
-                request::log_refusal(&self.state, StatusCode::REQUEST_TIMEOUT);
-                // It is short, and nothing waits before it.
+                request::log_rejected(&self.state, StatusCode::REQUEST_TIMEOUT);
+                // It is short, and no other bytes wait to be written.
                 let _ = Pin::new(&mut self.io).poll_write(cx, TIMEOUT);
-                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+                self.poll_shutdown(cx).map(|_| Err(io::ErrorKind::TimedOut.into()))
             }
         }
     }
@@ -112,17 +122,20 @@ impl AsyncRead for GuardedStream {
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.blocked = written.is_pending().then(|| self.blocked.unwrap_or_else(Instant::now));
-        if written.is_pending() && self.is_late(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        self.write_blocked_since = written.is_pending().then(|| self.write_blocked_since.unwrap_or_else(Instant::now));
+        if written.is_ready() || !self.is_late(cx) {
+            return written;
         }
-        written
+        // The kernel reports that it accepts bytes when it has room for many. A slow client has made room for some.
+        let written = SockRef::from(&self.io).send(buf).map_err(|_| io::ErrorKind::TimedOut.into());
+        self.write_blocked_since = None;
+        Poll::Ready(written)
     }
 
-    /// hyper flushes when it has written everything, and whenever a request is polled.
+    /// hyper calls this when its buffer is empty, and on each poll of the connection.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        self.connection.flush();
+        self.connection.mark_flushed();
         if self.connection.phase.get() == Phase::Serving {
             // hyper does not read meanwhile, so it would not detect that the client has reset the connection.
             let mut byte = [0];
@@ -135,16 +148,20 @@ impl AsyncWrite for GuardedStream {
 
     /// Ends this side, and reads what the client still sends until it ends its own.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !matches!(self.connection.phase.get(), Phase::Ending(_)) {
+        let since = if let Phase::Ending(since) = self.connection.phase.get() {
+            since
+        } else {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-            self.connection.phase.set(Phase::Ending(Instant::now()));
-        }
+            Instant::now()
+        };
+        self.connection.phase.set(Phase::Ending(since));
         let mut bytes = [0; 4096];
         loop {
             let mut rest = ReadBuf::new(&mut bytes);
             match Pin::new(&mut self.io).poll_read(cx, &mut rest) {
                 Poll::Pending if !self.is_late(cx) => return Poll::Pending,
-                Poll::Ready(Ok(())) if !rest.filled().is_empty() => {}
+                // A client that sends all the time must not keep its task running.
+                Poll::Ready(Ok(())) if !rest.filled().is_empty() && since.elapsed() < LINGER => {}
                 Poll::Pending | Poll::Ready(_) => return Poll::Ready(Ok(())),
             }
         }
@@ -153,7 +170,7 @@ impl AsyncWrite for GuardedStream {
 
 impl Drop for GuardedStream {
     fn drop(&mut self) {
-        if self.connection.is_reset.get() {
+        if self.connection.reset_on_drop.get() {
             let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
         }
         if self.state.connections.fetch_sub(1, Ordering::Release) == 1 {

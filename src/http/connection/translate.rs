@@ -16,10 +16,10 @@ use futures_util::Stream;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header;
 
-use super::super::problem::Problem;
 use super::Connection;
+use crate::http::problem::Problem;
 
-/// A request for actix-web, or the reason why it is none.
+/// Converts a request of hyper to one of actix-web. Returns the problem if it is invalid.
 pub(super) fn request(from: hyper::Request<Incoming>) -> Result<Request, Problem> {
     let (parts, body) = from.into_parts();
     let payload = if body.is_end_stream() {
@@ -30,10 +30,11 @@ pub(super) fn request(from: hyper::Request<Incoming>) -> Result<Request, Problem
     let mut request: Request = Request::with_payload(payload);
     let head = request.head_mut();
     head.method = Method::from_bytes(parts.method.as_str().as_bytes()).map_err(|_| Problem::malformed())?;
-    // The authority is that of a proxy or of CONNECT.
+    // The authority of an absolute-form target or of CONNECT is ignored.
     let target = match parts.uri.path_and_query() {
         Some(target) => target.as_str(),
-        None => "/",
+        None if parts.method == hyper::Method::CONNECT => "/",
+        None => return Err(Problem::malformed()),
     };
     head.uri = target.parse::<Uri>().map_err(|_| Problem::malformed())?;
     head.version = if parts.version == hyper::Version::HTTP_10 { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -59,17 +60,18 @@ fn has_valid_host(headers: &hyper::HeaderMap, version: hyper::Version) -> bool {
     }
 }
 
-/// A response for hyper.
+/// Converts a response of actix-web to one of hyper.
 pub(super) fn response(from: HttpResponse, connection: Rc<Connection>) -> hyper::Response<OutgoingBody> {
     let (from, body) = from.into_parts();
     let mut response = hyper::Response::new(OutgoingBody { body, connection });
-    *response.status_mut() = hyper::StatusCode::from_u16(from.status().as_u16()).expect("both have the same statuses");
+    *response.status_mut() =
+        hyper::StatusCode::from_u16(from.status().as_u16()).expect("hyper accepts every status of actix-web");
     let headers = response.headers_mut();
     headers.reserve(from.headers().len() + 1);
     for (name, value) in from.headers() {
         headers.append(
-            header::HeaderName::from_bytes(name.as_str().as_bytes()).expect("both have the same names"),
-            header::HeaderValue::from_bytes(value.as_bytes()).expect("both have the same values"),
+            header::HeaderName::from_bytes(name.as_str().as_bytes()).expect("hyper accepts every name of actix-web"),
+            header::HeaderValue::from_bytes(value.as_bytes()).expect("hyper accepts every value of actix-web"),
         );
     }
     if from.head().connection_type() == ConnectionType::Close {
@@ -107,9 +109,7 @@ impl Body for OutgoingBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(match ready!(Pin::new(&mut self.body).poll_next(cx)) {
             Some(Ok(chunk)) => {
-                if let Some(context) = &mut *self.connection.current.borrow_mut() {
-                    context.bytes += chunk.len() as u64;
-                }
+                self.connection.record_body(chunk.len());
                 Some(Ok(Frame::data(chunk)))
             }
             Some(Err(error)) => Some(Err(io::Error::other(error.to_string()))),
@@ -132,6 +132,6 @@ impl Body for OutgoingBody {
 
 impl Drop for OutgoingBody {
     fn drop(&mut self) {
-        self.connection.end_body();
+        self.connection.response_buffered();
     }
 }
