@@ -153,9 +153,12 @@ impl From<db::Error> for Failure {
 
 impl From<migrations::Error> for Failure {
     fn from(error: migrations::Error) -> Self {
-        let code = match error {
-            migrations::Error::Database(error) => return error.into(),
+        if let migrations::Error::Database(error) = error {
+            return error.into();
+        }
+        let code = match &error {
             migrations::Error::Interrupted { .. } | migrations::Error::LockTimeout { .. } => 69,
+            migrations::Error::Failed { cause, .. } if cause.is_transient() => 69,
             _ => 70,
         };
         Self::new(code, &error)

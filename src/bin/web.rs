@@ -95,14 +95,20 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     }
     let mut session = Session::open(&config.database_url, stop).await?;
     if config.auto_migrate {
-        migrations::up(&mut session, None, Limits::new(stop)).await.context("AUTO_MIGRATE")?;
+        migrations::up(&mut session, None, Limits::new(stop)).await.map_err(named("AUTO_MIGRATE"))?;
     }
-    if config.auto_seed > 0 && users::is_empty(&mut session).await.context("AUTO_SEED")? {
-        let count = sample::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await.context("AUTO_SEED")?;
+    if config.auto_seed > 0 && users::is_empty(&mut session).await.map_err(named("AUTO_SEED"))? {
+        let seeded = sample::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await;
+        let count = seeded.map_err(named("AUTO_SEED"))?;
         tracing::info!(count, "sample users inserted");
     }
     session.close().await;
     Ok(())
+}
+
+/// Names the variable that an error is about. The message of the error has its causes already.
+fn named<E: std::fmt::Display>(variable: &str) -> impl Fn(E) -> anyhow::Error {
+    move |error| anyhow::anyhow!("{variable}: {error}")
 }
 
 #[expect(clippy::print_stdout, reason = "the configuration is what the command was asked for")]

@@ -167,8 +167,10 @@ fn describe(error: &sqlx::Error) -> String {
                  creates it, and ?immutable=true reads one where nothing can be written"
             }
             "attempt to write a readonly database" => {
-                "it is read-only: its file, its folder or ?mode=ro forbids writing"
+                "it is read-only: its file, its folder or ?mode=ro forbids writing; ?immutable=true at the end of its URL \
+                 reads a file in a read-only folder"
             }
+            "file is not a database" => "its file is not an SQLite database",
             "disk I/O error" => "disk I/O error: its disk is full, or fails",
             "database or disk is full" => "its disk is full",
             message => return with_advice(message.to_owned()),

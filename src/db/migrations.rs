@@ -716,23 +716,23 @@ async fn readable_ledger(session: &mut Session, steps: &[Step], limits: Limits<'
     if let Some(ledger) = own_ledger(session, &mut wait).await? {
         return Ok(ledger);
     }
-    limit_locks(session).await?;
+    set_lock_timeout(session, SHORT_LOCK_TIMEOUT).await?;
     let read = async |conn: &mut dyn Ledger| shared_entries(conn, steps).await;
     let ledger = on_engine!(Session, &mut *session, conn => wait.retry(conn, read).await)?;
-    unlimit_locks(session).await?;
+    set_lock_timeout(session, DEFAULT_LOCK_TIMEOUT).await?;
     Ok(ledger)
 }
 
 /// The rows of the ledger, if it exists.
 async fn own_ledger(session: &mut Session, wait: &mut Wait<'_>) -> Result<Option<Vec<Entry>>, Error> {
-    limit_locks(session).await?;
+    set_lock_timeout(session, SHORT_LOCK_TIMEOUT).await?;
     let read = async |conn: &mut dyn Ledger| Ok(short(conn.entries(TABLE)).await?);
     let ledger = match on_engine!(Session, &mut *session, conn => wait.retry(conn, read).await) {
         Ok(ledger) => Some(ledger),
         Err(Error::Database(DbError::Schema(_))) => None,
         Err(error) => return Err(error),
     };
-    unlimit_locks(session).await?;
+    set_lock_timeout(session, DEFAULT_LOCK_TIMEOUT).await?;
     Ok(ledger)
 }
 
@@ -865,30 +865,29 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// Makes each attempt to get a lock short, so that a signal or the time limit ends the run. A statement that waits for a
-/// table lock also blocks all later statements on the table.
-async fn limit_locks(session: &mut Session) -> Result<(), DbError> {
-    short(async {
-        match session {
-            Session::Sqlite(conn) => conn.run("PRAGMA busy_timeout = 100").await,
-            Session::MySql(conn) => {
-                conn.run("SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1").await
-            }
-            Session::Postgres(conn) => conn.run("SET lock_timeout = '1s'").await,
-        }
-    })
-    .await
-}
+/// The statements that set the longest wait of a session for a lock: for SQLite, MySQL and PostgreSQL.
+type LockTimeout = [&'static str; 3];
 
-/// Restores the limits of the session.
-async fn unlimit_locks(session: &mut Session) -> Result<(), DbError> {
+/// Each attempt is short, so that a signal or the time limit ends the run. A statement that waits for a table lock also
+/// blocks all later statements on the table.
+const SHORT_LOCK_TIMEOUT: LockTimeout = [
+    "PRAGMA busy_timeout = 100",
+    "SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1",
+    "SET lock_timeout = '1s'",
+];
+/// The default of the driver, or that of the server.
+const DEFAULT_LOCK_TIMEOUT: LockTimeout = [
+    "PRAGMA busy_timeout = 5000",
+    "SET SESSION lock_wait_timeout = DEFAULT, SESSION innodb_lock_wait_timeout = DEFAULT",
+    "RESET lock_timeout",
+];
+
+async fn set_lock_timeout(session: &mut Session, [sqlite, mysql, postgres]: LockTimeout) -> Result<(), DbError> {
     short(async {
         match session {
-            Session::Sqlite(conn) => conn.run("PRAGMA busy_timeout = 5000").await,
-            Session::MySql(conn) => {
-                conn.run("SET SESSION lock_wait_timeout = DEFAULT, SESSION innodb_lock_wait_timeout = DEFAULT").await
-            }
-            Session::Postgres(conn) => conn.run("RESET lock_timeout").await,
+            Session::Sqlite(conn) => conn.run(sqlite).await,
+            Session::MySql(conn) => conn.run(mysql).await,
+            Session::Postgres(conn) => conn.run(postgres).await,
         }
     })
     .await
@@ -901,7 +900,7 @@ async fn with_lock<T>(
     wait: &mut Wait<'_>,
     work: impl AsyncFnOnce(&mut dyn Ledger, &mut Wait<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
-    limit_locks(session).await?;
+    set_lock_timeout(session, SHORT_LOCK_TIMEOUT).await?;
     let done = match session {
         Session::Sqlite(conn) => {
             // With the write-ahead log, a property of the file, readers and a writer do not wait for each other:
@@ -953,6 +952,6 @@ async fn with_lock<T>(
             done
         }
     };
-    unlimit_locks(session).await?;
+    set_lock_timeout(session, DEFAULT_LOCK_TIMEOUT).await?;
     Ok(done)
 }

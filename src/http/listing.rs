@@ -109,7 +109,7 @@ impl Parameters {
             seen.push(name);
             // The decoder puts U+FFFD in the place of what is not UTF-8, and no database stores NUL everywhere.
             if value.contains(['\u{fffd}', '\0']) {
-                return Err(Problem::bad_parameter(name, "it is not text in UTF-8"));
+                return Err(Problem::bad_parameter(name, "expected text in UTF-8, without U+0000"));
             }
             match *name {
                 // A field of a form that was not filled in.
