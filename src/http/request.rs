@@ -222,9 +222,6 @@ impl RequestContext {
         if let Some(trace) = self.trace.header() {
             headers.insert(TRACEPARENT, trace);
         }
-        for (name, value) in SECURITY {
-            headers.insert(name, value);
-        }
         self.outcome.get_or_insert((response.status(), None));
         self.is_close_delimited &= response.body().size() == BodySize::Stream;
         if let Some(connection) = self.connection.take() {
@@ -297,21 +294,6 @@ fn is_too_long(request: &ServiceRequest) -> bool {
     request.uri().path_and_query().map_or(0, |uri| uri.as_str().len()) > URI_MAX
 }
 
-/// What OWASP's secure-headers project recommends for answers that load nothing from elsewhere.
-const SECURITY: [(HeaderName, HeaderValue); 5] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; \
-             frame-ancestors 'none'",
-        ),
-    ),
-    (header::CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin")),
-    (header::CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin")),
-    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-];
-
 /// The longest id that is accepted from a client, in bytes.
 const ID_MAX: usize = 128;
 
@@ -354,7 +336,6 @@ mod tests {
             let response = error.error_response();
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
             assert_eq!(response.headers().get("x-request-id"), Some(&HeaderValue::from_static("one")));
-            assert!(response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS));
             let body = response.into_body().try_into_bytes().expect("it is complete");
             let problem: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
             assert_eq!((&problem["status"], &problem["instance"]), (&500.into(), &"one".into()));

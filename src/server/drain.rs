@@ -47,7 +47,11 @@ impl AcceptGate {
 
     /// Accepts the connections in the queue, and no later ones.
     async fn close(&self, server: &ServerHandle) {
-        let Self::Own(listener) = self else { return server.pause().await };
+        let Self::Own(listener) = self else {
+            server.pause().await;
+            // Connections that were accepted meanwhile send their requests.
+            return sleep(ACCEPT_QUEUE_DRAIN).await;
+        };
         // Without the filter, connections that arrive in the last moment are reset.
         let _ = drop_syn_packets(listener);
         sleep(ACCEPT_QUEUE_DRAIN).await;

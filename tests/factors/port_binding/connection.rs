@@ -303,7 +303,7 @@ fn a_steady_reader_is_served_to_the_end(database: &Database) {
     SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
     stream.write_all(b"GET /users.ndjson HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut received = Vec::new();
-    let mut part = vec![0; 20_000];
+    let mut part = vec![0; 2_000];
     for _ in 0..60 {
         let length = stream.read(&mut part).unwrap();
         received.extend_from_slice(&part[..length]);
