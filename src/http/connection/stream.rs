@@ -123,13 +123,10 @@ impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.write_blocked_since = written.is_pending().then(|| self.write_blocked_since.unwrap_or_else(Instant::now));
-        if written.is_ready() || !self.is_late(cx) {
-            return written;
+        if written.is_pending() && self.is_late(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        // The kernel reports that it accepts bytes when it has room for many. A slow client has made room for some.
-        let written = SockRef::from(&self.io).send(buf).map_err(|_| io::ErrorKind::TimedOut.into());
-        self.write_blocked_since = None;
-        Poll::Ready(written)
+        written
     }
 
     /// hyper calls this when its buffer is empty, and on each poll of the connection.

@@ -298,13 +298,13 @@ fn empty_lines_between_requests_are_no_request(database: &Database) {
 fn a_steady_reader_is_served_to_the_end(database: &Database) {
     migrated(database, &["up"]);
     assert_eq!(code(&import_csv(database, &wide_users())), 0);
-    let web = Web::start(database, &[("REQUEST_TIMEOUT_MS", "1000")]);
+    let web = Web::start(database, &[("REQUEST_TIMEOUT_MS", "3000")]);
     let mut stream = connect(&web);
     SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
     stream.write_all(b"GET /users.ndjson HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut received = Vec::new();
-    let mut part = vec![0; 2_000];
-    for _ in 0..60 {
+    let mut part = vec![0; 10_000];
+    for _ in 0..80 {
         let length = stream.read(&mut part).unwrap();
         received.extend_from_slice(&part[..length]);
         thread::sleep(Duration::from_millis(100));
