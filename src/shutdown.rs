@@ -94,8 +94,8 @@ impl Signals {
         }
     }
 
-    /// Runs a task, asking it to stop at the first signal and leaving it at the second. Tells what the
-    /// task came to, if it was not left, and the last signal, if there was one.
+    /// Runs a task, and requests its stop at the first signal. Drops it at the second. Returns the outcome of a task that
+    /// was not dropped, and the last signal, if there was one.
     pub async fn run<T>(&mut self, stop: &Stop, task: impl Future<Output = T>) -> (Option<T>, Option<Signal>) {
         tokio::pin!(task);
         let first = tokio::select! {
