@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use actix_http::Request;
 use actix_service::Service;
-use actix_web::App;
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceResponse;
 use actix_web::http::header::HeaderValue;
-use actix_web::middleware::from_fn;
 use actix_web::rt::System;
 use actix_web::test::init_service;
 use actix_web::web::Data;
@@ -26,7 +24,7 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::db::users::{Column, User};
 use crate::http::listing::{ALL, Parameters, Unknown};
-use crate::http::{self, State, connection, cursor, request};
+use crate::http::{self, State, connection, cursor};
 use crate::telemetry::DroppedLines;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
@@ -123,9 +121,7 @@ pub fn connection(bytes: &[u8]) {
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
         let state = Data::new(State::new(&config, &DroppedLines::default()));
-        let (app_state, db) = (state.clone(), Db::open(&config));
-        let app = App::new().configure(move |routes| http::routes(routes, app_state, db)).wrap(from_fn(request::scope));
-        let app = Rc::new(init_service(app).await);
+        let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });
     assert!(whole.starts_with("HTTP/1.1 200 OK\r\n") && whole.contains("alive\n"), "{whole}");

@@ -17,9 +17,13 @@ mod users;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use actix_service::ServiceFactory;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{Handler, HttpRequest, HttpResponse, Resource, Responder};
+use actix_web::{App, Error, Handler, HttpRequest, HttpResponse, Resource, Responder};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -120,8 +124,18 @@ impl State {
     }
 }
 
-/// The route table, for one worker and its share of the database's connections.
-pub fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
+/// The application, for one worker and its share of the database's connections.
+pub fn app(
+    state: Data<State>,
+    db: Db,
+) -> App<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
+> {
+    App::new().configure(move |config| routes(config, state, db)).wrap(from_fn(request::scope))
+}
+
+/// The route table.
+fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
     config
         .app_data(state)
         .app_data(Data::new(db))

@@ -11,9 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_service::{ServiceFactory, fn_factory, fn_service, map_config};
-use actix_web::App;
 use actix_web::dev::AppConfig;
-use actix_web::middleware::from_fn;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use futures_util::FutureExt as _;
@@ -22,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 use crate::db::Db;
-use crate::http::{self, State, connection, request};
+use crate::http::{self, State, connection};
 use crate::shutdown::Stop;
 use crate::telemetry::DroppedLines;
 use drain::{AcceptGate, drain};
@@ -158,9 +156,7 @@ fn service(
     state: Data<State>,
     db: Db,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = Infallible, InitError = ()> + use<> {
-    let app_state = state.clone();
-    let app = App::new().configure(move |routes| http::routes(routes, app_state, db)).wrap(from_fn(request::scope));
-    let app = map_config(app, |()| AppConfig::default());
+    let app = map_config(http::app(state.clone(), db), |()| AppConfig::default());
     fn_factory(move || {
         let (state, app) = (state.clone(), app.new_service(()));
         async move {

@@ -713,27 +713,31 @@ async fn repeat(conn: &mut MySqlConnection, migration: &Migration, direction: &'
 /// shared ledger.
 async fn readable_ledger(session: &mut Session, steps: &[Step], limits: Limits<'_>) -> Result<Vec<Entry>, Error> {
     let mut wait = Wait::new(limits);
-    if let Some(ledger) = own_ledger(session, &mut wait).await? {
-        return Ok(ledger);
+    match own_ledger(session, &mut wait).await? {
+        Some(ledger) => Ok(ledger),
+        None => read(session, &mut wait, async |conn| shared_entries(conn, steps).await).await,
     }
-    set_lock_timeout(session, SHORT_LOCK_TIMEOUT).await?;
-    let read = async |conn: &mut dyn Ledger| shared_entries(conn, steps).await;
-    let ledger = on_engine!(Session, &mut *session, conn => wait.retry(conn, read).await)?;
-    set_lock_timeout(session, DEFAULT_LOCK_TIMEOUT).await?;
-    Ok(ledger)
 }
 
 /// The rows of the ledger, if it exists.
 async fn own_ledger(session: &mut Session, wait: &mut Wait<'_>) -> Result<Option<Vec<Entry>>, Error> {
-    set_lock_timeout(session, SHORT_LOCK_TIMEOUT).await?;
-    let read = async |conn: &mut dyn Ledger| Ok(short(conn.entries(TABLE)).await?);
-    let ledger = match on_engine!(Session, &mut *session, conn => wait.retry(conn, read).await) {
-        Ok(ledger) => Some(ledger),
-        Err(Error::Database(DbError::Schema(_))) => None,
-        Err(error) => return Err(error),
+    let rows = async |conn: &mut dyn Ledger| match short(conn.entries(TABLE)).await {
+        Err(DbError::Schema(_)) => Ok(None),
+        rows => Ok(Some(rows?)),
     };
+    read(session, wait, rows).await
+}
+
+/// Reads with a short lock timeout, again while another session holds a table lock.
+async fn read<T>(
+    session: &mut Session,
+    wait: &mut Wait<'_>,
+    statements: impl AsyncFnMut(&mut dyn Ledger) -> Result<T, Error>,
+) -> Result<T, Error> {
+    set_lock_timeout(session, SHORT_LOCK_TIMEOUT).await?;
+    let rows = on_engine!(Session, &mut *session, conn => wait.retry(conn, statements).await)?;
     set_lock_timeout(session, DEFAULT_LOCK_TIMEOUT).await?;
-    Ok(ledger)
+    Ok(rows)
 }
 
 /// A row of the ledger.

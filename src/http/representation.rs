@@ -44,7 +44,13 @@ impl Format {
 /// The media types that a client accepts (RFC 9110, section 12.5.1).
 struct Accept<'a>(&'a str);
 
-impl Accept<'_> {
+impl<'a> Accept<'a> {
+    /// None if the client accepts everything, or does not say what. Most clients do, and need no parser.
+    fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let accept = headers.get(header::ACCEPT).filter(|accept| *accept != "*/*")?;
+        accept.to_str().ok().map(Self).filter(Self::is_valid)
+    }
+
     /// The weight of a media type, from 0 to 1: that of the most specific range that covers it, or 0.
     fn weight(&self, media_type: &str) -> f32 {
         let (own_type, _) = media_type.split_once('/').unwrap_or_default();
@@ -76,10 +82,7 @@ impl Accept<'_> {
 
 /// The format among those offered that the client prefers; the first, if it has no preference.
 pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<Format, Problem> {
-    // Most clients accept everything, and need no parser.
-    let accept = request.headers().get(header::ACCEPT).filter(|accept| *accept != "*/*");
-    let accept = accept.and_then(|accept| accept.to_str().ok()).map(Accept).filter(Accept::is_valid);
-    let Some(accept) = accept else { return Ok(offered[0]) };
+    let Some(accept) = Accept::of(request.headers()) else { return Ok(offered[0]) };
     let mut preferred = (offered[0], 0.0);
     for &format in offered {
         let weight = accept.weight(format.media_type());
@@ -95,8 +98,7 @@ pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
 
 /// Whether a client prefers a page to JSON for an error.
 pub(super) fn prefers_page(headers: &HeaderMap) -> bool {
-    let accept = headers.get(header::ACCEPT).filter(|accept| *accept != "*/*").and_then(|accept| accept.to_str().ok());
-    accept.map(Accept).is_some_and(|accept| {
+    Accept::of(headers).is_some_and(|accept| {
         let json = accept.weight("application/problem+json").max(accept.weight("application/json"));
         accept.weight("text/html") > json
     })
