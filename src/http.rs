@@ -1,8 +1,10 @@
 //! The HTTP surface: every route in one table, one file for each family of endpoints.
 
+mod assets;
 pub mod connection;
 pub mod cursor;
 mod documentation;
+mod limits;
 pub(crate) mod listing;
 mod metrics;
 mod operations;
@@ -151,7 +153,7 @@ fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
         .service(get("/version", operations::version))
         .service(get("/openapi.json", documentation::openapi))
         .service(get("/docs", documentation::page))
-        .service(get("/style-{hash}.css", page::style))
+        .service(get("/style-{hash}.css", assets::style))
         .default_service(web::to(default));
 }
 

@@ -8,7 +8,8 @@ use askama::Template;
 use serde_json::{Map, Value};
 use utoipa::IntoResponses;
 
-use super::page::{self, STYLE_NAME};
+use super::assets::{STYLE_NAME, root};
+use super::page;
 use super::problem::{self, Problem};
 use super::representation::{self, Format};
 
@@ -54,7 +55,7 @@ pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Proble
 /// `GET /docs`
 pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let api = serde_json::from_str(API).map_err(|error| Problem::internal(&error))?;
-    page::respond(&request, &DocsPage::of(&api, page::root(request.path())))
+    page::respond(&request, &DocsPage::of(&api, root(request.path())))
 }
 
 #[derive(Template)]

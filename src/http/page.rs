@@ -1,10 +1,10 @@
 //! The pages for people, rendered from templates that are compiled in; they need no script.
 
-use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
+use super::assets::{STYLE_NAME, root};
 use super::listing::{ALL, Parameters, Sort, Unknown};
 use super::problem::Problem;
 use super::representation::{self, Format};
@@ -13,22 +13,6 @@ use crate::db::{Db, friends};
 
 /// The rows of a page whose request names no limit.
 const LIMIT: u32 = 50;
-
-/// The stylesheet of every page.
-const STYLE: &str = include_str!("../../templates/style.css");
-/// Its name, which changes with its content, so a browser may cache it indefinitely.
-pub(super) const STYLE_NAME: &str = concat!("style-", env!("STYLE_HASH"), ".css");
-
-/// The relative reference from a path to the root of the service, such as `../../` from `/users/1/friends` (RFC 3986,
-/// section 5.2). Every link starts with it, because a proxy may publish the service under a prefix that it strips.
-pub(super) fn root(path: &str) -> String {
-    // No resource has a path that deep. Without the limit, an error page could be several times as long as its request.
-    const DEEPEST: usize = 100;
-    match path.bytes().filter(|byte| *byte == b'/').count() {
-        0 | 1 => "./".to_owned(),
-        slashes => "../".repeat((slashes - 1).min(DEEPEST)),
-    }
-}
 
 #[derive(Template)]
 #[template(path = "users.html")]
@@ -134,40 +118,4 @@ pub(super) async fn friends(
 pub(super) fn respond(request: &HttpRequest, page: &impl Template) -> Result<HttpResponse, Problem> {
     let html = page.render().map_err(|error| Problem::internal(&error))?;
     representation::respond_with_etag(request, Format::Html, html.into_bytes(), None)
-}
-
-/// `GET /style-{hash}.css`. While releases change, a page of the one may ask a process of the other: it gets
-/// what there is, and is not to keep it.
-pub(super) async fn style(request: HttpRequest) -> HttpResponse {
-    let kept = if request.path().strip_prefix('/') == Some(STYLE_NAME) {
-        "public, max-age=31536000, immutable"
-    } else {
-        "no-store"
-    };
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static(kept)))
-        .content_type("text/css; charset=utf-8")
-        .body(STYLE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::root;
-
-    #[test]
-    fn the_root_is_reached_from_any_depth() {
-        for (path, expected) in [
-            ("*", "./"),
-            ("/", "./"),
-            ("/docs", "./"),
-            ("/docs/", "../"),
-            ("/users/1/friends", "../../"),
-            ("/users/1/friends/", "../../../"),
-            ("//a", "../"),
-            ("/a%2Fb/c", "../"),
-        ] {
-            assert_eq!(root(path), expected, "{path}");
-        }
-        assert_eq!(root(&"/".repeat(8000)).len(), 300);
-    }
 }

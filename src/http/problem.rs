@@ -11,8 +11,8 @@ use askama::Template;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::page::STYLE_NAME;
-use super::request::{BODY_MAX, URI_MAX};
+use super::assets::STYLE_NAME;
+use super::limits::{BODY_MAX, URI_MAX};
 use crate::{db, json};
 
 /// An answer that is not what the client asked for. What it tells the client and what it tells the

@@ -18,17 +18,14 @@ use tokio::time::timeout_at;
 use tracing::Instrument as _;
 
 use super::State;
+use super::assets;
 use super::connection::Connection;
-use super::page;
+use super::limits::{BODY_MAX, URI_MAX};
 use super::problem::Problem;
 use super::representation::prefers_page;
 use super::trace::{TRACEPARENT, Trace};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest URI, in bytes; RFC 9110, section 4.1, asks for 8000 at least.
-pub(super) const URI_MAX: usize = 8 * 1024;
-/// The longest body, in bytes. No resource takes one, so this is what it costs to be polite to a client that sends one.
-pub(super) const BODY_MAX: usize = 64 * 1024;
 /// Who asks these must have an answer above all when the process is full.
 const ALWAYS_SERVED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
@@ -145,7 +142,7 @@ impl RequestContext {
             trace,
             method,
             route,
-            page_root: as_page.then(|| page::root(path)),
+            page_root: as_page.then(|| assets::root(path)),
             started: Instant::now(),
             in_flight: None,
             is_last: false,
