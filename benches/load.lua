@@ -1,5 +1,5 @@
--- Load for wrk: asks for pages that begin at random, or all at one id, by requests that are made before the clock
--- starts. Its arguments: the path, "cursor" or "number" for how it names an id, the lowest id and the highest.
+-- Load for wrk: pages that begin at random ids. The requests are built before the measurement starts.
+-- Arguments: the path, the format of an id ("cursor" or "number"), the lowest id and the highest id.
 
 local threads = 0
 
@@ -10,7 +10,7 @@ end
 
 local digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
--- In base64url, three bytes are four digits.
+-- base64url encodes three bytes as four digits.
 local function base64url(bytes)
     return (bytes:gsub("...", function(three)
         local a, b, c = three:byte(1, 3)
@@ -24,7 +24,7 @@ local function base64url(bytes)
     end))
 end
 
--- The service's own cursor: the letter of the column, and the key in eight bytes.
+-- The service's cursor: the letter of the column, and the key in eight bytes.
 local function cursor(id)
     local key = ""
     for place = 7, 0, -1 do

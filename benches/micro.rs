@@ -1,5 +1,5 @@
-//! What the smallest parts of the request path cost, by `cargo bench`: a page of users as JSON, beside the plain way of
-//! collecting it first, and the cursor that each page ends with.
+//! Microbenchmarks of the request path, for `cargo bench`: a page of users as JSON, row by row and collected first, and
+//! the cursor at the end of each page.
 
 use std::hint::black_box;
 

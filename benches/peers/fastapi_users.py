@@ -1,4 +1,4 @@
-"""FastAPI with a driver that does not block, and a pool of eight connections in each of two processes."""
+"""FastAPI with non-blocking drivers, and a pool of connections in each process."""
 
 import os
 from contextlib import asynccontextmanager
@@ -23,7 +23,7 @@ async def postgres():
     import asyncpg
 
     async def keep(connection):
-        """Left to itself the pool resets each connection by a query, which none of its rivals does."""
+        """Does nothing. By default, asyncpg resets each connection by a query, which no other contender does."""
 
     select = SELECT.format("$1", "$2")
     async with asyncpg.create_pool(URL.geturl(), min_size=CONNECTIONS, max_size=CONNECTIONS, reset=keep) as pool:
@@ -54,7 +54,7 @@ async def sqlite():
     import aiosqlite
 
     select = SELECT.format("?", "?")
-    # Each connection is a thread, of which one at a time runs Python.
+    # One connection: each one is a thread, and only one thread at a time runs Python.
     async with aiosqlite.connect(unquote(URL.path), isolation_level=None) as connection:
         connection.row_factory = aiosqlite.Row
         yield lambda *arguments: connection.execute_fetchall(select, arguments)

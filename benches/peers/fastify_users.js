@@ -1,4 +1,4 @@
-// Fastify with a pool of eight connections in each of two processes; the first argument names the driver.
+// Fastify in two processes, each with a pool of connections. The first argument is the driver.
 'use strict'
 const cluster = require('node:cluster')
 
@@ -6,7 +6,7 @@ const [driver] = process.argv.slice(2)
 const url = process.env.DATABASE_URL
 const max = Number(process.env.CONNECTIONS)
 const select = (after, limit) => `SELECT id, username, email FROM users WHERE id > ${after} ORDER BY id LIMIT ${limit}`
-// A bigint would come as text.
+// The type id of bigint, which the drivers return as text by default.
 const BIGINT = 20
 
 const drivers = {
@@ -14,7 +14,7 @@ const drivers = {
     const { Pool, types } = require('pg')
     types.setTypeParser(BIGINT, Number)
     const pool = new Pool({ connectionString: url, max })
-    // A statement that has a name is prepared.
+    // pg prepares statements that have a name.
     const query = { name: 'users', text: select('$1', '$2') }
     return async (after, limit) => (await pool.query({ ...query, values: [after, limit] })).rows
   },
@@ -26,7 +26,7 @@ const drivers = {
   mysql2 () {
     const pool = require('mysql2/promise').createPool({ uri: url, connectionLimit: max })
     const query = select('?', '?')
-    // MySQL takes the number of rows as a number and never as text, which is how this driver binds numbers.
+    // The driver binds numbers as DOUBLE, which MySQL rejects for LIMIT, so they are bound as text.
     return async (after, limit) => (await pool.execute(query, [String(after), String(limit)]))[0]
   },
   'better-sqlite3' () {
@@ -45,7 +45,7 @@ const schema = {
     type: 'object',
     properties: { after: { type: 'integer', default: 0 }, limit: { type: 'integer', default: 100 } }
   },
-  // With a schema, Fastify writes JSON by code that it makes for it.
+  // Fastify generates a serialiser from the schema.
   response: { 200: { type: 'array', items: user } }
 }
 

@@ -1,4 +1,4 @@
-"""The original's shape: Flask with a blocking driver, and a connection for each thread that serves."""
+"""Flask with blocking drivers, and a connection for each thread."""
 
 import os
 import sqlite3
@@ -14,7 +14,7 @@ local = threading.local()
 
 
 def connect():
-    """A cursor on a new connection, and the query with the driver's own placeholders."""
+    """Returns a cursor on a new connection, and the query with the driver's placeholders."""
     match URL.scheme:
         case "sqlite":
             return sqlite3.connect(unquote(URL.path), isolation_level=None).cursor(), SELECT.format("?")
@@ -31,7 +31,7 @@ def connect():
             connection = psycopg2.connect(URL.geturl())
             connection.autocommit = True
             cursor = connection.cursor()
-            # This driver prepares nothing by itself.
+            # psycopg2 does not prepare statements itself.
             cursor.execute(f"PREPARE users (bigint, bigint) AS {SELECT.format('${}').format(1, 2)}")
             return cursor, "EXECUTE users (%s, %s)"
 

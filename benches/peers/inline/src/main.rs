@@ -1,5 +1,5 @@
-//! SQLite without any hand-off: each worker thread has a connection of its own, and blocks on it. Nothing of the
-//! product is here, so this is what the embedded database can do at most behind this HTTP server.
+//! actix-web with a blocking SQLite driver: each worker thread has its own connection, and blocks on it. It contains
+//! nothing of the service, so it measures the upper limit of SQLite behind actix-web.
 
 use std::env::var;
 

@@ -1,0 +1,93 @@
+"""Requests to a contender: single ones whose responses are checked, and load by wrk."""
+
+import http.client
+import json
+import os
+import subprocess
+import time
+from base64 import urlsafe_b64encode
+
+from harness.contenders import PORT
+from harness.files import BENCHES
+from harness.processes import abort, busy, cpu, memory, start
+
+# Users in a page, and clients of wrk.
+LIMIT, CLIENTS = 20, 32
+PAGE = f"/users?limit={LIMIT}&after=AFTER"
+
+
+def get(path):
+    """The status and body of one request on a new connection, or None if no server listens yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
+    try:
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read()
+    except ConnectionError:
+        return None
+    finally:
+        connection.close()
+
+
+def page(contender, after):
+    """Requests a page of users and checks it. Returns None if no server listens yet."""
+    # The service's cursor: the letter of the column, and the key in eight bytes.
+    cursor = urlsafe_b64encode(b"i" + after.to_bytes(8, "big")).decode() if contender.cursor == "cursor" else after
+    response = get(f"/users?limit={LIMIT}&after={cursor}")
+    if not response:
+        return None
+    status, body = response
+    users = json.loads(body) if status == 200 else []
+    if [user["id"] for user in users] != list(range(after + 1, after + LIMIT + 1)) or any(
+        user.keys() != {"id", "username", "email"} for user in users
+    ):
+        abort(f"{contender.name} responds with {status} {body}")
+    return users
+
+
+def first_response(contender):
+    """Starts a contender. Returns its process, and the seconds until it responded with a page of users."""
+    # The database is still closing the connections of the previous contender.
+    time.sleep(1)
+    began = time.monotonic()
+    process = start("roster" if contender.cursor == "cursor" else "peer", *contender.command,
+                    PORT=str(PORT), **contender.environment)
+    while not page(contender, 0):
+        if process.poll() is not None or time.monotonic() - began > 60:
+            abort(f"{contender.name} does not start")
+        time.sleep(0.001)
+    return process, time.monotonic() - began
+
+
+def wrk(path, kind, ids, seconds, clients=CLIENTS, during=lambda: None):
+    """Runs wrk, and calls `during` in the middle. Any response other than 200 ends the run."""
+    process = subprocess.Popen(
+        ("wrk", f"--threads={min(clients, 2)}", f"--connections={clients}", f"--duration={seconds}s", "--timeout=10s",
+         f"--script={BENCHES}/load.lua", f"http://127.0.0.1:{PORT}", "--", path, kind, *map(str, ids)),
+        stdout=subprocess.PIPE, text=True,
+    )
+    time.sleep(seconds / 2)
+    during()
+    output = process.communicate()[0]
+    outcome = json.loads(output.strip().splitlines()[-1]) if process.returncode == 0 else None
+    if not outcome or outcome["failed"] or not outcome["requests"]:
+        abort(f"requests for {path} failed: {output}")
+    return outcome
+
+
+def measured_load(path, kind, ids, seconds, process, database):
+    """Runs wrk. Returns its figures, and the processor time of the contender and of its database for each request."""
+    def spent():
+        clients = os.times()
+        return time.monotonic(), busy(), clients.children_user + clients.children_system, cpu(process), cpu(database)
+
+    pss = []
+    before = spent()
+    outcome = wrk(path, kind, ids, seconds, during=lambda: pss.append(memory(process)))
+    took, machine, clients, app, server = (end - begin for begin, end in zip(before, spent()))
+    return {
+        "requests_per_second": outcome["requests"] / outcome["seconds"],
+        "app_cpu_us": app / outcome["requests"] * 1e6, "database_cpu_us": server / outcome["requests"] * 1e6,
+        "p50_us": outcome["p50_us"], "p99_us": outcome["p99_us"], "pss_bytes": pss[0],
+        "others_cpu_share": max(0, machine - clients - app - server) / took / os.cpu_count(),
+    }
