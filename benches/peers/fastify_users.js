@@ -26,7 +26,7 @@ const drivers = {
   mysql2 () {
     const pool = require('mysql2/promise').createPool({ uri: url, connectionLimit: max })
     const query = select('?', '?')
-    // The driver binds numbers as DOUBLE, which MySQL rejects for LIMIT, so they are bound as text.
+    // As strings, because mysql2 binds numbers as DOUBLE, which is not valid for LIMIT.
     return async (after, limit) => (await pool.execute(query, [String(after), String(limit)]))[0]
   },
   'better-sqlite3' () {
