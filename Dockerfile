@@ -1,9 +1,9 @@
-# The image of roster: its programs and the public certificate authorities, and no system beneath them.
+# The image of roster: its programs and the public certificate authorities, without an operating system.
 #
 #     docker build --build-arg GIT_COMMIT=$(git rev-parse HEAD) --tag roster:0.1.0 .
 #
-# An address of the sources is added by --label org.opencontainers.image.source=https://…, and the time of the commit in
-# place of that of the build by podman's --timestamp, or BuildKit's SOURCE_DATE_EPOCH and rewrite-timestamp=true.
+# To add the address of the sources, use --label org.opencontainers.image.source=https://…. To replace the time of the
+# build by that of the commit, use podman's --timestamp, or BuildKit's SOURCE_DATE_EPOCH and rewrite-timestamp=true.
 
 ARG RUST_VERSION=1.95
 # These are also in the image's labels.
@@ -17,10 +17,10 @@ COPY .cargo .cargo
 COPY bin/build bin/build.profdata.gz bin/
 ARG VERSION
 RUN grep --quiet --fixed-strings --line-regexp "version = \"${VERSION}\"" Cargo.toml \
-    || { echo "VERSION is ${VERSION}, and not what Cargo.toml says: change it in the Dockerfile" >&2; exit 1; }
+    || { echo "VERSION is ${VERSION}, which differs from Cargo.toml: change it in the Dockerfile" >&2; exit 1; }
 
-# The dependencies, in a layer that a change of our own sources leaves alone. Stubs stand for the sources, and are
-# forgotten in the end, or cargo might take them for the younger ones.
+# The dependencies, in a layer that is reused if only the sources change. Stubs replace the sources. Their build is
+# deleted, because cargo might consider it newer than the sources.
 RUN mkdir -p src/bin benches tests/factors \
     && touch src/lib.rs \
     && for stub in build.rs src/bin/roster.rs src/bin/web.rs benches/micro.rs tests/factors/main.rs; do \
@@ -39,7 +39,7 @@ RUN bin/build \
     && install -D --mode=644 --target-directory=/image/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt
 
 FROM scratch
-# In one layer, whose content and times are then of one build.
+# One layer, so that its files are of one build.
 COPY --from=build /image /
 ARG VERSION
 ARG GIT_COMMIT

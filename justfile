@@ -1,4 +1,4 @@
-# `just` lists these.
+# `just` lists these recipes.
 default:
     @just --list
 
@@ -6,50 +6,50 @@ default:
 run:
     cargo run
 
-# Every test, on every engine that is installed
+# Run every test, on every engine that is installed
 test:
     cargo test
 
-# What CI runs
+# Run everything that CI runs
 ci:
     .ci/run
 
-# Roll releases under load, behind HAProxy and nginx and without them
+# Replace processes under load, with and without HAProxy and nginx
 chaos rounds="1":
     tests/chaos/releases {{rounds}}
 
-# Measure the service beside its peers, and write docs/performance.md
+# Measure the service and its peers, and write docs/performance.md
 bench *arguments:
     benches/run {{arguments}}
 
-# Kill a node of a cluster of databases under load
+# Kill a node of a database cluster under load
 failover:
     tests/chaos/galera
     tests/chaos/patroni
 
-# Build the image, and hold it and all that is deployed of it to their promises
+# Build the image, and test it and the files in deploy/
 containers:
     tests/containers/bases
     tests/containers/image
     for what in releases rolling logs compose kubernetes; do tests/containers/$what || exit; done
 
-# Push to a platform that builds and runs what it receives
+# Push to a repository whose hook builds and runs the commit
 platform:
     tests/platform/push
 
-# Kill, crowd and starve a process under load
+# Cause faults under load: kills, overload, full disks
 faults:
     tests/chaos/faults
 
-# Write openapi.json anew from the handlers
+# Generate openapi.json from the handlers
 openapi:
     UPDATE_OPENAPI=1 cargo test --lib the_committed_description
 
-# What the tests can be judged by besides: a browser, and programs that know the standards
+# Install the external tools that some tests use
 tools:
     .ci/tools
 
-# Take the README's pictures anew
+# Take new pictures for the README
 pictures:
     UPDATE_PICTURES=1 cargo test --test factors the_readme_shows
 
@@ -58,7 +58,7 @@ lint:
     cargo fmt
     cargo clippy --all-targets -- -D warnings
 
-# Look for inputs that break a property of src/fuzzing.rs, with cargo-fuzz: `just fuzz cursor 600`
+# Fuzz a property of src/fuzzing.rs with cargo-fuzz: `just fuzz cursor 600`
 fuzz target seconds="60":
     cargo fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}}
 
