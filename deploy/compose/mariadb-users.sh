@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# The image's entrypoint reads this when it makes the database: `migrate` may change the schema, `web` its rows alone.
+# The entrypoint of the image sources this when it creates the database. `migrate` may change the schema, and `web` only
+# rows.
 
-# password USER: the one of the URL that this user gets.
+# password USER: prints the password in the URL of this user.
 password() { sed 's,.*:\(.*\)@.*,\1,' "/run/secrets/database_$1"; }
 
 docker_process_sql <<END
