@@ -1,4 +1,4 @@
-"""Connects to a port again and again until SIGINT, and prints the longest time; fails when that is over 2 s."""
+"""Connects to a port repeatedly until SIGINT, and prints the longest duration. Fails if that is over 2 s."""
 
 import signal
 import socket

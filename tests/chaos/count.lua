@@ -1,4 +1,4 @@
--- Counts every outcome of wrk's requests: answers by status, and what the network did instead.
+-- Counts the requests of wrk that failed: those with an unexpected status, and network errors.
 
 local threads = {}
 

@@ -1,5 +1,5 @@
-"""What the scripts for the distributed engines share: processes that end with the script, load that nobody retries, and
-a line of figures for each phase."""
+"""Shared by the scripts for database clusters: processes that end with the script, load without retries, and a line of
+figures for each phase."""
 
 import contextlib
 import http.client
@@ -29,8 +29,8 @@ scratch.chmod(0o755)
 
 
 @contextlib.contextmanager
-def everything_ends():
-    """Around a whole script: leaves no process and no file."""
+def cleaning_up():
+    """Kills all processes and deletes all files at the end."""
     try:
         yield
     finally:
@@ -40,12 +40,12 @@ def everything_ends():
 
 
 def unprivileged(name):
-    """Who runs a server: not root, and otherwise the one who runs the script."""
+    """The account that runs a server: `name` if this script runs as root, else the current user."""
     return pwd.getpwnam(name) if os.getuid() == 0 else pwd.getpwuid(os.getuid())
 
 
 def start(name, *command, user=None, **environment):
-    """A process in a group of its own."""
+    """Starts a process in its own group."""
     log = (scratch / f"{name}.log").open("a")
     environment = {**os.environ, **environment}
     process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True, user=user)
@@ -54,7 +54,7 @@ def start(name, *command, user=None, **environment):
 
 
 def kill(process):
-    """As `kill -9`, its children too."""
+    """Kills a process and its group by SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -71,8 +71,8 @@ def eventually(what, condition, seconds=60):
         time.sleep(0.1)
 
 
-def answers(url):
-    """Whether it is 200."""
+def is_ok(url):
+    """Whether the response is 200."""
     try:
         with urllib.request.urlopen(url, timeout=5):
             return True
@@ -90,7 +90,7 @@ def serve(database_url, ports):
     for port in ports:
         start(f"web-{port}", ROOT / "target/programs/web",
               DATABASE_URL=database_url, HOST="127.0.0.1", PORT=str(port), RUST_LOG="error")
-        eventually(f"web is ready at {port}", lambda: answers(f"http://127.0.0.1:{port}/readyz"))
+        eventually(f"web is ready at {port}", lambda: is_ok(f"http://127.0.0.1:{port}/readyz"))
 
 
 def end(client):
@@ -99,7 +99,7 @@ def end(client):
 
 
 class Load:
-    """Clients that read users, and one that writes numbers by an SQL client of `command`. None tries anything twice."""
+    """Clients that read users, and one that writes numbers with the SQL client `command`. No client retries."""
 
     def __init__(self, ports, command):
         self.reads, self.writes, self.acknowledged = [], [], []
@@ -134,7 +134,7 @@ class Load:
     def write(self, command):
         number, client = 0, None
         while not self.stopped:
-            # Such a client ends at its first error.
+            # The SQL client ends at its first error.
             if client is None or client.poll() is not None:
                 client = subprocess.Popen(
                     command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -156,7 +156,7 @@ class Load:
 
     @contextlib.contextmanager
     def phase(self, name, may_fail=False):
-        """Tells what became of the requests while its block ran, with the notes that the block appends."""
+        """Prints the outcome of the requests while its block ran, and the notes that the block appends."""
         began, notes = time.monotonic(), []
         yield notes
         ended = time.monotonic()
@@ -170,15 +170,15 @@ class Load:
             line += f", longest gap {gap:.2f} s"
             if bad:
                 last = max(at for at, outcome in events if outcome != success)
-                healed = next((f"after {at - began:.2f} s" for at in good if at > last), "never")
-                line += f", healed {healed}"
+                recovered = next((f"after {at - began:.2f} s" for at in good if at > last), "never")
+                line += f", recovered {recovered}"
             figures.append(line)
-            # It has come back when it succeeds to the end.
+            # The service has recovered if requests succeed until the end.
             self.failed |= bool(bad) and not may_fail or not good or ended - good[-1] > 2 or events[-1][1] != success
         print(f"{name:<32}" + "; ".join([*figures, *notes]), flush=True)
 
     def check(self, name, rows):
-        """Every row that was acknowledged must be among these."""
+        """Fails if an acknowledged row is not in `rows`."""
         lost = set(self.acknowledged) - rows
         print(f"{name}: {len(self.acknowledged)} rows acknowledged, {len(lost)} lost")
         self.failed |= bool(lost)

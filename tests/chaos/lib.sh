@@ -1,4 +1,4 @@
-# What both scripts here stand on: a database of their own, processes, and clients.
+# Shared by `releases` and `faults`: a database, processes and clients.
 
 scratch=$(mktemp -d)
 trap 'trap - EXIT; kill $(jobs -p) 2>/dev/null || true; wait; rm -rf "$scratch"' EXIT
@@ -6,7 +6,7 @@ export DATABASE_URL="sqlite:$scratch/roster.db?mode=rwc" HOST=127.0.0.1 RUST_LOG
 target/programs/migrate up >/dev/null
 target/programs/migrate seed 50000 >/dev/null
 
-# start NAME VARIABLE=value…: a process, once it is ready; its number is then in ${pid[NAME]}.
+# start NAME VARIABLE=value…: starts a process and waits until it is ready. ${pid[NAME]} is its process id.
 declare -A pid
 start() {
     local name=$1 port=
@@ -15,9 +15,9 @@ start() {
     env "$@" target/programs/web >>"$scratch/log" 2>&1 &
     pid[$name]=$!
     for _ in $(seq 200); do
-        # On a port that is shared, either process may answer: the new one has opened its own by then.
+        # On a shared port, the other process may respond. The new one has its threads when it listens.
         grep -Eq '^Threads:\s+([3-9]|[1-9][0-9])' "/proc/${pid[$name]}/status" 2>/dev/null &&
-            curl --fail --silent --output /dev/null "localhost:${port:-$HANDED_ON}/readyz" && return
+            curl --fail --silent --output /dev/null "localhost:${port:-$ACTIVATED_PORT}/readyz" && return
         sleep 0.05
     done
     echo "$name does not become ready:" >&2
@@ -25,14 +25,14 @@ start() {
     exit 1
 }
 
-# stream NAME PORT: a slow client of a process, whose stream must be complete when the process has stopped.
+# stream NAME PORT: starts a slow client of a process. Its stream must be complete when the process has stopped.
 declare -A reader
 stream() {
     curl --fail --silent --limit-rate 600k --output /dev/null "localhost:$2/users.csv" &
     reader[$1]=$!
 }
 
-# stop NAME: by SIGTERM, and it must end with 0.
+# stop NAME: stops a process by SIGTERM. It must exit with 0.
 stop() {
     kill "${pid[$1]}"
     wait "${pid[$1]}"
