@@ -1,5 +1,5 @@
-"""What OpenAPI cannot say of this service. Each parameter that is valid by itself is made to agree with the others;
-one that is not is left as it is, so that it alone is what an answer of 400 is about."""
+"""Relations between parameters, which OpenAPI cannot describe. A valid parameter is changed to match the others. An
+invalid one is kept, so that it is the only cause of a 400."""
 
 import base64
 import re
@@ -20,13 +20,13 @@ def before_call(context, case, kwargs):
             sort = ("-" if sort.startswith("-") else "") + column
             if "sort" in query:
                 query["sort"] = sort
-        # A cursor is of the ordering that it continues.
+        # A cursor belongs to the ordering that it continues.
         if isinstance(after, str) and re.fullmatch("[A-Za-z0-9_-]+", after):
             query["after"] = cursor(sort.removeprefix("-"), after)
 
 
 def cursor(column, after):
-    """The cursor itself, if it is one of this column, or else one that is made of it."""
+    """The cursor itself if it is one of this column, else one that is derived from it."""
     letter = column[0].encode()
     given = base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)) if len(after) % 4 != 1 else b""
     if column == "id":

@@ -1,3 +1,3 @@
 #!/bin/sh
-# A server that refuses this user has answered too.
+# The ping also succeeds if the server rejects this user.
 exec mariadb-admin --protocol=tcp --host=127.0.0.1 --silent ping
