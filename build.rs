@@ -1,4 +1,4 @@
-//! Tells the crate the git commit that it is built from, for `/version`, and the hash of its stylesheet.
+//! Passes the git commit, for `/version`, and the hash of the stylesheet to the crate.
 
 use std::path::Path;
 use std::process::Command;
