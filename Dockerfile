@@ -21,9 +21,9 @@ RUN grep --quiet --fixed-strings --line-regexp "version = \"${VERSION}\"" Cargo.
 
 # The dependencies, in a layer that is reused if only the sources change. Stubs replace the sources. Their build is
 # deleted, because cargo might consider it newer than the sources.
-RUN mkdir -p src/bin benches tests/factors \
+RUN mkdir -p src/bin benches tests \
     && touch src/lib.rs \
-    && for stub in build.rs src/bin/roster.rs src/bin/web.rs benches/micro.rs tests/factors/main.rs; do \
+    && for stub in build.rs src/bin/roster.rs src/bin/web.rs benches/micro.rs tests/main.rs; do \
         echo 'fn main() {}' >"$stub"; \
     done \
     && bin/build \

@@ -45,13 +45,13 @@ faults:
 openapi:
     UPDATE_OPENAPI=1 cargo test --lib the_committed_description
 
-# Install the external tools that some tests use
+# Install the external tools of tests/conformance: a browser, and programs that check standards
 tools:
     .ci/tools
 
 # Take new pictures for the README
 pictures:
-    UPDATE_PICTURES=1 cargo test --test factors the_readme_shows
+    UPDATE_PICTURES=1 cargo test --test integration the_readme_shows
 
 # Format and lint
 lint:

@@ -22,51 +22,65 @@ use crate::support::process::{
 };
 use crate::support::sql::Sql;
 use crate::support::step_proxy::{Point, StepProxy};
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let factor = Factor::new("admin_processes")
-        .each("eight_migrators_at_once_apply_each_migration_once", eight_migrators_at_once_apply_each_migration_once)
-        .each("up_and_down_go_step_by_step", up_and_down_go_step_by_step)
-        .each("status_and_dry_run_change_nothing", status_and_dry_run_change_nothing)
-        .on(&Engine::SERVERS, "a_kill_at_any_message_is_recovered", a_kill_at_any_message_is_recovered)
-        .on(&[Engine::Sqlite], "a_kill_within_the_transaction_is_recovered", a_kill_within_the_transaction_is_recovered)
-        .on(&Engine::MYSQL, "a_kill_never_adopts_a_foreign_table", a_kill_never_adopts_a_foreign_table)
-        .each("failed_bookkeeping_is_finished_by_the_next_run", failed_bookkeeping_is_finished_by_the_next_run)
-        .on(&Engine::MYSQL, "a_repeated_statement_is_recognised", a_repeated_statement_is_recognised)
-        .each("a_foreign_ledger_is_left_alone", a_foreign_ledger_is_left_alone)
-        .each("a_ledger_of_another_form_is_left_alone", a_ledger_of_another_form_is_left_alone)
-        .on(&Engine::SERVERS, "an_unreadable_ledger_is_left_alone", an_unreadable_ledger_is_left_alone)
-        .each("the_ledger_of_an_older_release_is_adopted", the_ledger_of_an_older_release_is_adopted)
-        .each("nothing_pending_needs_no_rights", nothing_pending_needs_no_rights)
-        .on(&Engine::POSTGRES, "nothing_pending_succeeds_on_a_standby", nothing_pending_succeeds_on_a_standby)
-        .on(&Engine::SERVERS, "an_unresponsive_server_is_reported", an_unresponsive_server_is_reported)
-        .each("a_held_lock_is_reported_with_its_holder", a_held_lock_is_reported_with_its_holder)
-        .on(&Engine::SERVERS, "a_locked_table_is_waited_for_in_short_attempts", a_locked_table_is_waited_for)
-        .each("a_locked_ledger_is_waited_for_in_short_attempts", a_locked_ledger_is_waited_for)
-        .on(&Engine::MYSQL, "a_lock_before_the_record_is_waited_for", a_lock_before_the_record_is_waited_for)
+    Tests::of(module_path!())
+        .each(tests![
+            eight_migrators_at_once_apply_each_migration_once,
+            up_and_down_go_step_by_step,
+            status_and_dry_run_change_nothing,
+            failed_bookkeeping_is_finished_by_the_next_run,
+            a_foreign_ledger_is_left_alone,
+            a_ledger_of_another_form_is_left_alone,
+            the_ledger_of_an_older_release_is_adopted,
+            nothing_pending_needs_no_rights,
+            a_held_lock_is_reported_with_its_holder,
+            a_locked_ledger_is_waited_for_in_short_attempts,
+            a_changed_migration_is_refused,
+            somebody_elses_table_is_left_alone,
+            a_waiting_migrator_stops_at_a_signal,
+            a_newer_releases_migration_is_not_reverted,
+            seed_is_the_same_every_time,
+            seed_stops_at_a_signal_and_continues,
+            export_and_import_are_inverse,
+            import_is_all_or_nothing,
+            import_names_each_bad_row,
+            ids_continue_after_an_import,
+            a_refused_import_uses_up_no_ids
+        ])
         .on(
             &Engine::SERVERS,
-            "a_run_that_completes_after_a_signal_succeeds",
-            a_run_that_completes_after_a_signal_succeeds,
+            tests![
+                a_kill_at_any_message_is_recovered,
+                an_unreadable_ledger_is_left_alone,
+                an_unresponsive_server_is_reported,
+                a_locked_table_is_waited_for_in_short_attempts,
+                a_run_that_completes_after_a_signal_succeeds
+            ],
         )
-        .each("a_changed_migration_is_refused", a_changed_migration_is_refused)
-        .each("somebody_elses_table_is_left_alone", somebody_elses_table_is_left_alone)
-        .on(&Engine::MYSQL, "an_interrupted_statement_is_repeated", an_interrupted_statement_is_repeated)
-        .each("a_waiting_migrator_stops_at_a_signal", a_waiting_migrator_stops_at_a_signal)
-        .each("a_newer_releases_migration_is_not_reverted", a_newer_releases_migration_is_not_reverted)
-        .each("seed_is_the_same_every_time", seed_is_the_same_every_time)
-        .each("seed_stops_at_a_signal_and_continues", seed_stops_at_a_signal_and_continues)
-        .each("export_and_import_are_inverse", export_and_import_are_inverse)
-        .each("import_is_all_or_nothing", import_is_all_or_nothing)
-        .each("import_names_each_bad_row", import_names_each_bad_row)
-        .each("ids_continue_after_an_import", ids_continue_after_an_import)
-        .each("a_refused_import_uses_up_no_ids", a_refused_import_uses_up_no_ids)
-        .on(&[Engine::Sqlite], "files_that_cannot_be_used_are_named", files_that_cannot_be_used_are_named)
-        .on(&[Engine::Sqlite], "tasks_ask_for_the_schema_first", tasks_ask_for_the_schema_first)
-        .on(&[Engine::Sqlite], "web_may_migrate_and_seed_itself", web_may_migrate_and_seed_itself)
-        .once("help_names_every_command_and_exit_code", help_names_every_command_and_exit_code);
-    files::tests(factor).tests()
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                a_kill_within_the_transaction_is_recovered,
+                files_that_cannot_be_used_are_named,
+                tasks_ask_for_the_schema_first,
+                web_may_migrate_and_seed_itself
+            ],
+        )
+        .on(
+            &Engine::MYSQL,
+            tests![
+                a_kill_never_adopts_a_foreign_table,
+                a_repeated_statement_is_recognised,
+                a_lock_before_the_record_is_waited_for,
+                an_interrupted_statement_is_repeated
+            ],
+        )
+        .on(&Engine::POSTGRES, tests![nothing_pending_succeeds_on_a_standby])
+        .once(tests![help_names_every_command_and_exit_code])
+        .and(files::tests())
+        .trials()
 }
 
 /// Where each migration stands.
@@ -556,7 +570,7 @@ fn a_held_lock_is_reported_with_its_holder(database: &Database) {
 }
 
 /// A statement that waits for a table lock would block all later statements on the table.
-fn a_locked_table_is_waited_for(database: &Database) {
+fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
     migrated(database, &["up"]);
     let mut lock = database.sql();
     match database.engine.family() {
@@ -581,7 +595,7 @@ fn a_locked_table_is_waited_for(database: &Database) {
 }
 
 /// Another session locks the ledger itself. Every command reads it first.
-fn a_locked_ledger_is_waited_for(database: &Database) {
+fn a_locked_ledger_is_waited_for_in_short_attempts(database: &Database) {
     migrated(database, &["up", "--to", "1"]);
     let mut lock = database.sql();
     match database.engine.family() {

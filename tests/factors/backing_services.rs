@@ -13,65 +13,50 @@ use libtest_mimic::Trial;
 use socket2::SockRef;
 
 use crate::support::engine::{Certificate, Database, Engine, Family, Server};
+use crate::support::fault_proxy::Proxy;
 use crate::support::load::Load;
 use crate::support::pooler::{Mode, Pooler};
 use crate::support::process::{
     WIDE_USERS, Web, code, import_csv, migrate_command, migrated, seed, stderr, web, wide_users,
 };
-use crate::support::proxy::Proxy;
 use crate::support::sql::Sql;
 use crate::support::tool::Tool;
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let servers = &Engine::SERVERS;
-    let factor = Factor::new("backing_services")
-        .each("the_url_alone_attaches_the_database", the_url_alone_attaches_the_database)
-        .each("bad_input_is_named", bad_input_is_named)
-        .each("a_process_lives_unready_on_an_old_schema", a_process_lives_unready_on_an_old_schema)
-        .each("a_newer_schema_is_served", a_newer_schema_is_served)
-        .on(servers, "an_outage_heals_by_itself", an_outage_heals_by_itself)
-        .on(servers, "a_wrong_login_is_told_without_its_secret", a_wrong_login_is_told_without_its_secret)
-        .on(servers, "a_slow_query_ends_in_time", a_slow_query_ends_in_time)
-        .on(servers, "clients_that_hang_up_leave_the_pool_whole", clients_that_hang_up_leave_the_pool_whole)
-        .on(servers, "an_idle_connection_that_was_killed_is_noticed", an_idle_connection_that_was_killed_is_noticed)
-        .each("a_stream_that_breaks_is_seen_to_break", a_stream_that_breaks_is_seen_to_break)
-        .on(&Engine::SERVERS, "connections_that_fall_silent_are_replaced", connections_that_fall_silent_are_replaced)
-        .on(&Engine::SERVERS, "a_server_that_falls_silent_is_told_in_time", a_server_that_falls_silent_is_told_in_time)
-        .on(&Engine::SERVERS, "a_server_is_verified_when_that_is_asked", a_server_is_verified_when_that_is_asked)
+    Tests::of(module_path!())
+        .each(tests![
+            the_url_alone_attaches_the_database,
+            a_process_lives_unready_on_an_old_schema,
+            a_newer_schema_is_served,
+            a_stream_that_breaks_is_seen_to_break
+        ])
         .on(
             &Engine::SERVERS,
-            "a_certificate_that_cannot_be_verified_is_explained",
-            a_certificate_that_cannot_be_verified_is_explained,
+            tests![
+                an_outage_heals_by_itself,
+                a_wrong_login_is_told_without_its_secret,
+                a_slow_query_ends_in_time,
+                clients_that_hang_up_leave_the_pool_whole,
+                an_idle_connection_that_was_killed_is_noticed,
+                connections_that_fall_silent_are_replaced,
+                a_server_that_falls_silent_is_told_in_time,
+                a_server_is_verified_when_that_is_asked,
+                a_certificate_that_cannot_be_verified_is_explained,
+                a_server_that_is_full_is_told
+            ],
         )
-        .judged_by(
-            Tool::Pgbouncer,
-            &[Engine::Postgres],
-            "a_pooler_may_lend_a_connection_for_each_transaction",
-            a_pooler_may_lend_a_connection_for_each_transaction,
-        )
-        .judged_by(
+        .with_tool(Tool::Pgbouncer, &[Engine::Postgres], tests![a_pooler_may_lend_a_connection_for_each_transaction])
+        .with_tool(
             Tool::TrackingPgbouncer,
             &Engine::POSTGRES,
-            "a_pooler_that_tracks_statements_needs_no_parameter",
-            a_pooler_that_tracks_statements_needs_no_parameter,
+            tests![a_pooler_that_tracks_statements_needs_no_parameter, migrate_refuses_a_pooler_that_shares_sessions],
         )
-        .judged_by(
-            Tool::TrackingPgbouncer,
-            &Engine::POSTGRES,
-            "migrate_refuses_a_pooler_that_shares_sessions",
-            migrate_refuses_a_pooler_that_shares_sessions,
-        )
-        .on(servers, "a_server_that_is_full_is_told", a_server_that_is_full_is_told)
-        .on(
-            &Engine::MYSQL,
-            "connections_that_were_idle_too_long_cost_nothing",
-            connections_that_were_idle_too_long_cost_nothing,
-        )
-        .on(&[Engine::Sqlite], "a_missing_file_is_told_with_its_remedy", a_missing_file_is_told_with_its_remedy)
-        .on(&[Engine::Sqlite], "a_database_that_is_read_only_is_served", a_database_that_is_read_only_is_served)
-        .once("an_unreachable_host_is_told", an_unreachable_host_is_told);
-    sessions::tests(factor).tests()
+        .on(&Engine::MYSQL, tests![connections_that_were_idle_too_long_cost_nothing])
+        .on(&[Engine::Sqlite], tests![a_missing_file_is_told_with_its_remedy, a_database_that_is_read_only_is_served])
+        .once(tests![an_unreachable_host_is_told])
+        .and(sessions::tests())
+        .trials()
 }
 
 fn the_url_alone_attaches_the_database(database: &Database) {
@@ -95,48 +80,6 @@ fn the_url_alone_attaches_the_database(database: &Database) {
     let page = web.get("/?q=%3Cb");
     assert!(page.body.contains("&#60;b&#62;&#38;&#34;"), "{}", page.body);
     assert!(!page.body.contains("<b>") && !page.body.contains("<i>"), "{}", page.body);
-}
-
-fn bad_input_is_named(database: &Database) {
-    let web = Web::seeded(database);
-    let long = format!("/users?q={}", "a".repeat(121));
-    let endless = format!("/users?q={}", "a".repeat(10_000));
-    for (path, status, detail) in [
-        ("/users?limit=0", 400, "limit: it must be a whole number from 1 to 1000"),
-        ("/users?limit=1001", 400, "limit: it must be"),
-        ("/users?limit=abc", 400, "limit: it must be"),
-        ("/users?limit=1&limit=2", 400, "limit: it is given twice"),
-        ("/users?after=forged", 400, "after: it is not a cursor"),
-        ("/users?after=aQAAAAAAAAAB&sort=email", 400, "after: it is not a cursor"),
-        ("/users?sort=password", 400, "sort: it must be id, username or email"),
-        ("/users?q=a&sort=email", 400, "sort: a listing with this q is ordered by username"),
-        ("/users?q=a%00b", 400, "q: expected text in UTF-8, without U+0000"),
-        ("/users?q=%ff", 400, "q: expected text in UTF-8, without U+0000"),
-        ("/users?page=2", 400, "page: there is no such parameter; this resource takes limit, after, sort, q"),
-        ("/users/1/friends?sort=email", 400, "sort: there is no such parameter; this resource takes limit, after"),
-        ("/users/1?limit=1", 400, "limit: there is no such parameter; this resource takes none"),
-        ("/users/99999999999999999999", 400, "id: it must be a whole number, 9223372036854775807 at most"),
-        ("/users/abc", 400, "id: it must be a whole number"),
-        ("/users/3", 404, "there is no user with this id"),
-        ("/users/3/friends", 404, "there is no user with this id"),
-        ("/groups", 404, "there is nothing here"),
-        (long.as_str(), 400, "q: it must have 120 characters at most"),
-        (endless.as_str(), 414, "the URI is longer than 8192 bytes"),
-    ] {
-        let answer = web.get(path);
-        assert_eq!(answer.status, status, "{path}: {}", answer.body);
-        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
-        let problem = answer.json();
-        assert!(problem["detail"].as_str().unwrap().starts_with(detail), "{path}: {problem}");
-        assert_eq!(problem["status"], status);
-        assert_eq!(problem["instance"].as_str(), answer.header("x-request-id"));
-    }
-    let refused = web.send("DELETE", "/users/1", &[]);
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
-    let html = [("accept", "text/html,*/*;q=0.1")];
-    let page = web.get_with("/?limit=0", &html);
-    assert_eq!((page.status, page.header("content-type")), (400, Some("text/html; charset=utf-8")));
-    assert_eq!(web.get("/users").status, 200);
 }
 
 fn a_process_lives_unready_on_an_old_schema(database: &Database) {

@@ -5,15 +5,15 @@ pub(crate) mod push;
 
 use libtest_mimic::Trial;
 
-use crate::support::Factor;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::Web;
+use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let factor = Factor::new("build_release_run")
-        .on(&[Engine::Sqlite], "a_process_tells_its_release", a_process_tells_its_release)
-        .on(&[Engine::Sqlite], "a_process_of_no_release_says_so", a_process_of_no_release_says_so);
-    push::tests(factor).tests()
+    Tests::of(module_path!())
+        .on(&[Engine::Sqlite], tests![a_process_tells_its_release, a_process_of_no_release_says_so])
+        .and(push::tests())
+        .trials()
 }
 
 fn a_process_tells_its_release(database: &Database) {

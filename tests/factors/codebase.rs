@@ -6,16 +6,15 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::support::Factor;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, migrate_command, web};
+use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("codebase")
-        .once("both_binaries_are_of_one_version", both_binaries_are_of_one_version)
-        .on(&[Engine::Sqlite], "version_names_the_commit", version_names_the_commit)
-        .once("a_clone_has_the_committed_bytes", a_clone_has_the_committed_bytes)
-        .tests()
+    Tests::of(module_path!())
+        .once(tests![both_binaries_are_of_one_version, a_clone_has_the_committed_bytes])
+        .on(&[Engine::Sqlite], tests![version_names_the_commit])
+        .trials()
 }
 
 fn both_binaries_are_of_one_version() {

@@ -16,17 +16,20 @@ use sqlx::{
 
 use crate::support::engine::{Database, Engine, Family};
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let factor = Factor::new("concurrency")
-        .each("every_listing_is_one_range_of_one_index", every_listing_is_one_range_of_one_index)
-        .on(&[Engine::Postgres], "a_statement_keeps_its_plan", a_statement_keeps_its_plan)
-        .each("pages_are_complete_and_in_order", pages_are_complete_and_in_order)
-        .each("a_slow_reader_holds_no_connection", a_slow_reader_holds_no_connection)
-        .each("processes_serve_side_by_side", processes_serve_side_by_side)
-        .on(&[Engine::Sqlite], "the_workers_are_the_environments", the_workers_are_the_environments);
-    managers::tests(factor).tests()
+    Tests::of(module_path!())
+        .each(tests![
+            every_listing_is_one_range_of_one_index,
+            pages_are_complete_and_in_order,
+            a_slow_reader_holds_no_connection,
+            processes_serve_side_by_side
+        ])
+        .on(&[Engine::Postgres], tests![a_statement_keeps_its_plan])
+        .on(&[Engine::Sqlite], tests![the_workers_are_the_environments])
+        .and(managers::tests())
+        .trials()
 }
 
 /// Explains the product's own queries on a table that is large enough for the optimiser to care.

@@ -10,38 +10,40 @@ use std::thread;
 use libtest_mimic::Trial;
 use roster::config::{Config, Endpoint, LogFormat};
 
-use crate::support::Factor;
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{Web, code, migrate_command, seed, stderr, web};
+use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("config")
-        .once("without_a_database_nothing_starts", without_a_database_nothing_starts)
-        .once("defaults_are_those_of_the_readme", defaults_are_those_of_the_readme)
-        .once("every_variable_is_read", every_variable_is_read)
-        .once("every_problem_is_told_at_once", every_problem_is_told_at_once)
-        .once("an_empty_variable_is_unset", an_empty_variable_is_unset)
-        .once("a_url_is_checked_before_anything_starts", a_url_is_checked_before_anything_starts)
-        .once("the_url_may_be_in_a_file", the_url_may_be_in_a_file)
-        .once("no_secret_is_shown", no_secret_is_shown)
-        .once("no_part_of_a_secret_is_repeated", no_part_of_a_secret_is_repeated)
-        .once("an_unknown_parameter_is_refused_by_name", an_unknown_parameter_is_refused_by_name)
-        .once("parameters_of_hosts_are_applied_or_refused", parameters_of_hosts_are_applied_or_refused)
-        .once("variables_of_libpq_are_checked_as_parameters", variables_of_libpq_are_checked_as_parameters)
-        .once("parameters_of_mysql_hosts_are_applied_or_refused", parameters_of_mysql_hosts_are_applied_or_refused)
-        .once("a_file_of_a_url_is_checked_before_anything_starts", a_file_of_a_url_is_checked_before_anything_starts)
-        .once("the_protection_of_the_connection_is_shown", the_protection_of_the_connection_is_shown)
-        .once("plain_text_to_another_machine_is_logged_once", plain_text_to_another_machine_is_logged_once)
-        .once("text_around_a_url_is_rejected_by_name", text_around_a_url_is_rejected_by_name)
-        .once("a_wrong_scheme_is_rejected_with_the_right_one", a_wrong_scheme_is_rejected_with_the_right_one)
-        .on(&Engine::SERVERS, "a_url_may_name_a_socket_or_an_ipv6_address", a_url_may_name_a_socket_or_an_ipv6_address)
-        .each("every_component_takes_the_largest_numbers", every_component_takes_the_largest_numbers)
-        .once("a_number_out_of_range_is_refused_with_the_range", a_number_out_of_range_is_refused_with_the_range)
-        .once("a_log_filter_without_effect_is_refused", a_log_filter_without_effect_is_refused)
-        .once("a_similar_name_is_reported", a_similar_name_is_reported)
-        .once("opentelemetry_variables_are_honoured_or_refused", opentelemetry_variables_are_honoured_or_refused)
-        .once("traces_are_sent_where_the_standard_says", traces_are_sent_where_the_standard_says)
-        .tests()
+    Tests::of(module_path!())
+        .once(tests![
+            without_a_database_nothing_starts,
+            defaults_are_those_of_the_readme,
+            every_variable_is_read,
+            every_problem_is_told_at_once,
+            an_empty_variable_is_unset,
+            a_url_is_checked_before_anything_starts,
+            the_url_may_be_in_a_file,
+            no_secret_is_shown,
+            no_part_of_a_secret_is_repeated,
+            an_unknown_parameter_is_refused_by_name,
+            parameters_of_hosts_are_applied_or_refused,
+            variables_of_libpq_are_checked_as_parameters,
+            parameters_of_mysql_hosts_are_applied_or_refused,
+            a_file_of_a_url_is_checked_before_anything_starts,
+            the_protection_of_the_connection_is_shown,
+            plain_text_to_another_machine_is_logged_once,
+            text_around_a_url_is_rejected_by_name,
+            a_wrong_scheme_is_rejected_with_the_right_one,
+            a_number_out_of_range_is_refused_with_the_range,
+            a_log_filter_without_effect_is_refused,
+            a_similar_name_is_reported,
+            opentelemetry_variables_are_honoured_or_refused,
+            traces_are_sent_where_the_standard_says
+        ])
+        .on(&Engine::SERVERS, tests![a_url_may_name_a_socket_or_an_ipv6_address])
+        .each(tests![every_component_takes_the_largest_numbers])
+        .trials()
 }
 
 fn read(vars: &[(&str, &str)]) -> Result<Config, String> {

@@ -6,12 +6,10 @@ use std::process::Command;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::support::Factor;
+use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("dependencies")
-        .once("the_lock_file_declares_every_dependency", the_lock_file_declares_every_dependency)
-        .tests()
+    Tests::of(module_path!()).once(tests![the_lock_file_declares_every_dependency]).trials()
 }
 
 fn the_lock_file_declares_every_dependency() {

@@ -9,20 +9,21 @@ use std::path::Path;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
-use crate::support::Factor;
 use crate::support::engine::Database;
 use crate::support::process::{Web, code, import_csv, migrated, stderr};
+use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("dev_prod_parity")
-        .once("every_engine_has_the_same_migrations", every_engine_has_the_same_migrations)
-        .once("a_mysql_migration_is_one_statement", a_mysql_migration_is_one_statement)
-        .each("order_and_uniqueness_ignore_ascii_case_alone", order_and_uniqueness_ignore_ascii_case_alone)
-        .each("a_prefix_means_the_same", a_prefix_means_the_same)
-        .each("a_stream_holds_every_user", a_stream_holds_every_user)
-        .each("lengths_are_limited", lengths_are_limited)
-        .each("a_deleted_user_leaves_no_friendship", a_deleted_user_leaves_no_friendship)
-        .tests()
+    Tests::of(module_path!())
+        .once(tests![every_engine_has_the_same_migrations, a_mysql_migration_is_one_statement])
+        .each(tests![
+            order_and_uniqueness_ignore_ascii_case_alone,
+            a_prefix_means_the_same,
+            a_stream_holds_every_user,
+            lengths_are_limited,
+            a_deleted_user_leaves_no_friendship
+        ])
+        .trials()
 }
 
 fn migrations() -> [(&'static str, BTreeSet<String>); 3] {

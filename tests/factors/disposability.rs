@@ -10,32 +10,36 @@ use libtest_mimic::Trial;
 use crate::support::engine::{Database, Engine, Family};
 use crate::support::load::Load;
 use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let sqlite = &[Engine::Sqlite];
-    Factor::new("disposability")
-        .each("a_signal_stops_it_with_success", a_signal_stops_it_with_success)
-        .on(&Engine::SERVERS, "a_request_in_flight_is_finished", a_request_in_flight_is_finished)
-        .on(sqlite, "a_drain_serves_until_its_delay_is_over", a_drain_serves_until_its_delay_is_over)
-        .on(sqlite, "an_interrupt_waits_for_no_balancer", an_interrupt_waits_for_no_balancer)
-        .on(sqlite, "a_stream_is_finished", a_stream_is_finished)
-        .on(&Engine::SERVERS, "work_that_is_cut_off_is_counted", work_that_is_cut_off_is_counted)
-        .each("processes_take_turns_on_a_shared_port", processes_take_turns_on_a_shared_port)
-        .each(
-            "processes_take_turns_on_a_listener_that_is_handed_on",
+    Tests::of(module_path!())
+        .each(tests![
+            a_signal_stops_it_with_success,
+            processes_take_turns_on_a_shared_port,
             processes_take_turns_on_a_listener_that_is_handed_on,
+            sudden_death_loses_nothing
+        ])
+        .on(
+            &Engine::SERVERS,
+            tests![
+                a_request_in_flight_is_finished,
+                work_that_is_cut_off_is_counted,
+                a_second_signal_ends_it_at_once,
+                it_stops_while_the_database_is_down
+            ],
         )
         .on(
-            sqlite,
-            "a_port_is_the_next_processes_while_a_stream_ends",
-            a_port_is_the_next_processes_while_a_stream_ends,
+            &[Engine::Sqlite],
+            tests![
+                a_drain_serves_until_its_delay_is_over,
+                an_interrupt_waits_for_no_balancer,
+                a_stream_is_finished,
+                a_port_is_the_next_processes_while_a_stream_ends,
+                a_hangup_is_ignored
+            ],
         )
-        .on(&Engine::SERVERS, "a_second_signal_ends_it_at_once", a_second_signal_ends_it_at_once)
-        .on(sqlite, "a_hangup_is_ignored", a_hangup_is_ignored)
-        .on(&Engine::SERVERS, "it_stops_while_the_database_is_down", it_stops_while_the_database_is_down)
-        .each("sudden_death_loses_nothing", sudden_death_loses_nothing)
-        .tests()
+        .trials()
 }
 
 fn a_signal_stops_it_with_success(database: &Database) {

@@ -7,31 +7,34 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::engine::{Database, Engine, Family};
 use crate::support::process::{Web, agent, migrated, request, signal, web_command};
-use crate::support::tool::Tool;
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let sqlite = &[Engine::Sqlite];
-    Factor::new("logs")
-        .on(sqlite, "a_request_is_one_line_of_json", a_request_is_one_line_of_json)
-        .on(sqlite, "a_request_id_is_taken_or_made", a_request_id_is_taken_or_made)
-        .on(sqlite, "text_is_for_people", text_is_for_people)
-        .on(sqlite, "the_filter_is_the_environments", the_filter_is_the_environments)
-        .on(sqlite, "junk_stays_one_line", junk_stays_one_line)
-        .on(sqlite, "a_stalled_reader_of_the_log_blocks_nothing", a_stalled_reader_of_the_log_blocks_nothing)
-        .each("nothing_private_is_logged", nothing_private_is_logged)
-        .each("a_canary_is_nowhere", a_canary_is_nowhere)
-        .on(sqlite, "a_trace_is_continued_or_begun", a_trace_is_continued_or_begun)
-        .each("traces_go_to_the_collector", traces_go_to_the_collector)
-        .on(sqlite, "a_collector_that_is_away_harms_nobody", a_collector_that_is_away_harms_nobody)
-        .each("metrics_count_by_route", metrics_count_by_route)
-        .judged_by(Tool::Promtool, sqlite, "the_dashboard_asks_for_what_there_is", the_dashboard_asks_for_what_there_is)
-        .judged_by(Tool::Promtool, &Engine::ALL, "metrics_are_in_their_format", metrics_are_in_their_format)
-        .tests()
+    Tests::of(module_path!())
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                a_request_is_one_line_of_json,
+                a_request_id_is_taken_or_made,
+                text_is_for_people,
+                the_filter_is_the_environments,
+                junk_stays_one_line,
+                a_stalled_reader_of_the_log_blocks_nothing,
+                a_trace_is_continued_or_begun,
+                a_collector_that_is_away_harms_nobody
+            ],
+        )
+        .each(tests![
+            nothing_private_is_logged,
+            a_canary_is_nowhere,
+            traces_go_to_the_collector,
+            metrics_count_by_route
+        ])
+        .trials()
 }
 
 fn a_request_is_one_line_of_json(database: &Database) {
@@ -428,57 +431,4 @@ fn metrics_count_by_route(database: &Database) {
     let build = text.lines().find(|line| line.starts_with("roster_build_info{")).unwrap();
     assert!(build.contains("release_id=\"0.1.0.7\"") && build.ends_with("} 1"), "{build}");
     assert!(!text.to_lowercase().contains("canary"), "{text}");
-}
-
-fn metrics_are_in_their_format(database: &Database) {
-    let web = Web::seeded(database);
-    for path in ["/users", "/users/1", "/nothing", "/readyz"] {
-        web.get(path);
-    }
-    let mut promtool = Tool::Promtool.command();
-    let judge = promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut judge = judge.spawn().unwrap();
-    judge.stdin.take().unwrap().write_all(web.get("/metrics").body.as_bytes()).unwrap();
-    let done = judge.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success() && said.is_empty(), "{said}");
-}
-
-/// Every query of the dashboard is one that Prometheus understands, and of metrics and labels that there are.
-fn the_dashboard_asks_for_what_there_is(database: &Database) {
-    let dashboard: Value = serde_json::from_str(include_str!("../../deploy/grafana/roster.json")).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
-    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
-    let queries: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
-    assert!(queries.len() > 10);
-
-    // As rules, because those are what promtool reads queries from.
-    let rules = queries.iter().enumerate().map(|(at, query)| {
-        let query = query.replace("$__rate_interval", "1m").replace("$job", ".*").replace("$instance", ".*");
-        json!({"record": format!("query:{at}"), "expr": query})
-    });
-    let rules = json!({"groups": [{"name": "dashboard", "rules": rules.collect::<Vec<_>>()}]});
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), rules.to_string()).unwrap();
-    let done = Tool::Promtool.command().args(["check", "rules"]).arg(file.path()).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-
-    let web = Web::seeded(database);
-    web.get("/users");
-    let metrics = web.get("/metrics").body;
-    for query in queries {
-        let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let names: Vec<_> =
-            words.filter(|word| ["http_", "db_", "roster_"].iter().any(|kind| word.starts_with(kind))).collect();
-        assert!(!names.is_empty(), "{query}");
-        for name in names {
-            assert!(
-                metrics.contains(&format!("\n{name}{{")) || metrics.contains(&format!("\n{name} ")),
-                "{name} of {query}"
-            );
-        }
-        for label in query.split("by (").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split(", ")) {
-            assert!(metrics.contains(&format!("{label}=\"")), "{label} of {query}");
-        }
-    }
 }

@@ -2,16 +2,15 @@
 
 use libtest_mimic::Trial;
 
-use crate::support::Factor;
 use crate::support::engine::{Database, Engine, holds_only};
 use crate::support::process::Web;
+use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Factor::new("processes")
-        .each("any_process_answers_any_page", any_process_answers_any_page)
-        .each("a_change_is_seen_by_every_process_at_once", a_change_is_seen_by_every_process_at_once)
-        .on(&[Engine::Sqlite], "nothing_is_written_beside_the_database", nothing_is_written_beside_the_database)
-        .tests()
+    Tests::of(module_path!())
+        .each(tests![any_process_answers_any_page, a_change_is_seen_by_every_process_at_once])
+        .on(&[Engine::Sqlite], tests![nothing_is_written_beside_the_database])
+        .trials()
 }
 
 /// A cursor from one process continues in another: no session is behind it.

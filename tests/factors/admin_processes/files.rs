@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 
+use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine, Family, Server};
@@ -15,33 +16,45 @@ use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, wide_users,
 };
 use crate::support::sql::Sql;
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    const SQLITE: &[Engine] = &[Engine::Sqlite];
-    factor
-        .on(SQLITE, "spreadsheets_are_imported", spreadsheets_are_imported)
-        .each("white_space_around_a_value_makes_no_second_user", white_space_around_a_value_makes_no_second_user)
-        .each("a_second_import_uses_up_no_ids", a_second_import_uses_up_no_ids)
-        .on(&Engine::SERVERS, "known_users_cost_one_query_a_batch", known_users_cost_one_query_a_batch)
-        .on(&Engine::SERVERS, "a_user_who_arrives_meanwhile_is_named", a_user_who_arrives_meanwhile_is_named)
-        .each("ids_need_not_be_in_every_row", ids_need_not_be_in_every_row)
-        .on(SQLITE, "an_import_waits_for_another_writer", an_import_waits_for_another_writer)
-        .on(&Engine::SERVERS, "the_documented_rights_suffice", the_documented_rights_suffice)
-        .each("an_import_stops_while_it_reads", an_import_stops_while_it_reads)
-        .each("an_export_stops_while_it_writes", an_export_stops_while_it_writes)
-        .on(SQLITE, "an_import_stops_while_it_reports", an_import_stops_while_it_reports)
-        .on(&Engine::SERVERS, "a_task_stops_while_a_lock_is_held", a_task_stops_while_a_lock_is_held)
-        .on(SQLITE, "an_import_takes_constant_memory", an_import_takes_constant_memory)
-        .on(SQLITE, "an_export_goes_directly_to_what_is_no_file", an_export_goes_directly_to_what_is_no_file)
-        .on(SQLITE, "an_export_writes_to_devices", an_export_writes_to_devices)
-        .on(SQLITE, "an_export_replaces_the_file_behind_a_link", an_export_replaces_the_file_behind_a_link)
-        .on(SQLITE, "an_export_never_replaces_its_database", an_export_never_replaces_its_database)
-        .on(SQLITE, "an_export_keeps_the_mode_of_a_file", an_export_keeps_the_mode_of_a_file)
-        .on(SQLITE, "exports_at_once_leave_one_of_them", exports_at_once_leave_one_of_them)
-        .on(SQLITE, "a_failed_export_leaves_the_file_as_it_was", a_failed_export_leaves_the_file_as_it_was)
-        .on(SQLITE, "an_export_fills_a_file_that_is_mounted", an_export_fills_a_file_that_is_mounted)
-        .once("secrets_are_made_once_and_at_once", secrets_are_made_once_and_at_once)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                spreadsheets_are_imported,
+                an_import_waits_for_another_writer,
+                an_import_stops_while_it_reports,
+                an_import_takes_constant_memory,
+                an_export_goes_directly_to_what_is_no_file,
+                an_export_writes_to_devices,
+                an_export_replaces_the_file_behind_a_link,
+                an_export_never_replaces_its_database,
+                an_export_keeps_the_mode_of_a_file,
+                exports_at_once_leave_one_of_them,
+                a_failed_export_leaves_the_file_as_it_was,
+                an_export_fills_a_file_that_is_mounted
+            ],
+        )
+        .each(tests![
+            white_space_around_a_value_makes_no_second_user,
+            a_second_import_uses_up_no_ids,
+            ids_need_not_be_in_every_row,
+            an_import_stops_while_it_reads,
+            an_export_stops_while_it_writes
+        ])
+        .on(
+            &Engine::SERVERS,
+            tests![
+                known_users_cost_one_query_a_batch,
+                a_user_who_arrives_meanwhile_is_named,
+                the_documented_rights_suffice,
+                a_task_stops_while_a_lock_is_held
+            ],
+        )
+        .once(tests![secrets_are_made_once_and_at_once])
+        .trials()
 }
 
 fn spreadsheets_are_imported(database: &Database) {

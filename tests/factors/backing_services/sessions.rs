@@ -11,6 +11,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use libtest_mimic::Trial;
 use roster::config::Config;
 use roster::db::users::{self, Column, Listing};
 use roster::db::{Db, Error};
@@ -19,26 +20,29 @@ use tokio::runtime::{Builder, Runtime};
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{Web, code, migrate_command, migrated, seed, stderr};
 use crate::support::sql::Sql;
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    let servers = &Engine::SERVERS;
-    factor
-        .on(servers, "sessions_never_exceed_their_number", sessions_never_exceed_their_number)
-        .each("nothing_is_committed_after_its_timeout", nothing_is_committed_after_its_timeout)
-        .each("an_abandoned_statement_ends_in_the_database", an_abandoned_statement_ends_in_the_database)
-        .each("an_abandoned_answer_is_read_by_no_other_query", an_abandoned_answer_is_read_by_no_other_query)
-        .on(servers, "hostile_defaults_change_nothing", hostile_defaults_change_nothing)
-        .on(servers, "a_passing_fault_keeps_its_connection", a_passing_fault_keeps_its_connection)
-        .on(servers, "a_schema_error_keeps_its_connection", a_schema_error_keeps_its_connection)
-        .each("a_passing_fault_of_a_task_is_69", a_passing_fault_of_a_task_is_69)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
         .on(
-            &Engine::MYSQL,
-            "a_server_without_room_for_a_statement_is_unavailable",
-            a_server_without_room_for_a_statement_is_unavailable,
+            &Engine::SERVERS,
+            tests![
+                sessions_never_exceed_their_number,
+                hostile_defaults_change_nothing,
+                a_passing_fault_keeps_its_connection,
+                a_schema_error_keeps_its_connection,
+                readiness_does_not_depend_on_the_pool
+            ],
         )
-        .on(&Engine::POSTGRES, "a_value_of_a_client_is_a_bad_request", a_value_of_a_client_is_a_bad_request)
-        .on(servers, "readiness_does_not_depend_on_the_pool", readiness_does_not_depend_on_the_pool)
+        .each(tests![
+            nothing_is_committed_after_its_timeout,
+            an_abandoned_statement_ends_in_the_database,
+            an_abandoned_answer_is_read_by_no_other_query,
+            a_passing_fault_of_a_task_is_69
+        ])
+        .on(&Engine::MYSQL, tests![a_server_without_room_for_a_statement_is_unavailable])
+        .on(&Engine::POSTGRES, tests![a_value_of_a_client_is_a_bad_request])
+        .trials()
 }
 
 /// The sessions of clients in `pg_stat_activity`. The view also shows the workers of autovacuum.

@@ -8,21 +8,22 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine, program};
 use crate::support::process::stderr;
-use crate::support::{Factor, eventually, free_port};
+use crate::support::{Tests, eventually, free_port, tests};
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    factor
-        .each(
-            "a_push_to_a_buildpack_platform_replaces_the_process",
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .each(tests![
             a_push_to_a_buildpack_platform_replaces_the_process,
-        )
-        .each("a_push_to_a_plain_platform_replaces_the_process", a_push_to_a_plain_platform_replaces_the_process)
-        .on(&[Engine::Sqlite], "a_checkout_runs_its_newest_build", a_checkout_runs_its_newest_build)
+            a_push_to_a_plain_platform_replaces_the_process
+        ])
+        .on(&[Engine::Sqlite], tests![a_checkout_runs_its_newest_build])
+        .trials()
 }
 
 fn a_push_to_a_buildpack_platform_replaces_the_process(database: &Database) {

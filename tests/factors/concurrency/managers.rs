@@ -7,23 +7,20 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::build_release_run::push::copy_checkout;
+use crate::factors::build_release_run::push::copy_checkout;
+use libtest_mimic::Trial;
+
 use crate::support::engine::{Database, Engine, program};
 use crate::support::process::{Web, migrated, stderr};
 use crate::support::tool::Tool;
-use crate::support::{Factor, eventually, free_port};
+use crate::support::{Tests, eventually, free_port, tests};
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    factor
-        .judged_by(Tool::Honcho, &Engine::ALL, "the_procfile_runs", the_procfile_runs)
-        .each("the_procfile_runs_without_a_shell", the_procfile_runs_without_a_shell)
-        .judged_by(
-            Tool::Runsv,
-            &Engine::SERVERS,
-            "runit_starts_a_killed_process_again",
-            runit_starts_a_killed_process_again,
-        )
-        .judged_by(Tool::SystemdAnalyze, &[Engine::Sqlite], "the_systemd_unit_is_tight", the_systemd_unit_is_tight)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .with_tool(Tool::Honcho, &Engine::ALL, tests![the_procfile_runs])
+        .each(tests![the_procfile_runs_without_a_shell])
+        .with_tool(Tool::Runsv, &Engine::SERVERS, tests![runit_starts_a_killed_process_again])
+        .trials()
 }
 
 /// The folder of this build's binaries, and where else programs are.
@@ -129,30 +126,4 @@ fn runit_starts_a_killed_process_again(database: &Database) {
     eventually("it drains", || web.log().contains("\"stopped\""));
     web.signal("TERM");
     assert_eq!(web.exit_code(), 0);
-}
-
-/// Valid, and its process with few rights: systemd counts its exposure in tenths, and most services come to 92.
-fn the_systemd_unit_is_tight(_: &Database) {
-    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/systemd");
-    let folder = TempDir::with_prefix("roster-systemd-").unwrap();
-    // The program is not installed where the tests run.
-    let service = fs::read_to_string(units.join("roster.service")).unwrap();
-    let here = service.replace("/usr/local/bin/web", env!("CARGO_BIN_EXE_web"));
-    assert_ne!(here, service);
-    let (service, socket) = (folder.path().join("roster.service"), folder.path().join("roster.socket"));
-    fs::write(&service, &here).unwrap();
-    fs::copy(units.join("roster.socket"), &socket).unwrap();
-    let analyze = |arguments: &[&str]| {
-        let done = Tool::SystemdAnalyze.command().args(arguments).arg(&service).output().unwrap();
-        (done.status.success(), String::from_utf8(done.stderr).unwrap() + &String::from_utf8(done.stdout).unwrap())
-    };
-    let (is_valid, told) = analyze(&["verify", socket.to_str().unwrap()]);
-    assert!(is_valid && told.is_empty(), "{told}");
-    let (is_tight, told) = analyze(&["security", "--offline=true", "--threshold=15"]);
-    assert!(is_tight, "{told}");
-
-    // Both would tell.
-    fs::write(&service, here.replace("DynamicUser=yes", "DynamicUsers=yes")).unwrap();
-    assert!(analyze(&["verify"]).1.contains("Unknown key"));
-    assert!(!analyze(&["security", "--offline=true", "--threshold=15"]).0);
 }

@@ -1,82 +1,23 @@
-//! What others make of the HTTP surface: the description of the API against what the service does, and
-//! recorded exchanges of every resource against the standards.
+//! HTTPolice compares recorded exchanges of every resource with the standards of HTTP.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::support::Factor;
+use crate::http::responses::style;
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{Web, migrated};
+use crate::support::process::Web;
 use crate::support::tool::Tool;
+use crate::support::{Tests, tests};
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    let engines = &[Engine::Sqlite, Engine::Postgres];
-    factor
-        .on(&[Engine::Sqlite], "the_description_is_the_committed_one", the_description_is_the_committed_one)
-        .on(&[Engine::Sqlite], "the_description_has_a_page", the_description_has_a_page)
-        .judged_by(
-            Tool::Schemathesis,
-            engines,
-            "the_service_does_what_it_describes",
-            the_service_does_what_it_describes,
-        )
-        .judged_by(
-            Tool::Httpolice,
-            &[Engine::Sqlite],
-            "exchanges_keep_to_the_standards",
-            exchanges_keep_to_the_standards,
-        )
-}
-
-fn the_description_is_the_committed_one(database: &Database) {
-    let web = Web::start(database, &[]);
-    let served = web.get("/openapi.json");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
-    let committed = fs::read_to_string(file).unwrap();
-    assert!(committed == served.body, "openapi.json is not what is served");
-    let description = served.json();
-    assert_eq!(description["openapi"], "3.1.0");
-    for path in description["paths"].as_object().unwrap().keys() {
-        let path = path.replace("{id}", "1");
-        assert_ne!(web.send("POST", &path, &[]).status, 404, "{path} is a resource");
-    }
-}
-
-fn the_description_has_a_page(database: &Database) {
-    let web = Web::start(database, &[]);
-    let description = web.get("/openapi.json").json();
-    let page = web.get("/docs").body;
-    for (path, methods) in description["paths"].as_object().unwrap() {
-        assert!(page.contains(&format!("<b>GET</b> {path}</code>")), "{path}");
-        for parameter in methods["get"]["parameters"].as_array().into_iter().flatten() {
-            assert!(page.contains(&format!("<code>{}</code>", parameter["name"].as_str().unwrap())), "{parameter}");
-        }
-    }
-    // Nothing is loaded from elsewhere, and nothing runs.
-    assert!(!page.contains("://") || page.matches("://").count() == page.matches("http://www.w3.org/2000/svg").count());
-    assert!(!page.contains("<script") && !page.contains("style="));
-}
-
-fn the_service_does_what_it_describes(database: &Database) {
-    migrated(database, &["up"]);
-    migrated(database, &["seed", "200"]);
-    let web = Web::start(database, &[]);
-    let scratch = TempDir::with_prefix("roster-judge-").unwrap();
-    let mut schemathesis = Tool::Schemathesis.command();
-    let done = schemathesis
-        .args(["run", &web.url("/openapi.json"), "--checks", "all"])
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/judges"))
-        .env("HYPOTHESIS_STORAGE_DIRECTORY", scratch.path())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success(), "{said}");
-    assert!(web.events().len() > 1000, "it asked");
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .with_tool(Tool::Httpolice, &[Engine::Sqlite], tests![exchanges_keep_to_the_standards])
+        .trials()
 }
 
 /// Conversations as they went over the wire, a file for each direction.
@@ -136,7 +77,7 @@ fn request(method: &str, target: &str, headers: &[&str]) -> String {
 fn exchanges_keep_to_the_standards(database: &Database) {
     const END: &str = "Connection: close\r\n\r\n";
     let web = Web::seeded(database);
-    let style = &*super::style(&web.get("/"));
+    let style = &*style(&web.get("/"));
     let folder = TempDir::with_prefix("roster-judge-").unwrap();
     let mut recorder = Recorder { web: &web, folder, whole: Vec::new(), answers: Vec::new() };
     let resources = [

@@ -6,25 +6,28 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::browser::Browser;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, import_csv, migrated};
 use crate::support::tool::Tool;
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 /// WebDriver's names of keys.
 const TAB: char = '\u{e004}';
 const ENTER: char = '\u{e007}';
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    let sqlite = &[Engine::Sqlite];
-    factor
-        .judged_by(Tool::Chromedriver, &Engine::ALL, "people_find_their_way", people_find_their_way)
-        .judged_by(Tool::Chromedriver, sqlite, "the_keyboard_suffices", the_keyboard_suffices)
-        .judged_by(Tool::Chromedriver, sqlite, "pages_are_accessible", pages_are_accessible)
-        .judged_by(Tool::Chromedriver, sqlite, "the_readme_shows_what_people_see", the_readme_shows_what_people_see)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .with_tool(Tool::Chromedriver, &Engine::ALL, tests![people_find_their_way])
+        .with_tool(
+            Tool::Chromedriver,
+            &[Engine::Sqlite],
+            tests![the_keyboard_suffices, pages_are_accessible, the_readme_shows_what_people_see],
+        )
+        .trials()
 }
 
 /// A table that has more than a page.
@@ -136,7 +139,7 @@ fn the_readme_shows_what_people_see(database: &Database) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pictures");
     let web = web(database);
     let browser = Browser::start();
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../README.md");
     let mut kept = Vec::new();
     for (width, scheme) in [(320, "light"), (320, "dark"), (1280, "light"), (1280, "dark")] {
         browser.view(width, scheme);

@@ -4,31 +4,38 @@ use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use libtest_mimic::Trial;
 use socket2::SockRef;
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, code, import_csv, migrated, web_command, wide_users};
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    let sqlite = &[Engine::Sqlite];
-    factor
-        .on(sqlite, "answers_pair_with_requests_however_they_are_cut", answers_pair_with_requests)
-        .on(sqlite, "nothing_is_served_behind_the_last_request", nothing_is_served_behind_the_last_request)
-        .on(sqlite, "a_refused_body_harms_no_later_request", a_refused_body_harms_no_later_request)
-        .on(sqlite, "an_upgrade_is_ignored_and_connect_is_refused", an_upgrade_is_ignored_and_connect_is_refused)
-        .on(sqlite, "a_host_is_valid", a_host_is_valid)
-        .on(sqlite, "an_interim_answer_precedes_only_what_is_read", an_interim_answer_precedes_only_what_is_read)
-        .on(sqlite, "empty_lines_between_requests_are_no_request", empty_lines_between_requests_are_no_request)
-        .on(sqlite, "a_steady_reader_is_served_to_the_end", a_steady_reader_is_served_to_the_end)
-        .on(sqlite, "an_incomplete_stream_of_http_1_0_is_reset", an_incomplete_stream_of_http_1_0_is_reset)
-        .on(sqlite, "an_answer_that_is_not_read_is_counted", an_answer_that_is_not_read_is_counted)
-        .on(sqlite, "a_stream_has_its_line_when_it_ends", a_stream_has_its_line_when_it_ends)
-        .on(sqlite, "limits_of_time_are_independent", limits_of_time_are_independent)
-        .on(&Engine::SERVERS, "a_head_is_answered_as_its_get", a_head_is_answered_as_its_get)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                answers_pair_with_requests_however_they_are_cut,
+                nothing_is_served_behind_the_last_request,
+                a_refused_body_harms_no_later_request,
+                an_upgrade_is_ignored_and_connect_is_refused,
+                a_host_is_valid,
+                an_interim_answer_precedes_only_what_is_read,
+                empty_lines_between_requests_are_no_request,
+                a_steady_reader_is_served_to_the_end,
+                an_incomplete_stream_of_http_1_0_is_reset,
+                an_answer_that_is_not_read_is_counted,
+                a_stream_has_its_line_when_it_ends,
+                limits_of_time_are_independent,
+                an_idle_connection_is_closed_after_keep_alive_ms
+            ],
+        )
+        .on(&Engine::SERVERS, tests![a_head_is_answered_as_its_get])
+        .trials()
 }
 
 fn connect(web: &Web) -> TcpStream {
@@ -140,7 +147,7 @@ fn answers(conversation: &[u8], samples: &[Sample]) -> Vec<(BTreeSet<String>, St
 }
 
 /// Random requests on one connection, sent at once, byte by byte, or cut anywhere, have the answers that each has alone.
-fn answers_pair_with_requests(database: &Database) {
+fn answers_pair_with_requests_however_they_are_cut(database: &Database) {
     let web = Web::seeded(database);
     for seed in 0..150 {
         let mut rng = Rng::with_seed(seed);
@@ -426,5 +433,24 @@ fn a_head_is_answered_as_its_get(database: &Database) {
         for method in ["GET", "HEAD"] {
             assert_eq!(web.send(method, path, &[]).status, 503, "{method} {path}");
         }
+    }
+}
+
+fn an_idle_connection_is_closed_after_keep_alive_ms(database: &Database) {
+    migrated(database, &["up"]);
+    let web = Web::start(database, &[("KEEP_ALIVE_MS", "700"), ("REQUEST_TIMEOUT_MS", "60000")]);
+    for requests in 0..2 {
+        let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+        for _ in 0..requests {
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answer = [0; 15];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        }
+        let unused = Instant::now();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        // The connection ends long before the request time limit.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+        assert!(unused.elapsed() >= Duration::from_millis(600), "{:?}", unused.elapsed());
     }
 }

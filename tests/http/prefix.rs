@@ -3,22 +3,28 @@
 
 use std::collections::HashSet;
 
+use libtest_mimic::Trial;
 use serde_json::Value;
 use url::Url;
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Answer, Web, agent, migrated, request};
-use crate::support::{Factor, prefix_proxy};
+use crate::support::{Tests, prefix_proxy, tests};
 
 const PREFIX: &str = "/apps/roster";
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    let sqlite = &[Engine::Sqlite];
-    factor
-        .on(sqlite, "every_link_works_behind_a_path_prefix", every_link_works_behind_a_path_prefix)
-        .on(sqlite, "next_pages_work_behind_a_path_prefix", next_pages_work_behind_a_path_prefix)
-        .on(sqlite, "the_description_works_behind_a_path_prefix", the_description_works_behind_a_path_prefix)
-        .each("pages_ignore_foreign_parameters", pages_ignore_foreign_parameters)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                every_link_works_behind_a_path_prefix,
+                next_pages_work_behind_a_path_prefix,
+                the_description_works_behind_a_path_prefix
+            ],
+        )
+        .each(tests![pages_ignore_foreign_parameters])
+        .trials()
 }
 
 /// A server with more users than a page shows, and its published address.

@@ -2,11 +2,11 @@
 
 pub(crate) mod browser;
 pub(crate) mod engine;
+pub(crate) mod fault_proxy;
 pub(crate) mod load;
 pub(crate) mod pooler;
 pub(crate) mod prefix_proxy;
 pub(crate) mod process;
-pub(crate) mod proxy;
 pub(crate) mod sql;
 pub(crate) mod step_proxy;
 pub(crate) mod tool;
@@ -20,42 +20,62 @@ use libtest_mimic::Trial;
 use engine::{Database, Engine};
 use tool::Tool;
 
-/// The tests of one factor: those that need no engine, and those that run on each.
-pub(crate) struct Factor {
-    name: &'static str,
+/// A list of test functions with their names, for the methods of [`Tests`].
+macro_rules! tests {
+    ($($test:ident),+ $(,)?) => { [$((stringify!($test), $test as _)),+] };
+}
+pub(crate) use tests;
+
+/// Test functions of one kind, and their names.
+type List<F, const N: usize> = [(&'static str, F); N];
+
+/// The tests of one module. The name of a test is its path: `factors::config::no_secret_is_shown`.
+pub(crate) struct Tests {
+    module: &'static str,
     trials: Vec<Trial>,
 }
 
-impl Factor {
-    pub(crate) const fn new(name: &'static str) -> Self {
-        Self { name, trials: Vec::new() }
+impl Tests {
+    /// No tests yet, of the module with this `module_path!()`.
+    pub(crate) fn of(module_path: &'static str) -> Self {
+        let (_, module) = module_path.split_once("::").unwrap();
+        Self { module, trials: Vec::new() }
     }
 
-    /// A test that needs no engine.
-    pub(crate) fn once(mut self, name: &str, test: fn()) -> Self {
-        self.trials.push(Trial::test(format!("{}::{name}", self.name), move || {
-            test();
-            Ok(())
+    /// Tests that need no engine.
+    pub(crate) fn once<const N: usize>(mut self, tests: List<fn(), N>) -> Self {
+        self.trials.extend(tests.map(|(name, test)| {
+            Trial::test(format!("{}::{name}", self.module), move || {
+                test();
+                Ok(())
+            })
         }));
         self
     }
 
-    /// A test that runs on each of these engines, on a database of its own.
-    pub(crate) fn on(mut self, engines: &[Engine], name: &str, test: fn(&Database)) -> Self {
-        for &engine in engines {
-            let trial = Trial::test(format!("{}::{name}::{}", self.name, engine.name()), move || {
-                test(&engine.database());
-                Ok(())
-            });
-            self.trials.push(trial.with_ignored_flag(!engine.is_installed()));
+    /// Tests that run on each of these engines, on a database of their own.
+    pub(crate) fn on<const N: usize>(mut self, engines: &[Engine], tests: List<fn(&Database), N>) -> Self {
+        for (name, test) in tests {
+            self.trials.extend(engines.iter().map(|&engine| {
+                let trial = Trial::test(format!("{}::{name}::{}", self.module, engine.name()), move || {
+                    test(&engine.database());
+                    Ok(())
+                });
+                trial.with_ignored_flag(!engine.is_installed())
+            }));
         }
         self
     }
 
-    /// A test that runs on each of these engines, and needs a tool.
-    pub(crate) fn judged_by(mut self, tool: Tool, engines: &[Engine], name: &str, test: fn(&Database)) -> Self {
+    /// Tests that run on each of these engines, and need a tool.
+    pub(crate) fn with_tool<const N: usize>(
+        mut self,
+        tool: Tool,
+        engines: &[Engine],
+        tests: List<fn(&Database), N>,
+    ) -> Self {
         let before = self.trials.len();
-        self = self.on(engines, name, test);
+        self = self.on(engines, tests);
         let new = self.trials.split_off(before);
         self.trials.extend(new.into_iter().map(|trial| {
             let ignored = trial.has_ignored_flag() || !tool.is_installed();
@@ -64,12 +84,18 @@ impl Factor {
         self
     }
 
-    /// A test that runs on every engine, on a database of its own.
-    pub(crate) fn each(self, name: &str, test: fn(&Database)) -> Self {
-        self.on(&Engine::ALL, name, test)
+    /// Tests that run on every engine, on a database of their own.
+    pub(crate) fn each<const N: usize>(self, tests: List<fn(&Database), N>) -> Self {
+        self.on(&Engine::ALL, tests)
     }
 
-    pub(crate) fn tests(self) -> Vec<Trial> {
+    /// The tests of another module too.
+    pub(crate) fn and(mut self, trials: Vec<Trial>) -> Self {
+        self.trials.extend(trials);
+        self
+    }
+
+    pub(crate) fn trials(self) -> Vec<Trial> {
         self.trials
     }
 }

@@ -7,11 +7,12 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, code, import_csv, migrated, wide_users};
-use crate::support::{Factor, eventually};
+use crate::support::{Tests, eventually, tests};
 
 /// A request that is answered with 200, and leaves the connection open for another.
 const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -20,17 +21,22 @@ const LAST: &str = "GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\
 /// A limit that no honest client of these tests comes near.
 const SHORT: &[(&str, &str)] = &[("REQUEST_TIMEOUT_MS", "400")];
 
-pub(super) fn tests(factor: Factor) -> Factor {
-    let sqlite = &[Engine::Sqlite];
-    factor
-        .on(sqlite, "bytes_that_are_no_request_are_refused", bytes_that_are_no_request_are_refused)
-        .on(sqlite, "a_head_that_does_not_end_is_cut_off", a_head_that_does_not_end_is_cut_off)
-        .on(sqlite, "a_body_that_does_not_end_is_cut_off", a_body_that_does_not_end_is_cut_off)
-        .on(sqlite, "a_body_may_be_so_long", a_body_may_be_so_long)
-        .on(sqlite, "requests_in_a_row_are_answered_in_order", requests_in_a_row_are_answered_in_order)
-        .on(sqlite, "a_client_that_stops_reading_is_cut_off", a_client_that_stops_reading_is_cut_off)
-        .on(&Engine::SERVERS, "a_request_ends_in_time", a_request_ends_in_time)
-        .on(sqlite, "a_full_process_says_so_and_stays_alive", a_full_process_says_so_and_stays_alive)
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                bytes_that_are_no_request_are_refused,
+                a_head_that_does_not_end_is_cut_off,
+                a_body_that_does_not_end_is_cut_off,
+                a_body_may_be_so_long,
+                requests_in_a_row_are_answered_in_order,
+                a_client_that_stops_reading_is_cut_off,
+                a_full_process_says_so_and_stays_alive
+            ],
+        )
+        .on(&Engine::SERVERS, tests![a_request_ends_in_time])
+        .trials()
 }
 
 /// Sends pieces with pauses between them, until the server answers by closing; gives the answer.

@@ -1,0 +1,14 @@
+//! The HTTP interface: connections, limits, responses, links and the description of the API.
+
+mod connection;
+mod documentation;
+mod limits;
+mod prefix;
+pub(crate) mod responses;
+
+use libtest_mimic::Trial;
+
+pub(crate) fn tests() -> Vec<Trial> {
+    let modules = [connection::tests(), documentation::tests(), limits::tests(), prefix::tests(), responses::tests()];
+    modules.into_iter().flatten().collect()
+}

@@ -1,0 +1,28 @@
+//! The tests, on the real binaries and every engine: the twelve factors, the HTTP interface, and conformance as external
+//! tools check it.
+//!
+//! A test runs once for each engine that is installed here, on a database of its own; one whose engine
+//! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mariadb,mysql,postgres` makes a missing engine an error, and
+//! `REQUIRE_TOOLS` a missing external tool.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+mod conformance;
+mod factors;
+mod http;
+
+use std::process::ExitCode;
+
+use support::engine;
+
+fn main() -> ExitCode {
+    let arguments = libtest_mimic::Arguments::from_args();
+    if !arguments.list && !support::announce() {
+        return ExitCode::FAILURE;
+    }
+    let tests = [factors::tests(), http::tests(), conformance::tests()].into_iter().flatten().collect();
+    let conclusion = libtest_mimic::run(&arguments, tests);
+    engine::stop_servers();
+    conclusion.exit_code()
+}
