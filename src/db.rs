@@ -8,11 +8,10 @@
 mod dialect;
 mod engine;
 mod error;
-pub mod friends;
 pub mod migrations;
 mod pool;
 mod pooler;
-pub mod users;
+mod value;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,11 +24,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DatabaseUrl, DriverOptions};
-use dialect::{Abandoned, Dialect};
+use dialect::Abandoned;
+pub use dialect::Dialect;
 use engine::mysql;
 pub use error::Error;
 pub use pool::Connections;
 use pool::Pool;
+pub use value::{Timestamp, Value, Values};
 
 /// Evaluates an expression for whichever engine an enum holds: `on_engine!(Db, db, pool => …)`.
 macro_rules! on_engine {
@@ -41,14 +42,10 @@ macro_rules! on_engine {
         }
     };
 }
-use on_engine;
+pub(crate) use on_engine;
 
 /// What an engine's driver connects with.
 type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
-
-/// The oldest schema that this code can serve. A newer one is served too, so that a release can be
-/// rolled back without its database.
-pub const REQUIRED_SCHEMA: i64 = 2;
 
 /// The longest time to open the session of an admin task. A server that starts, or is far away, may need seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,14 +96,14 @@ impl Db {
         }
     }
 
-    /// Whether this process can serve: the database answers, and its schema is new enough.
+    /// Whether the database answers, and its schema has at least the required version.
     ///
     /// # Errors
     /// What is missing.
-    pub async fn ready(&self) -> Result<(), Unready> {
+    pub async fn ready(&self, required: i64) -> Result<(), Unready> {
         match self.schema_version().await {
-            Ok(found) if found >= REQUIRED_SCHEMA => Ok(()),
-            Ok(found) => Err(Unready::Schema { found }),
+            Ok(found) if found >= required => Ok(()),
+            Ok(found) => Err(Unready::Schema { found, required }),
             Err(error) => Err(Unready::Database(error)),
         }
     }
@@ -172,10 +169,12 @@ pub enum Unready {
     #[error("{0}")]
     Database(#[source] Error),
     /// The schema is older than this release.
-    #[error("the schema is at version {found}, this release needs {REQUIRED_SCHEMA}: run `migrate up`")]
+    #[error("the schema is at version {found}, this release needs {required}: run `migrate up`")]
     Schema {
         /// The version that the database has.
         found: i64,
+        /// The version that this release needs.
+        required: i64,
     },
 }
 

@@ -18,21 +18,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
-use crate::admin::reader::{self, Row};
-use crate::admin::transfer::{Encoder, Format};
 use crate::config::Config;
-use crate::db::Db;
-use crate::db::users::{Column, User};
-use crate::http::listing::{ALL, Parameters, Unknown};
-use crate::http::{self, State, connection, cursor};
+use crate::db::{Db, Value};
+use crate::http::{self, State, connection};
+use crate::listing::export::Encoder;
+use crate::listing::import::Format;
+use crate::listing::reader::{self, Row};
+use crate::listing::{Parameters, Table, Unknown, cursor};
+use crate::resources::APPLICATION;
 use crate::telemetry::DroppedLines;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
 ///
 /// # Panics
 /// When an input breaks it, as each of these functions.
-pub fn cursor(text: &str) {
-    for column in [Column::Id, Column::Username, Column::Email] {
+pub fn cursor(table: &Table, text: &str) {
+    for column in table.columns.iter().filter(|column| column.key.is_some()) {
         if let Some(key) = cursor::decode(text, column) {
             assert_eq!(cursor::encode(column, &key), text, "{key:?}");
         }
@@ -44,12 +45,11 @@ pub fn cursor(text: &str) {
 ///
 /// # Panics
 /// See [`cursor()`].
-pub fn query_string(text: &str) {
-    let parse = |query: &str, unknown| Parameters::parse(query, ALL, unknown).ok();
+pub fn query_string(table: &'static Table, text: &str) {
+    let parse = |query: &str, unknown| Parameters::parse(table, query, unknown).ok();
     let Some(parameters) = parse(text, Unknown::Refuse) else { return };
-    let Ok(listing) = parameters.listing(1) else { return };
-    let after = listing.after.as_ref().map(|key| (listing.column, key));
-    let written = parameters.query(parameters.sort, after);
+    let Ok(listing) = parameters.listing(None, 1) else { return };
+    let written = parameters.query(&listing, listing.after.as_ref());
     let among_others = format!("utm_source=%ff&&{written}&utm_source=x");
     let read = [parse(&written, Unknown::Refuse), parse(text, Unknown::Ignore), parse(&among_others, Unknown::Ignore)];
     for read in read {
@@ -95,17 +95,18 @@ pub fn database_url(text: &str) {
 ///
 /// # Panics
 /// See [`cursor()`].
-pub fn csv(bytes: &[u8]) {
-    import(bytes, Format::Csv);
-    import(&[b"id,username,email\n", bytes].concat(), Format::Csv);
+pub fn csv(table: &'static Table, bytes: &[u8]) {
+    import(table, bytes, Format::Csv);
+    let header = table.names().collect::<Vec<_>>().join(",");
+    import(table, &[header.as_bytes(), b"\n", bytes].concat(), Format::Csv);
 }
 
 /// The rows of NDJSON: see [`import`].
 ///
 /// # Panics
 /// See [`cursor()`].
-pub fn ndjson(bytes: &[u8]) {
-    import(bytes, Format::Ndjson);
+pub fn ndjson(table: &'static Table, bytes: &[u8]) {
+    import(table, bytes, Format::Ndjson);
 }
 
 /// However the bytes of a client are cut, its connection has the same answers, and ends. The first byte chooses the
@@ -120,7 +121,7 @@ pub fn connection(bytes: &[u8]) {
     let config = Config::from_vars([("DATABASE_URL".to_owned(), "sqlite:none.db?mode=ro".to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
-        let state = Data::new(State::new(&config, &DroppedLines::default()));
+        let state = Data::new(State::new(&config, &APPLICATION, &DroppedLines::default()));
         let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });
@@ -164,39 +165,40 @@ where
     lines.join("\r\n")
 }
 
-/// The rows of a file are the same however it arrives, each begins on a line of its own within the file, and their users
-/// come back from an export in either format.
-fn import(bytes: &[u8], format: Format) {
-    let rows = read(bytes, format);
-    assert_eq!(rows, read(ByteByByte(bytes), format), "a file that arrives byte by byte");
+/// The rows of a file do not depend on the sizes of its pieces, and each begins on a line of its own. In either format, an
+/// export of them has the same rows.
+fn import(table: &'static Table, bytes: &[u8], format: Format) {
+    let rows = read(table, bytes, format);
+    assert_eq!(rows, read(table, ByteByByte(bytes), format), "a file that arrives byte by byte");
     let Ok(rows) = rows else { return };
     let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count() as u64;
     assert!(rows.is_sorted_by(|(line, _), (next, _)| line < next), "{rows:?}");
     assert!(rows.iter().all(|(line, _)| (1..=lines).contains(line)), "{lines} lines: {rows:?}");
-    let texts = |rows: &[Row]| -> Vec<_> {
-        let users = rows.iter().filter_map(|(_, user)| user.as_ref().ok());
-        users.map(|user| (user.id().unwrap_or(1), user.username().to_owned(), user.email().to_owned())).collect()
+    // A value that the database would choose is 1.
+    let values = |rows: &[Row]| -> Vec<Vec<Value<'static>>> {
+        let rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
+        let positions = 0..table.columns.len();
+        rows.map(|row| positions.clone().map(|at| row.value(at).cloned().unwrap_or(1.into())).collect()).collect()
     };
-    let users = texts(&rows);
-    if users.is_empty() {
+    let valid = values(&rows);
+    if valid.is_empty() {
         return;
     }
     for format in [Format::Csv, Format::Ndjson] {
-        let mut encoder = Encoder::new(format).expect("memory can be written");
+        let mut encoder = Encoder::new(table, format).expect("memory can be written");
         let mut file = Vec::new();
-        for (id, username, email) in &users {
-            let user = User { id: *id, username, email };
-            file.extend(encoder.push(user).expect("memory can be written").unwrap_or_default());
+        for row in &valid {
+            file.extend(encoder.push(row).expect("memory can be written").unwrap_or_default());
         }
         file.extend(encoder.finish().expect("memory can be written"));
-        let again = read(file.as_slice(), format).expect("it was just written");
-        assert!(again.iter().all(|(_, user)| user.is_ok()), "{again:?}");
-        assert_eq!(texts(&again), users, "{format:?}");
+        let again = read(table, file.as_slice(), format).expect("it was just written");
+        assert!(again.iter().all(|(_, row)| row.is_ok()), "{again:?}");
+        assert_eq!(values(&again), valid, "{format:?}");
     }
 }
 
-fn read(file: impl Read, format: Format) -> Result<Vec<Row>, String> {
-    let rows = reader::rows(file, format).and_then(Iterator::collect);
+fn read(table: &'static Table, file: impl Read, format: Format) -> Result<Vec<Row>, String> {
+    let rows = reader::rows(table, file, format).and_then(Iterator::collect);
     rows.map_err(|error| error.to_string())
 }
 
@@ -213,11 +215,12 @@ impl Read for ByteByByte<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::TABLES;
 
     #[test]
     fn every_property_holds_for_examples() {
         for text in ["", "!", "aQAAAAAAAAAB", "aQAAAAAAAAAB=", "dWFkYQ", "dWFkYR", "dQ"] {
-            cursor(text);
+            cursor(TABLES[0], text);
         }
         for text in [
             "",
@@ -227,7 +230,7 @@ mod tests {
             "q=a@b&after=ZWFAYg",
             "x=1",
         ] {
-            query_string(text);
+            query_string(TABLES[0], text);
         }
         for text in ["", "/", "1/", "1?", "1#", "@", "%", "a:b@c/d?e=f#g", "\\", "\u{fc}\0\n"] {
             for choice in 'A'..='z' {
@@ -249,14 +252,14 @@ mod tests {
             "id\tusername\temail\n7\tada\ta@b",
             "sep=;\nemail;username\n",
         ] {
-            csv(text.as_bytes());
+            csv(TABLES[0], text.as_bytes());
         }
         for text in [
             "",
             "\n{}\r\n{\"username\":\"ada\",\"email\":\"a@b\"}\n[",
             "\u{feff}{\"id\":1,\"username\":\"\",\"email\":null}",
         ] {
-            ndjson(text.as_bytes());
+            ndjson(TABLES[0], text.as_bytes());
         }
     }
 }

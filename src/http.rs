@@ -2,19 +2,14 @@
 
 mod assets;
 pub mod connection;
-pub mod cursor;
 mod documentation;
 mod limits;
-pub(crate) mod listing;
 mod metrics;
-mod operations;
-mod page;
+pub(crate) mod operations;
 mod problem;
-pub mod representation;
+mod representation;
 pub mod request;
-mod stream;
 mod trace;
-mod users;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,11 +28,29 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::db::Db;
 use crate::telemetry::DroppedLines;
+pub(crate) use assets::{STYLE_NAME, root};
+#[cfg(test)]
+pub(crate) use documentation::API;
+pub(crate) use documentation::Failures;
 use metrics::Metrics;
-use problem::Problem;
+pub(crate) use problem::Body;
+pub use problem::Problem;
+pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
+
+/// What the service has to know about its application.
+#[derive(Debug)]
+pub struct Application {
+    /// Adds its routes.
+    pub routes: fn(&mut ServiceConfig),
+    /// The routes that are pages for people. An error is a page there, if the client prefers HTML.
+    pub pages: &'static [&'static str],
+    /// The oldest schema that it can serve.
+    pub required_schema: i64,
+}
 
 /// What the handlers share.
 pub struct State {
+    application: &'static Application,
     limits: Limits,
     release_id: Option<String>,
     exports_traces: bool,
@@ -75,13 +88,14 @@ impl Limits {
 impl State {
     /// The state of a process.
     #[must_use]
-    pub fn new(config: &Config, dropped_lines: &DroppedLines) -> Self {
+    pub fn new(config: &Config, application: &'static Application, dropped_lines: &DroppedLines) -> Self {
         let limits = Limits {
             max_in_flight: config.max_in_flight.get().into(),
             request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
             keep_alive: Duration::from_millis(config.keep_alive_ms.get()),
         };
         Self {
+            application,
             limits,
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
@@ -136,17 +150,13 @@ pub fn app(
     App::new().configure(move |config| routes(config, state, db)).wrap(from_fn(request::scope))
 }
 
-/// The route table.
+/// The routes of the service, after those of the application.
 fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
+    let application = state.application.routes;
     config
         .app_data(state)
         .app_data(Data::new(db))
-        .service(get("/", page::users))
-        .service(get("/users", users::list))
-        .service(get("/users.ndjson", users::ndjson))
-        .service(get("/users.csv", users::csv))
-        .service(get("/users/{id}", users::get))
-        .service(get("/users/{id}/friends", users::friends))
+        .configure(application)
         .service(get("/livez", operations::livez))
         .service(get("/readyz", operations::readyz))
         .service(get("/metrics", operations::metrics))
@@ -166,7 +176,7 @@ async fn default(request: HttpRequest) -> Result<HttpResponse, Problem> {
 }
 
 /// A resource that can be read, by GET or HEAD, and refuses every other method.
-fn get<F, Args>(path: &str, handler: F) -> Resource
+pub(crate) fn get<F, Args>(path: &str, handler: F) -> Resource
 where
     F: Handler<Args>,
     Args: actix_web::FromRequest + 'static,

@@ -13,13 +13,16 @@
 //!
 //! The binaries `web` and `migrate` put these together, and alone may print or exit.
 
-pub mod admin;
 pub mod config;
 pub mod db;
+pub mod friends;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
 pub mod json;
+pub mod listing;
+pub mod resources;
 pub mod server;
 pub mod shutdown;
 pub mod telemetry;
+pub mod users;

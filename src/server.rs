@@ -21,6 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::Config;
 use crate::db::Db;
 use crate::http::{self, State, connection};
+use crate::resources::APPLICATION;
 use crate::shutdown::Stop;
 use crate::telemetry::DroppedLines;
 use drain::{AcceptGate, drain};
@@ -121,7 +122,7 @@ pub async fn run(
     let Listener { socket, is_inherited } = listener;
     let address = socket.local_addr()?;
     let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
-    let state = Data::new(State::new(config, dropped_lines));
+    let state = Data::new(State::new(config, &APPLICATION, dropped_lines));
     let (app_state, app_db, workers) = (state.clone(), db.clone(), Arc::new(AtomicUsize::new(0)));
     let server = actix_server::Server::build()
         .workers(config.web_concurrency.get().into())
@@ -141,7 +142,7 @@ pub async fn run(
         outcome
     };
     let stopping = async {
-        stop.token().run_until_cancelled(log_when_ready(&db)).await;
+        stop.token().run_until_cancelled(log_when_ready(&db, APPLICATION.required_schema)).await;
         stop.token().cancelled().await;
         drain(config, &state, &handle, gate, &stop).await
     };
@@ -167,9 +168,9 @@ fn service(
 }
 
 /// Logs when the database can be served from, or why not yet.
-async fn log_when_ready(db: &Db) {
+async fn log_when_ready(db: &Db, required_schema: i64) {
     let mut last = None;
-    while let Err(unready) = db.ready().await {
+    while let Err(unready) = db.ready(required_schema).await {
         let reason = unready.to_string();
         if last.as_ref() != Some(&reason) {
             tracing::warn!(reason, "not ready");

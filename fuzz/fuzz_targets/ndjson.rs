@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| roster::fuzzing::ndjson(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| roster::fuzzing::ndjson(roster::resources::TABLES[0], bytes));

@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use roster::admin::output::{self, Place, Replacement, Sink};
-use roster::admin::sample;
-use roster::admin::transfer::{self, BadRow, Format};
 use roster::config::{Config, Problems};
 use roster::db::migrations::{self, Limits, Run, State};
-use roster::db::{self, REQUIRED_SCHEMA, Session};
+use roster::db::{self, Session};
+use roster::listing::Table;
+use roster::listing::export;
+use roster::listing::import::{self, BadRow, Format, Import};
+use roster::listing::output::{self, Place, Replacement, Sink};
+use roster::resources::{self, REQUIRED_SCHEMA, TABLES};
 use roster::shutdown::{Signal, Signals, Stop};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +93,8 @@ enum Command {
         /// Leave out the rows that cannot be imported, instead of importing none
         #[arg(long)]
         skip_bad: bool,
+        #[command(flatten)]
+        table: TableName,
     },
     /// Writes all users to a file
     Export {
@@ -101,7 +106,22 @@ enum Command {
         /// The file's format, where its name does not end with .csv, .ndjson or .jsonl
         #[arg(long)]
         format: Option<FileFormat>,
+        #[command(flatten)]
+        table: TableName,
     },
+}
+
+#[derive(clap::Args)]
+struct TableName {
+    /// The table
+    #[arg(long = "table", value_name = "TABLE", default_value = TABLES[0].name, value_parser = PossibleValuesParser::new(TABLES.iter().map(|table| table.name)))]
+    name: String,
+}
+
+impl TableName {
+    fn find(&self) -> &'static Table {
+        TABLES.iter().find(|table| table.name == self.name).expect("the parser accepts the names of tables alone")
+    }
 }
 
 #[derive(clap::Args)]
@@ -165,14 +185,14 @@ impl From<migrations::Error> for Failure {
     }
 }
 
-impl From<transfer::Error> for Failure {
-    fn from(error: transfer::Error) -> Self {
+impl From<import::Error> for Failure {
+    fn from(error: import::Error) -> Self {
         let code = match error {
-            transfer::Error::Database(error) => return error.into(),
-            transfer::Error::Ids(_) | transfer::Error::Stopped => 71,
-            transfer::Error::NotText(_) | transfer::Error::Header(..) | transfer::Error::BadRows { .. } => 65,
-            transfer::Error::Open(_) | transfer::Error::Read(_) => 66,
-            transfer::Error::Write(_) => 74,
+            import::Error::Database(error) => return error.into(),
+            import::Error::Ids { .. } | import::Error::Stopped => 71,
+            import::Error::NotText(_) | import::Error::Header(..) | import::Error::BadRows { .. } => 65,
+            import::Error::Open(_) | import::Error::Read(_) => 66,
+            import::Error::Write(_) => 74,
         };
         Self::new(code, &error)
     }
@@ -255,20 +275,20 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
         Command::Seed { count } => {
             require_schema(session, stop).await?;
             let mut progress = Progress::new("users", Some(u64::from(count)));
-            let done = sample::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
+            let done = resources::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
             progress.end();
             print(format_args!("{} in place", counted(done as u64, "sample user"))).await?;
             end = ended(done < count as usize);
         }
-        Command::Import { file, format, skip_bad } => {
+        Command::Import { file, format, skip_bad, table } => {
             let format = format_of(&file, format)?;
             require_schema(session, stop).await?;
-            import(session, file, format, skip_bad, stop).await?;
+            import(session, Import { table: table.find(), format, skip_bad }, file, stop).await?;
         }
-        Command::Export { file, format } => {
+        Command::Export { file, format, table } => {
             let format = format_of(&file, format)?;
             require_schema(session, stop).await?;
-            export(session, file, format, stop).await?;
+            export(session, table.find(), file, format, stop).await?;
         }
     }
     Ok(end)
@@ -342,13 +362,7 @@ fn is_standard(file: &Path) -> bool {
     file.as_os_str() == "-"
 }
 
-async fn import(
-    session: &mut Session,
-    file: PathBuf,
-    format: Format,
-    skip_bad: bool,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
+async fn import(session: &mut Session, what: Import, file: PathBuf, stop: &CancellationToken) -> Result<(), Failure> {
     let mut progress = Progress::new("rows", None);
     let bar = progress.bar.clone();
     let mut errors = Sink::start(|| Ok(AboveBar(bar)))?;
@@ -367,15 +381,19 @@ async fn import(
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
         Ok(Box::new(opened.map_err(named)?))
     };
-    let imported = transfer::import(session, open, format, skip_bad, stop, report, |rows| progress.at(rows)).await;
+    let imported = import::import(session, what, open, stop, report, |rows| progress.at(rows)).await;
     tokio::select! {
         () = stop.cancelled() => {}
         _ = errors.finish() => {}
     }
     progress.end();
     let imported = imported?;
-    print(format_args!("{} imported, {} left out", counted(imported.users, "user"), counted(imported.bad, "row")))
-        .await?;
+    print(format_args!(
+        "{} imported, {} left out",
+        counted(imported.rows, what.table.row),
+        counted(imported.bad, "row")
+    ))
+    .await?;
     Ok(())
 }
 
@@ -393,31 +411,39 @@ impl io::Write for AboveBar {
     }
 }
 
-async fn export(session: &mut Session, file: PathBuf, format: Format, stop: &CancellationToken) -> Result<(), Failure> {
+async fn export(
+    session: &mut Session,
+    table: &'static Table,
+    file: PathBuf,
+    format: Format,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let cannot_write = |error| Failure::new(74, &format_args!("cannot write {}: {error}", file.display()));
     let place = if is_standard(&file) { Place::Standard } else { Place::of(&file).map_err(cannot_write)? };
     if let Some(database) = session.file().await? {
         place.check_not_database(&database).map_err(cannot_write)?;
     }
     let count = match place {
-        Place::Standard => return Ok(transfer::export(session, Sink::standard()?, format, stop).await.map(drop)?),
+        Place::Standard => {
+            return Ok(export::export(session, table, Sink::standard()?, format, stop).await.map(drop)?);
+        }
         Place::Descriptor(path) => {
             let sink = Sink::start(move || output::append(&path))?;
-            return Ok(transfer::export(session, sink, format, stop).await.map(drop)?);
+            return Ok(export::export(session, table, sink, format, stop).await.map(drop)?);
         }
         Place::Special(path) => {
             let sink = Sink::start(move || output::append(&path))?;
-            transfer::export(session, sink, format, stop).await?
+            export::export(session, table, sink, format, stop).await?
         }
         Place::Regular(path) => {
             let replacement = Replacement::of(path).map_err(cannot_write)?;
             let content = replacement.content()?;
-            let count = transfer::export(session, Sink::start(|| Ok(content))?, format, stop).await?;
+            let count = export::export(session, table, Sink::start(|| Ok(content))?, format, stop).await?;
             replacement.finish().map_err(cannot_write)?;
             count
         }
     };
-    print(format_args!("{} exported", counted(count, "user"))).await?;
+    print(format_args!("{} exported", counted(count, table.row))).await?;
     Ok(())
 }
 

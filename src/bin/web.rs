@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use roster::admin::sample;
 use roster::config::Config;
 use roster::db::migrations::{self, Limits};
-use roster::db::{Db, Session, users};
+use roster::db::{Db, Session};
+use roster::resources;
 use roster::shutdown::{Signal, Signals, Stop};
 use roster::{server, telemetry};
 use tokio_util::sync::CancellationToken;
@@ -97,8 +97,8 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     if config.auto_migrate {
         migrations::up(&mut session, None, Limits::new(stop)).await.map_err(named("AUTO_MIGRATE"))?;
     }
-    if config.auto_seed > 0 && users::is_empty(&mut session).await.map_err(named("AUTO_SEED"))? {
-        let seeded = sample::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await;
+    if config.auto_seed > 0 && resources::is_empty(&mut session).await.map_err(named("AUTO_SEED"))? {
+        let seeded = resources::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await;
         let count = seeded.map_err(named("AUTO_SEED"))?;
         tracing::info!(count, "sample users inserted");
     }

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::{
-    Database, Executor as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Row as _, SqlSafeStr,
-    SqlStr, Sqlite, SqliteConnection,
+    Executor as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Row as _, SqlSafeStr, SqlStr, Sqlite,
+    SqliteConnection,
 };
 
 use super::engine::{mysql, postgres};
+use super::value::Values;
 
 /// Set when the statement of a connection was abandoned. SQLite then interrupts it.
 pub(super) type Abandoned = Arc<AtomicBool>;
@@ -18,7 +19,7 @@ pub(super) type Abandoned = Arc<AtomicBool>;
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// What an engine has its own words for.
-pub trait Dialect: Database + Sized {
+pub trait Dialect: Values {
     /// Ends an `INSERT` whose rows may be there already; `key` is a column of the table's primary key.
     fn keep_existing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
         insert.push(" ON CONFLICT DO NOTHING");
@@ -46,10 +47,12 @@ pub trait Dialect: Database + Sized {
         sql: impl SqlSafeStr + Send,
     ) -> impl Future<Output = Result<String, sqlx::Error>> + Send;
     /// Begins a transaction. Behind a pooler, it has to bring the settings that a session would keep.
+    #[must_use]
     fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
         SqlStr::from_static(Self::BEGIN)
     }
     /// The time within which a statement has ended in the server, for a client with this limit.
+    #[must_use]
     fn longest_statement(limit: Duration) -> Duration {
         limit + MARGIN * 2
     }

@@ -103,7 +103,7 @@ impl<DB: Dialect> Pool<DB> {
     ///
     /// A future that is dropped before it is complete, by its time-out or because its client is gone, leaves the
     /// protocol in the middle of an answer. [`recover`] reads its rest before the connection is used again.
-    pub(super) async fn run<T>(
+    pub(crate) async fn run<T>(
         &self,
         query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {

@@ -6,11 +6,11 @@ use actix_web::{HttpRequest, HttpResponse};
 /// The stylesheet of every page.
 const STYLE: &str = include_str!("../../templates/style.css");
 /// Its name, which changes with its content, so a browser may cache it indefinitely.
-pub(super) const STYLE_NAME: &str = concat!("style-", env!("STYLE_HASH"), ".css");
+pub(crate) const STYLE_NAME: &str = concat!("style-", env!("STYLE_HASH"), ".css");
 
 /// The relative reference from a path to the root of the service, such as `../../` from `/users/1/friends` (RFC 3986,
 /// section 5.2). Every link starts with it, because a proxy may publish the service under a prefix that it strips.
-pub(super) fn root(path: &str) -> String {
+pub(crate) fn root(path: &str) -> String {
     // No resource has a path that deep. Without the limit, an error page could be several times as long as its request.
     const DEEPEST: usize = 100;
     match path.bytes().filter(|byte| *byte == b'/').count() {

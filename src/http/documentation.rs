@@ -1,7 +1,7 @@
 //! The description of the API: generated from the handlers, served as OpenAPI 3.1 and as a page.
 //!
-//! What is served is the committed file, and a test of this module generates it: a change of the API shows in a review,
-//! and the generator, which is as large as all handlers together, is in no release.
+//! The committed file is served, and a test of `src/resources.rs` generates it. So a change of the API is visible in a
+//! review, and the generator, which is as large as all handlers together, is in no release.
 
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -9,17 +9,16 @@ use serde_json::{Map, Value};
 use utoipa::IntoResponses;
 
 use super::assets::{STYLE_NAME, root};
-use super::page;
 use super::problem::{self, Problem};
 use super::representation::{self, Format};
 
 /// The description, as OpenAPI 3.1.
-const API: &str = include_str!("../../openapi.json");
+pub(crate) const API: &str = include_str!("../../openapi.json");
 
 /// What may go wrong with any request.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers, and is none")]
-pub(super) enum Failures {
+pub(crate) enum Failures {
     /// A parameter is unknown, malformed or given twice; `detail` names it.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(problem::Body<'static>),
@@ -55,7 +54,7 @@ pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Proble
 /// `GET /docs`
 pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let api = serde_json::from_str(API).map_err(|error| Problem::internal(&error))?;
-    page::respond(&request, &DocsPage::of(&api, root(request.path())))
+    representation::respond_with_page(&request, &DocsPage::of(&api, root(request.path())))
 }
 
 #[derive(Template)]
@@ -192,51 +191,4 @@ fn kind(schema: &Value) -> String {
     let values = items(&schema["enum"]).map(text).collect::<Vec<_>>().join(", ");
     let values = (!values.is_empty()).then(|| format!("one of {values}"));
     std::iter::once(types).chain(limits).chain(values).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::{env, fs};
-
-    use utoipa::OpenApi;
-
-    use super::super::{operations, users};
-    use super::*;
-    use crate::db::users::User;
-
-    #[derive(OpenApi)]
-    #[openapi(
-        info(
-            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
-                           the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
-        ),
-        // Relative to the URL of this description, so it includes a path prefix.
-        servers((url = ".")),
-        paths(
-            users::list,
-            users::ndjson,
-            users::csv,
-            users::get,
-            users::friends,
-            operations::livez,
-            operations::readyz,
-            operations::metrics,
-            operations::version,
-        ),
-        components(schemas(User, problem::Body))
-    )]
-    struct Api;
-
-    /// `UPDATE_OPENAPI=1` writes it.
-    #[test]
-    fn the_committed_description_is_that_of_the_handlers() {
-        let generated = Api::openapi().to_pretty_json().expect("it is JSON") + "\n";
-        if env::var_os("UPDATE_OPENAPI").is_some() {
-            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
-            fs::write(file, &generated).expect("it can be written");
-        } else {
-            assert!(generated == API, "openapi.json is not what the handlers say; `just openapi` writes it anew");
-        }
-    }
 }

@@ -22,7 +22,7 @@ use crate::db::{Db, Unready};
     path = "/livez",
     responses((status = 200, description = "It lives.", body = String, content_type = "text/plain"), Failures)
 )]
-pub(super) async fn livez() -> HttpResponse {
+pub(crate) async fn livez() -> HttpResponse {
     text("alive\n")
 }
 
@@ -34,14 +34,14 @@ pub(super) async fn livez() -> HttpResponse {
     path = "/readyz",
     responses((status = 200, description = "It may.", body = String, content_type = "text/plain"), Failures)
 )]
-pub(super) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if state.is_unready() {
         return Err(Problem::unavailable(
             "stopping: this process finishes what it has and takes nothing new",
             &"stopping",
         ));
     }
-    db.ready().await.map_err(|unready| match unready {
+    db.ready(state.application.required_schema).await.map_err(|unready| match unready {
         Unready::Database(_) => Problem::unavailable("database: it does not answer", &unready),
         Unready::Schema { .. } => {
             Problem::unavailable("schema: it is older than this release; run `migrate up`", &unready)
@@ -59,7 +59,7 @@ pub(super) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
         Failures,
     )
 )]
-pub(super) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let in_flight = state.in_flight.load(Ordering::Relaxed);
     let text = state.metrics.render(in_flight, db.connections()).map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok()
@@ -71,7 +71,7 @@ pub(super) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResp
 /// What a process runs.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "they are the answer's members")]
-pub(super) struct Version<'a> {
+pub(crate) struct Version<'a> {
     /// The package's version.
     version: &'a str,
     /// The git commit that it was built from.
@@ -82,7 +82,7 @@ pub(super) struct Version<'a> {
 
 /// What this process runs.
 #[utoipa::path(get, path = "/version", responses((status = 200, description = "What it runs.", body = Version), Failures))]
-pub(super) async fn version(state: Data<State>) -> HttpResponse {
+pub(crate) async fn version(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store"))).json(Version {
         version: env!("CARGO_PKG_VERSION"),
         commit: env!("ROSTER_COMMIT"),

@@ -18,7 +18,7 @@ use crate::{db, json};
 /// An answer that is not what the client asked for. What it tells the client and what it tells the
 /// log are apart, so that nothing unexpected leaks.
 #[derive(Clone, Debug)]
-pub(crate) struct Problem {
+pub struct Problem {
     status: StatusCode,
     /// For the client, who can act on it.
     detail: Cow<'static, str>,
@@ -31,18 +31,14 @@ impl Problem {
         Self { status, detail: detail.into(), cause: None }
     }
 
-    pub(super) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
+    pub(crate) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
         // What a client sent in place of a name may be of any length.
         let name: String = name.chars().take(40).collect();
         Self::new(StatusCode::BAD_REQUEST, format!("{name}: {reason}"))
     }
 
-    pub(super) fn not_found(detail: &'static str) -> Self {
+    pub(crate) fn not_found(detail: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
-    }
-
-    pub(super) fn unknown_user() -> Self {
-        Self::not_found("there is no user with this id")
     }
 
     pub(super) fn method_not_allowed() -> Self {
@@ -141,7 +137,7 @@ impl Problem {
 /// The members of RFC 9457, section 3.1. The instance is the id of the request, under which the log has it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem, description = "A problem of RFC 9457.")]
-pub(super) struct Body<'a> {
+pub(crate) struct Body<'a> {
     /// Always `about:blank`: the status says which problem it is.
     r#type: &'a str,
     /// The status in words.

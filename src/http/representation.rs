@@ -3,18 +3,14 @@
 
 use actix_web::http::header::{self, ETag, EntityTag, Header as _, HeaderMap, HeaderValue, IfMatch, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::problem::Problem;
-use crate::db::users::User;
-use crate::json;
 
-/// A typical user in any format, in bytes: what to reserve for each.
-pub const USER_SIZE: usize = 90;
-
-/// What users can be represented as.
+/// The formats of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Json,
     Ndjson,
     Csv,
@@ -32,7 +28,7 @@ impl Format {
     }
 
     /// The media type with its parameters, as a header names it.
-    pub(super) const fn content_type(self) -> &'static str {
+    pub(crate) const fn content_type(self) -> &'static str {
         match self {
             Self::Csv => "text/csv; charset=utf-8; header=present",
             Self::Html => "text/html; charset=utf-8",
@@ -81,7 +77,7 @@ impl<'a> Accept<'a> {
 }
 
 /// The format among those offered that the client prefers; the first, if it has no preference.
-pub(super) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<Format, Problem> {
+pub(crate) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<Format, Problem> {
     let Some(accept) = Accept::of(request.headers()) else { return Ok(offered[0]) };
     let mut preferred = (offered[0], 0.0);
     for &format in offered {
@@ -104,19 +100,11 @@ pub(super) fn prefers_page(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Writes a user as JSON, straight from its row.
-///
-/// # Panics
-/// Never: numbers and text always fit into memory as JSON.
-pub fn write_json(out: &mut Vec<u8>, user: User<'_>) {
-    json::write(out, &user).expect("numbers and text are JSON");
-}
-
 /// A complete response with its `ETag`, or 304 if the client has the same content.
 ///
 /// # Errors
 /// 412, if the client requires other content with `If-Match`.
-pub(super) fn respond_with_etag(
+pub(crate) fn respond_with_etag(
     request: &HttpRequest,
     format: Format,
     body: Vec<u8>,
@@ -140,8 +128,8 @@ pub(super) fn respond_with_etag(
         };
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response.insert_header(ETag(tag));
-    // A user may change at any moment, and is nobody's business but the client's: a private copy is
-    // worth keeping, and must be asked about each time.
+    // The content may change at any time, and may be personal. A client may keep a private copy, if it validates the copy
+    // before each use.
     response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
     if let Some(link) = link {
         response.insert_header((header::LINK, link));
@@ -150,6 +138,15 @@ pub(super) fn respond_with_etag(
         return Ok(response.finish());
     }
     Ok(response.content_type(format.content_type()).body(body))
+}
+
+/// A page rendered from a template, with its `ETag`.
+///
+/// # Errors
+/// 412, if the client requires other content with `If-Match`.
+pub(crate) fn respond_with_page(request: &HttpRequest, page: &impl Template) -> Result<HttpResponse, Problem> {
+    let html = page.render().map_err(|error| Problem::internal(&error))?;
+    respond_with_etag(request, Format::Html, html.into_bytes(), None)
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl RequestContext {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let id = header(REQUEST_ID).filter(|id| is_id(id)).map_or_else(new_id, str::to_owned);
         let trace = Trace::enter(headers, &id, state.exports_traces);
-        let is_page = matches!(route.as_deref(), None | Some("/" | "/users/{id}/friends"));
+        let is_page = route.as_deref().is_none_or(|route| state.application.pages.contains(&route));
         let as_page = is_page && prefers_page(headers);
         state.unfinished.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -312,7 +312,10 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::http::Application;
     use crate::telemetry::DroppedLines;
+
+    static APPLICATION: Application = Application { routes: |_| {}, pages: &[], required_schema: 0 };
 
     #[test]
     fn a_panic_is_one_problem_and_the_next_request_is_served() {
@@ -324,7 +327,7 @@ mod tests {
             // Nobody asks the database.
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
-            let state = Data::new(State::new(&config, &DroppedLines::default()));
+            let state = Data::new(State::new(&config, &APPLICATION, &DroppedLines::default()));
             let app = App::new().app_data(state).route("/", web::get().to(handler)).wrap(from_fn(scope));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();

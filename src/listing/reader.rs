@@ -1,16 +1,19 @@
-//! The users of a file, row by row: CSV (RFC 4180 and its variants in spreadsheets) or NDJSON.
+//! The rows of a file: CSV (RFC 4180 and its variants in spreadsheets) or NDJSON.
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Chain, Cursor, Read};
 
 use csv_core::ReadRecordResult;
-use serde::Deserialize;
-use serde_json::Value;
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde_json::Value as Json;
 use serde_json::error::Category;
 
-use super::transfer::{Error, Format};
-use crate::db::users::NewUser;
+use super::Table;
+use super::import::{Error, Format, NewRow};
+use super::parameters::listed;
 
-/// The longest row, in bytes. A user needs less than 1 KiB, so a longer row is not valid or lacks a quotation mark.
+/// The longest row, in bytes. A longer row probably lacks a quotation mark.
 const ROW_MAX: usize = 64 * 1024;
 /// The most fields of a CSV row.
 const FIELDS_MAX: usize = 64;
@@ -19,22 +22,22 @@ const UNCLOSED: &str = "a quotation mark that it opens is never closed";
 /// The delimiters of CSV, the most usual first.
 const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
 
-/// The number of the first line of a row, and its user or the reason why it is not valid. A reason does not contain a
+/// The number of the first line of a row, and its values or the reason why it is not valid. A reason does not contain a
 /// value.
-pub type Row = (u64, Result<NewUser, String>);
+pub type Row = (u64, Result<NewRow, String>);
 
 /// The rows of a file.
 pub type Rows<'f> = Box<dyn Iterator<Item = Result<Row, Error>> + 'f>;
 
-/// The rows of a file. The memory does not depend on its content.
+/// The rows of a file for this table. The memory does not depend on its content.
 ///
 /// # Errors
 /// [`Error::Read`], [`Error::NotText`], and [`Error::Header`] for CSV.
-pub fn rows<'f>(file: impl Read + 'f, format: Format) -> Result<Rows<'f>, Error> {
+pub fn rows<'f>(table: &'static Table, file: impl Read + 'f, format: Format) -> Result<Rows<'f>, Error> {
     let input = Input::new(file, format)?;
     Ok(match format {
-        Format::Csv => Box::new(Csv::new(input)?),
-        Format::Ndjson => Box::new(Ndjson(input)),
+        Format::Csv => Box::new(Csv::new(table, input)?),
+        Format::Ndjson => Box::new(Ndjson(table, input)),
     })
 }
 
@@ -126,6 +129,7 @@ type Fields = (u64, Result<usize, String>);
 
 /// The rows of CSV.
 struct Csv<R> {
+    table: &'static Table,
     input: Input<R>,
     parser: csv_core::Reader,
     delimiter: u8,
@@ -136,35 +140,46 @@ struct Csv<R> {
 }
 
 impl<R: Read> Csv<R> {
-    fn new(mut input: Input<R>) -> Result<Self, Error> {
+    fn new(table: &'static Table, mut input: Input<R>) -> Result<Self, Error> {
+        let invalid = |line, reason: &str| Err(Error::Header(line, format!("{reason}; {}", expected(table))));
         let mut delimiters = &DELIMITERS[..];
         let mut named;
         loop {
             if !input.skip_line_ends()? {
-                return Err(Error::Header(input.line, "the file is empty".to_owned()));
+                return invalid(input.line, "the file is empty");
             }
             let line = input.line;
             let header = input.read_until(b"\r\n")?.and_then(|header| String::from_utf8(header).ok());
             let Some(header) = header else {
-                return Err(Error::Header(line, "it is not UTF-8, or longer than 64 KiB".to_owned()));
+                return invalid(line, "it is not UTF-8, or longer than 64 KiB");
             };
             // A first line that sets the delimiter for spreadsheets.
             if let Some((name, rest)) = header.split_at_checked(4)
                 && name.eq_ignore_ascii_case("sep=")
             {
                 let (&[delimiter], true) = (rest.as_bytes(), delimiters.len() > 1) else {
-                    return Err(Error::Header(line, "what follows sep= is not one delimiter".to_owned()));
+                    return invalid(line, "what follows sep= is not one delimiter");
                 };
                 named = [delimiter];
                 if !DELIMITERS.contains(&delimiter) {
-                    return Err(Error::Header(line, "sep= names another delimiter".to_owned()));
+                    return invalid(line, "sep= names another delimiter");
                 }
                 delimiters = &named;
             } else if !header.trim().is_empty() {
-                let (delimiter, columns) =
-                    Columns::of(&header, delimiters).map_err(|error| Error::Header(line, error))?;
+                let (delimiter, columns) = match Columns::of(table, &header, delimiters) {
+                    Ok(found) => found,
+                    Err(reason) => return invalid(line, &reason),
+                };
                 let parser = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-                return Ok(Self { input, parser, delimiter, columns, row: vec![0; ROW_MAX], ends: [0; FIELDS_MAX] });
+                return Ok(Self {
+                    table,
+                    input,
+                    parser,
+                    delimiter,
+                    columns,
+                    row: vec![0; ROW_MAX],
+                    ends: [0; FIELDS_MAX],
+                });
             }
         }
     }
@@ -220,19 +235,18 @@ impl<R: Read> Csv<R> {
         str::from_utf8(self.field(index)).is_ok_and(|field| field.trim().is_empty())
     }
 
-    /// The user of the row that was read last.
-    fn user(&self, fields: usize) -> Result<NewUser, String> {
-        let Columns { id, username, email, count } = self.columns;
+    /// The values of the row that was read last.
+    fn values(&self, fields: usize) -> Result<NewRow, String> {
+        let count = self.columns.count;
         // A row may end with delimiters, as those of spreadsheets do.
         if fields < count || !(count..fields).all(|index| self.is_blank(index)) {
             return Err(format!("it has {fields} fields, the header {count}"));
         }
-        let text = |name, index| {
-            str::from_utf8(self.field(index)).map_err(|_| format!("{name} is not UTF-8; save the file as UTF-8"))
-        };
-        let id = id.map_or(Ok(""), |id| text("id", id))?;
-        let user = NewUser::from_text(id, text("username", username)?, text("email", email)?);
-        user.map_err(|error| error.to_string())
+        let row = NewRow::new(self.table, |position, column| {
+            let field = self.columns.fields[position].map(|index| self.field(index)).unwrap_or_default();
+            column.parse(str::from_utf8(field).map_err(|_| "is not UTF-8; save the file as UTF-8")?)
+        });
+        row.map_err(|error| error.to_string())
     }
 }
 
@@ -252,7 +266,7 @@ impl<R: Read> Iterator for Csv<R> {
             {
                 continue;
             }
-            return Some(Ok((line, fields.and_then(|fields| self.user(fields)))));
+            return Some(Ok((line, fields.and_then(|fields| self.values(fields)))));
         }
     }
 }
@@ -296,22 +310,20 @@ impl Quotes {
     }
 }
 
-/// The positions of the columns in a header.
-#[derive(Clone, Copy)]
+/// The fields of a header.
 struct Columns {
-    id: Option<usize>,
-    username: usize,
-    email: usize,
+    /// The field of each column of the table.
+    fields: Vec<Option<usize>>,
     count: usize,
 }
 
 impl Columns {
     /// The delimiter and the columns of a header, or the reason why it is not valid.
-    fn of(header: &str, delimiters: &[u8]) -> Result<(u8, Self), String> {
+    fn of(table: &Table, header: &str, delimiters: &[u8]) -> Result<(u8, Self), String> {
         let candidates = delimiters.iter().map(|&delimiter| (delimiter, names(header, delimiter)));
         let mut failure = (0, UNCLOSED.to_owned());
         for (delimiter, names) in candidates {
-            match Self::named(&names) {
+            match Self::named(table, &names) {
                 Ok(columns) => return Ok((delimiter, columns)),
                 // The most frequent delimiter is probably the intended one.
                 Err(reason) if names.len() > failure.0 => failure = (names.len(), reason),
@@ -321,24 +333,19 @@ impl Columns {
         Err(failure.1)
     }
 
-    fn named(names: &[String]) -> Result<Self, String> {
-        let find = |column| {
-            let mut places = (0..).zip(names).filter_map(|(place, name)| (name == column).then_some(place));
+    fn named(table: &Table, names: &[String]) -> Result<Self, String> {
+        let fields = table.columns.iter().map(|column| {
+            let mut places = (0..).zip(names).filter_map(|(place, name)| (name == column.name).then_some(place));
             match (places.next(), places.next()) {
-                (_, Some(_)) => Err(format!("{column} is named twice")),
+                (_, Some(_)) => Err(format!("{} is named twice", column.name)),
+                (None, None) if column.is_required() => Err(format!("{} is missing", column.name)),
                 (place, None) => Ok(place),
             }
-        };
-        let missing = |column| format!("{column} is missing");
-        let columns = Self {
-            id: find("id")?,
-            username: find("username")?.ok_or_else(|| missing("username"))?,
-            email: find("email")?.ok_or_else(|| missing("email"))?,
-            count: names.len(),
-        };
-        match names.iter().position(|name| !["id", "username", "email"].contains(&name.as_str())) {
+        });
+        let columns = Self { fields: fields.collect::<Result<_, _>>()?, count: names.len() };
+        match names.iter().position(|name| table.position(name).is_none()) {
             None => Ok(columns),
-            // A file without a header has a user in this line. The message must not contain its values.
+            // A file without a header has a row in this line. The message must not contain its values.
             Some(place)
                 if names[place].chars().all(|c| c.is_ascii_lowercase() || c == '_') && !names[place].is_empty() =>
             {
@@ -347,6 +354,18 @@ impl Columns {
             Some(place) => Err(format!("field {} is not the name of a column", place + 1)),
         }
     }
+}
+
+/// What a header must have.
+fn expected(table: &Table) -> String {
+    let columns = |is_required| {
+        let columns = table.columns.iter().filter(move |column| column.is_required() == is_required);
+        columns.map(|column| column.name)
+    };
+    let optional = listed(columns(false), "and");
+    let optional = if optional.is_empty() { optional } else { format!(", and may name {optional}") };
+    let required = listed(columns(true), "and");
+    format!("the header must name the columns {required}{optional}, separated by commas, semicolons or tabs")
 }
 
 /// The names of a header, without white space and quotes around them, and without empty names at the end.
@@ -370,86 +389,82 @@ fn names(header: &str, delimiter: u8) -> Vec<String> {
 }
 
 /// The rows of NDJSON.
-struct Ndjson<R>(Input<R>);
+struct Ndjson<R>(&'static Table, Input<R>);
 
 impl<R: Read> Iterator for Ndjson<R> {
     type Item = Result<Row, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            match self.0.fill() {
+            match self.1.fill() {
                 Ok([]) => return None,
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),
             }
-            let line = self.0.line;
-            let row = match self.0.read_until(b"\n") {
+            let line = self.1.line;
+            let row = match self.1.read_until(b"\n") {
                 Ok(row) => row,
                 Err(error) => return Some(Err(error)),
             };
             match row {
                 Some(row) if row.trim_ascii().is_empty() => {}
-                Some(row) => return Some(Ok((line, user(&row)))),
+                Some(row) => return Some(Ok((line, values(self.0, &row)))),
                 None => return Some(Ok((line, Err(format!("it has more than {ROW_MAX} bytes"))))),
             }
         }
     }
 }
 
-/// The user of a line of NDJSON.
-fn user(row: &[u8]) -> Result<NewUser, String> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Members {
-        id: Option<Value>,
-        username: Option<Value>,
-        email: Option<Value>,
-    }
+/// The values of a line of NDJSON.
+fn values(table: &'static Table, row: &[u8]) -> Result<NewRow, String> {
     let text = str::from_utf8(row)
         .map_err(|error| format!("it is not UTF-8 (column {}); save the file as UTF-8", error.valid_up_to() + 1))?;
     if text.trim_start().starts_with('[') {
         return Err("it is a JSON array, and NDJSON has an object on each line".to_owned());
     }
-    let members: Members = serde_json::from_str(text).map_err(|error| {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let members = json.deserialize_map(Members(table)).and_then(|members| json.end().map(|()| members));
+    let members = members.map_err(|error| {
         // The message of serde may contain a value.
         let message = error.to_string();
         let reason = match error.classify() {
-            Category::Data if message.starts_with("unknown field") => {
-                "it has a member other than id, username and email"
+            Category::Data if message.starts_with(UNKNOWN) => {
+                format!("it has a member other than {}", listed(table.names(), "and"))
             }
-            Category::Data if message.starts_with("duplicate field") => "it has a member twice",
-            Category::Data => "it is not an object",
-            Category::Io | Category::Syntax | Category::Eof => "it is not valid JSON",
+            Category::Data if message.starts_with(DUPLICATE) => "it has a member twice".to_owned(),
+            Category::Data => "it is not an object".to_owned(),
+            Category::Io | Category::Syntax | Category::Eof => "it is not valid JSON".to_owned(),
         };
         format!("{reason} (column {})", error.column())
     })?;
-    let string = |name, value| match value {
-        Some(Value::String(text)) => Ok(text),
-        None => Err(format!("{name} is missing")),
-        Some(other) => Err(format!("{name} is {}, and must be a string", kind(&other))),
-    };
-    let id = match members.id {
-        None => None,
-        Some(Value::Number(number)) => match number.as_i64() {
-            // A number above i64 is above the highest id.
-            None if number.is_u64() => Some(i64::MAX),
-            None => return Err("id is not a whole number".to_owned()),
-            id => id,
-        },
-        Some(other) => return Err(format!("id is {}, and must be a whole number", kind(&other))),
-    };
-    let user = NewUser::new(id, &string("username", members.username)?, &string("email", members.email)?);
-    user.map_err(|error| error.to_string())
+    let row = NewRow::new(table, |position, column| column.parse_json(members[position].as_ref()));
+    row.map_err(|error| error.to_string())
 }
 
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// The errors of [`Members`].
+const UNKNOWN: &str = "unknown member";
+const DUPLICATE: &str = "duplicate member";
+
+/// Reads the members of an object, each the value of a column of this table.
+struct Members(&'static Table);
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<Option<Json>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut members = vec![None; self.0.columns.len()];
+        while let Some(name) = object.next_key::<String>()? {
+            let position = self.0.position(&name).ok_or_else(|| A::Error::custom(UNKNOWN))?;
+            if members[position].is_some() {
+                return Err(A::Error::custom(DUPLICATE));
+            }
+            members[position] = Some(object.next_value()?);
+        }
+        Ok(members)
     }
 }
 
@@ -458,14 +473,27 @@ const fn kind(value: &Value) -> &'static str {
 mod tests {
     use std::fmt::Write as _;
 
-    use super::{Error, Format, ROW_MAX, rows};
+    use super::{Error, Format, ROW_MAX, Row, rows};
+    use crate::listing::{Column, Table};
 
-    /// The lines of the rows that a file holds, each with its username or the reason why it has no user; else what is
-    /// wrong with the file.
+    const PEOPLE: &Table = &Table {
+        name: "people",
+        row: "person",
+        from: "people",
+        columns: &[
+            Column::id("id"),
+            Column::text("username", 80).ordered_by("username_key").unique(),
+            Column::text("email", 120).ordered_by("email_key").unique(),
+        ],
+        search: None,
+        constraints: &[],
+    };
+
+    /// The lines of the rows of a file, each with its username or the reason why it is not valid; or the error of the file.
     fn read(file: &[u8], format: Format) -> Result<Vec<(u64, String)>, String> {
-        let rows = rows(file, format).map_err(|error| error.to_string())?.map(|row| {
-            let (line, user) = row.unwrap();
-            (line, user.map_or_else(|reason| reason, |user| user.username().to_owned()))
+        let rows = rows(PEOPLE, file, format).map_err(|error| error.to_string())?.map(|row| {
+            let (line, row): Row = row.unwrap();
+            (line, row.map_or_else(|reason| reason, |row| row.value(1).unwrap().to_string()))
         });
         Ok(rows.collect())
     }
@@ -474,7 +502,7 @@ mod tests {
         read(file.as_bytes(), Format::Csv)
     }
 
-    fn users(names: &[(u64, &str)]) -> Vec<(u64, String)> {
+    fn named(names: &[(u64, &str)]) -> Vec<(u64, String)> {
         names.iter().map(|&(line, name)| (line, name.to_owned())).collect()
     }
 
@@ -524,13 +552,13 @@ mod tests {
                 "{\"username\":\"b\",\"email\":\"b@x\"}",
             ];
             let found = read(lines.join(end).as_bytes(), Format::Ndjson);
-            assert_eq!(found, Ok(users(&[(1, "a"), (4, "it is not valid JSON (column 2)"), (6, "b")])));
+            assert_eq!(found, Ok(named(&[(1, "a"), (4, "it is not valid JSON (column 2)"), (6, "b")])));
         }
     }
 
     #[test]
     fn headers_of_spreadsheets_are_understood() {
-        let expected = Ok(users(&[(2, "a")]));
+        let expected = Ok(named(&[(2, "a")]));
         for file in [
             "username,email\na,a@x\n",
             "UserName, E-Mail \na,a@x\n".replace("E-Mail", "EMAIL").as_str(),
@@ -550,7 +578,7 @@ mod tests {
             "SEP=\t\r\nusername\temail\r\na\ta@x\r\n",
             "\u{feff}sep=,\rusername,email\ra,a@x",
         ] {
-            assert_eq!(csv(file), Ok(users(&[(3, "a")])), "{file:?}");
+            assert_eq!(csv(file), Ok(named(&[(3, "a")])), "{file:?}");
         }
         for file in ["username,email", "username,email\r\n", "username;email\n\n  \n"] {
             assert_eq!(csv(file), Ok(vec![]), "{file:?}");
@@ -599,30 +627,30 @@ mod tests {
         let latin_1 = b"username,email\nJ\xf6rg,j@x\nada,ada@x\n";
         assert_eq!(
             read(latin_1, Format::Csv),
-            Ok(users(&[(2, "username is not UTF-8; save the file as UTF-8"), (3, "ada")]))
+            Ok(named(&[(2, "username is not UTF-8; save the file as UTF-8"), (3, "ada")]))
         );
         let latin_1 = b"{\"username\":\"J\xf6rg\"}\n";
         assert_eq!(
             read(latin_1, Format::Ndjson),
-            Ok(users(&[(1, "it is not UTF-8 (column 15); save the file as UTF-8")]))
+            Ok(named(&[(1, "it is not UTF-8 (column 15); save the file as UTF-8")]))
         );
     }
 
     #[test]
     fn a_row_that_is_not_closed_is_named_by_its_line() {
         let unclosed = "username,email\r\na,a@x\r\n\"b,b@x\r\nc,c@x\r\n";
-        assert_eq!(csv(unclosed), Ok(users(&[(2, "a"), (3, "a quotation mark that it opens is never closed")])));
+        assert_eq!(csv(unclosed), Ok(named(&[(2, "a"), (3, "a quotation mark that it opens is never closed")])));
         let mut long = "username,email\na,a@x\n\"b,b@x\n".to_owned();
         for number in 0..20_000 {
             writeln!(long, "u{number},u{number}@x").unwrap();
         }
         long += "\",x\nc,c@x\n";
         let reason = "it has more than 65536 bytes or 64 fields; a quotation mark may not be closed";
-        assert_eq!(csv(&long), Ok(users(&[(2, "a"), (3, reason), (20_005, "c")])));
+        assert_eq!(csv(&long), Ok(named(&[(2, "a"), (3, reason), (20_005, "c")])));
         let wide = format!("username,email\na{}\nb,b@x", ",".repeat(1000));
-        assert_eq!(csv(&wide), Ok(users(&[(2, reason), (3, "b")])));
+        assert_eq!(csv(&wide), Ok(named(&[(2, reason), (3, "b")])));
         let line = [&b"x".repeat(ROW_MAX + 1)[..], b"\n{\"username\":\"b\",\"email\":\"b@x\"}"].concat();
-        assert_eq!(read(&line, Format::Ndjson), Ok(users(&[(1, "it has more than 65536 bytes"), (2, "b")])));
+        assert_eq!(read(&line, Format::Ndjson), Ok(named(&[(1, "it has more than 65536 bytes"), (2, "b")])));
     }
 
     /// Other programs read different values from such a row.
@@ -631,7 +659,7 @@ mod tests {
         let outside = "a field has characters outside its quotation marks";
         for row in ["\"c\"junk,c@x", " \"e\",e@x", "\"d\" ,d@x", "a,\"b@x\"\"\"c", "a,\t\"b@x\"", "\"a\"\"\"b\",c@x"] {
             let file = format!("username,email\n{row}\nf,f@x\n");
-            assert_eq!(csv(&file), Ok(users(&[(2, outside), (3, "f")])), "{row}");
+            assert_eq!(csv(&file), Ok(named(&[(2, outside), (3, "f")])), "{row}");
         }
         for (row, name) in [
             ("\"a\"\"b\",c@x", "a\"b"),
@@ -641,7 +669,7 @@ mod tests {
             ("\"\"\"a\"\"\",c@x", "\"a\""),
         ] {
             for end in ["\r\n", "\n", ""] {
-                assert_eq!(csv(&format!("username,email\n{row}{end}")), Ok(users(&[(2, name)])), "{row}{end:?}");
+                assert_eq!(csv(&format!("username,email\n{row}{end}")), Ok(named(&[(2, name)])), "{row}{end:?}");
             }
         }
     }
@@ -670,12 +698,12 @@ mod tests {
             ("{\"username\":\"a\",\"email\":\"a@x\"} {}", "it is not valid JSON (column 32)"),
             ("{\"username\":\"\\ud800\",\"email\":\"a@x\"}", "it is not valid JSON (column 20)"),
         ] {
-            assert_eq!(read(line.as_bytes(), Format::Ndjson), Ok(users(&[(1, reason)])), "{line}");
+            assert_eq!(read(line.as_bytes(), Format::Ndjson), Ok(named(&[(1, reason)])), "{line}");
         }
         assert_eq!(read(b"", Format::Ndjson), Ok(vec![]));
         assert_eq!(
             read(b" {\"id\":null,\"email\":\"a@x\",\"username\":\" a\"}\r\n", Format::Ndjson),
-            Ok(users(&[(1, "a")]))
+            Ok(named(&[(1, "a")]))
         );
     }
 
@@ -693,8 +721,8 @@ mod tests {
             }
         }
         let file = "\u{feff}sep=;\r\n\r\nusername;email\r\n\"a\";a@x\r\n\r\nb\r\n".as_bytes();
-        let found: Result<Vec<_>, Error> = rows(Pieces(file), Format::Csv).unwrap().collect();
-        let found: Vec<_> = found.unwrap().into_iter().map(|(line, user)| (line, user.is_ok())).collect();
+        let found: Result<Vec<_>, Error> = rows(PEOPLE, Pieces(file), Format::Csv).unwrap().collect();
+        let found: Vec<_> = found.unwrap().into_iter().map(|(line, row)| (line, row.is_ok())).collect();
         assert_eq!(found, [(4, true), (6, false)]);
     }
 }

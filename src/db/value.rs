@@ -1,0 +1,198 @@
+//! The values of columns, which every engine stores alike.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sqlx::{Database, MySql, Postgres, QueryBuilder, Row as _, Sqlite};
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+
+/// A value of a column, borrowed from a row or owned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value<'r> {
+    /// A whole number.
+    Integer(i64),
+    /// Text.
+    Text(Cow<'r, str>),
+    /// A moment.
+    Time(Timestamp),
+}
+
+impl Value<'_> {
+    /// The key of this value in an index: text with its ASCII letters in lower case.
+    #[must_use]
+    pub fn into_key(self) -> Value<'static> {
+        match self {
+            Self::Integer(integer) => Value::Integer(integer),
+            Self::Text(text) => Value::Text(text.to_ascii_lowercase().into()),
+            Self::Time(time) => Value::Time(time),
+        }
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer(integer) => integer.fmt(f),
+            Self::Text(text) => text.fmt(f),
+            Self::Time(time) => time.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Integer(integer) => integer.serialize(serializer),
+            Self::Text(text) => text.serialize(serializer),
+            Self::Time(time) => time.serialize(serializer),
+        }
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(integer: i64) -> Self {
+        Self::Integer(integer)
+    }
+}
+
+impl<'r> From<&'r str> for Value<'r> {
+    fn from(text: &'r str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl From<Timestamp> for Value<'_> {
+    fn from(time: Timestamp) -> Self {
+        Self::Time(time)
+    }
+}
+
+/// A moment in UTC, in whole seconds from 1970 to 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timestamp(OffsetDateTime);
+
+impl Timestamp {
+    /// The moment this many seconds after the beginning of 1970. None if it is out of range.
+    #[must_use]
+    pub fn from_unix(seconds: i64) -> Option<Self> {
+        OffsetDateTime::from_unix_timestamp(seconds).ok().filter(|_| seconds >= 0).map(Self)
+    }
+
+    /// Seconds since the beginning of 1970.
+    #[must_use]
+    pub fn unix(self) -> i64 {
+        self.0.unix_timestamp()
+    }
+
+    /// Reads a timestamp of RFC 3339, with any offset from UTC.
+    ///
+    /// # Errors
+    /// The reason why it is not one that can be stored. The reason does not contain the text.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let time = OffsetDateTime::parse(text, &Rfc3339)
+            .map_err(|_| "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z")?;
+        if time.nanosecond() != 0 {
+            return Err("has a fraction of a second, which is not stored");
+        }
+        time.checked_to_offset(UtcOffset::UTC)
+            .and_then(|time| Self::from_unix(time.unix_timestamp()))
+            .ok_or("is not between the years 1970 and 9999")
+    }
+}
+
+/// As RFC 3339 writes it, such as `2026-01-31T23:59:59Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(&Rfc3339).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Binds and reads values, for the types of one driver.
+pub trait Values: Database + Sized {
+    /// Appends a value to a query as its next parameter.
+    fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>);
+    /// Reads a whole number.
+    ///
+    /// # Errors
+    /// When the row has no such column.
+    fn read_integer(row: &Self::Row, index: usize) -> Result<i64, sqlx::Error>;
+    /// Reads text.
+    ///
+    /// # Errors
+    /// When the row has no such column.
+    fn read_text(row: &Self::Row, index: usize) -> Result<&str, sqlx::Error>;
+    /// Reads a moment.
+    ///
+    /// # Errors
+    /// When the row has no such column.
+    fn read_time(row: &Self::Row, index: usize) -> Result<Timestamp, sqlx::Error>;
+}
+
+/// The same code for the types of each driver. Columns are read by position and without a check of their types, which the
+/// migrations have set: looking up either costs more than reading the columns.
+macro_rules! values {
+    ($($engine:ty),+) => {
+        $(impl Values for $engine {
+            fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>) {
+                match value {
+                    Value::Integer(integer) => query.push_bind(*integer),
+                    Value::Text(text) => query.push_bind(&**text),
+                    Value::Time(Timestamp(time)) => query.push_bind(*time),
+                };
+            }
+
+            fn read_integer(row: &Self::Row, index: usize) -> Result<i64, sqlx::Error> {
+                row.try_get_unchecked(index)
+            }
+
+            fn read_text(row: &Self::Row, index: usize) -> Result<&str, sqlx::Error> {
+                row.try_get_unchecked(index)
+            }
+
+            fn read_time(row: &Self::Row, index: usize) -> Result<Timestamp, sqlx::Error> {
+                row.try_get_unchecked(index).map(Timestamp)
+            }
+        })+
+    };
+}
+values!(Sqlite, MySql, Postgres);
+
+#[cfg(test)]
+mod tests {
+    use super::Timestamp;
+
+    #[test]
+    fn a_timestamp_is_in_utc_and_in_whole_seconds() {
+        for (text, written) in [
+            ("1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+            ("2026-01-31T23:59:59+02:00", "2026-01-31T21:59:59Z"),
+            ("2026-01-31T23:59:59.000Z", "2026-01-31T23:59:59Z"),
+            ("9999-12-31T23:59:59Z", "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(Timestamp::parse(text).map(|time| time.to_string()).as_deref(), Ok(written), "{text}");
+        }
+        for (text, reason) in [
+            ("", "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z"),
+            ("2026-01-31", "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z"),
+            ("2026-02-30T00:00:00Z", "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z"),
+            ("2026-01-31T23:59:59.5Z", "has a fraction of a second, which is not stored"),
+            ("1969-12-31T23:59:59Z", "is not between the years 1970 and 9999"),
+            ("9999-12-31T23:59:59-00:01", "is not between the years 1970 and 9999"),
+        ] {
+            assert_eq!(Timestamp::parse(text), Err(reason), "{text}");
+        }
+        let time = Timestamp::from_unix(1_769_903_999);
+        assert_eq!(
+            time.map(|time| (time.unix(), time.to_string())),
+            Some((1_769_903_999, "2026-01-31T23:59:59Z".into()))
+        );
+    }
+}

@@ -1,0 +1,64 @@
+//! Friends as JSON, and the choice between that and their page.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::{Friend, Friends, page};
+use crate::db::Db;
+use crate::http::{Body, Failures, Format, Problem, negotiate};
+use crate::listing::pages::json_page;
+use crate::listing::{Parameters, Query, Resource as _, Scope, Unknown, get};
+use crate::users::Users;
+use crate::users::api::{parse_id, unknown};
+
+/// A page of a user's friends.
+///
+/// The next page is in the header `Link`. For `Accept: text/html`, it is a page for people, which ignores parameters
+/// that it does not have.
+#[utoipa::path(
+    get,
+    path = "/users/{id}/friends",
+    params(
+        ("id" = i64, Path, description = "The user's id."),
+        Query<Friends>,
+    ),
+    responses(
+        (
+            status = 200,
+            description = "Friends.",
+            content((Vec<Friend> = "application/json"), (String = "text/html")),
+            headers(
+                ("etag" = String, description = "For If-None-Match."),
+                ("link" = String, description = "Where the next page is, if there is one, relative to the request (RFC 8288)."),
+            ),
+        ),
+        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
+pub(crate) async fn list(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    let format = negotiate(&request, &[Format::Json, Format::Html])?;
+    let id = parse_id(&id)?;
+    let unknown_parameter = if format == Format::Html { Unknown::Ignore } else { Unknown::Refuse };
+    let parameters = Parameters::parse(Friends::TABLE, request.query_string(), unknown_parameter)?;
+    let mut response = if format == Format::Html {
+        page::respond(&request, &db, id, &parameters).await?
+    } else {
+        let page = json_page::<Friends>(&request, &db, &parameters, Some(of(id))).await?;
+        if page.is_empty() {
+            get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
+        }
+        page.respond()?
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// The friends of this user.
+pub(super) const fn of(user: i64) -> Scope {
+    ("friends.user_id", user)
+}

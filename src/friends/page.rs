@@ -1,0 +1,52 @@
+//! The page of a user and their friends.
+
+use actix_web::{HttpRequest, HttpResponse};
+use askama::Template;
+
+use super::api::of;
+use super::{Friend, Friends};
+use crate::db::Db;
+use crate::http::{Problem, STYLE_NAME, respond_with_page, root};
+use crate::listing::{Parameters, get, link, page};
+use crate::users::Users;
+use crate::users::api::unknown;
+use crate::users::pages::{LIMIT, Row};
+
+#[derive(Template)]
+#[template(path = "friends.html")]
+struct FriendsPage {
+    root: String,
+    style: &'static str,
+    user: Row,
+    friends: Vec<Row>,
+    first: Option<String>,
+    next: Option<String>,
+}
+
+/// Responds with the page.
+///
+/// # Errors
+/// 404 if there is no such user, those of the parameters and of the database.
+pub(super) async fn respond(
+    request: &HttpRequest,
+    db: &Db,
+    id: i64,
+    parameters: &Parameters,
+) -> Result<HttpResponse, Problem> {
+    let listing = parameters.listing(Some(of(id)), LIMIT)?;
+    let user = get::<Users, _>(db, id, Row::of).await?.ok_or_else(unknown)?;
+    let mut friends = Vec::new();
+    let push = &mut |friend: Friend<'_>| {
+        friends.push(Row { id: friend.id, username: friend.username.to_owned(), email: friend.email.to_owned() });
+    };
+    let next = page::<Friends>(db, &listing, push).await?;
+    let page = FriendsPage {
+        root: root(request.path()),
+        style: STYLE_NAME,
+        user,
+        friends,
+        first: listing.after.is_some().then(|| link(parameters, &listing, None)),
+        next: next.map(|key| link(parameters, &listing, Some(&key))),
+    };
+    respond_with_page(request, &page)
+}

@@ -1,0 +1,363 @@
+//! Rows from a file.
+//!
+//! Files are read and written on threads of their own. So a signal stops a task that waits for a pipe, and the database
+//! does not wait for a disk.
+
+use std::io::{self, Read};
+use std::{mem, thread};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::table::{Taken, resync_ids, taken};
+use super::{Column, Existing, Table, insert, reader};
+use crate::db::{Error as DbError, Session, Value};
+
+/// Rows that a transaction sends at once: below every engine's limit of parameters, and below the 1,000 values from which
+/// on MariaDB makes a temporary table of a list.
+const BATCH: usize = 900;
+
+/// The format of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Comma-separated values under a header row.
+    Csv,
+    /// One JSON object a line.
+    Ndjson,
+}
+
+/// Why a file could not be imported or exported.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database failed; nothing was imported.
+    #[error(transparent)]
+    Database(#[from] DbError),
+    /// The file is not text in UTF-8, but this.
+    #[error("the file is {0}: save it as CSV or NDJSON in UTF-8")]
+    NotText(&'static str),
+    /// The line is not the header that the rows need.
+    #[error("line {0}: {1}")]
+    Header(u64, String),
+    /// Some rows cannot be imported, so none was.
+    #[error("{bad} of {rows} rows cannot be imported, so none was; correct them, or pass --skip-bad to leave them out")]
+    BadRows {
+        /// How many.
+        bad: u64,
+        /// Of how many.
+        rows: u64,
+    },
+    /// Ids of the file are in the table, and those that the database chooses cannot continue after them.
+    #[error("{cause}: a file with ids needs the rights SELECT and UPDATE on the sequence {table}_id_seq")]
+    Ids {
+        /// The table.
+        table: &'static str,
+        /// The database's error.
+        cause: DbError,
+    },
+    /// The task was stopped.
+    #[error("stopped before the end; the table and the file are unchanged")]
+    Stopped,
+    /// The file cannot be opened to be read.
+    #[error("cannot open {0}")]
+    Open(#[source] io::Error),
+    /// The file cannot be read.
+    #[error("cannot read: {0}")]
+    Read(#[source] io::Error),
+    /// The file cannot be written.
+    #[error("cannot write: {0}")]
+    Write(#[source] io::Error),
+}
+
+/// What to import.
+#[derive(Clone, Copy, Debug)]
+pub struct Import {
+    /// The table of the rows.
+    pub table: &'static Table,
+    /// The format of the file.
+    pub format: Format,
+    /// Whether rows that cannot be imported are left out. Otherwise one of them leaves the table unchanged.
+    pub skip_bad: bool,
+}
+
+/// What an import did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Imported {
+    /// Rows that were inserted.
+    pub rows: u64,
+    /// Rows that were left out.
+    pub bad: u64,
+}
+
+/// The line of a row, and why it cannot be imported. The reason does not repeat a value.
+pub type BadRow = (u64, String);
+
+/// A row to be inserted. Its values obey the rules of its columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRow(Vec<Option<Value<'static>>>);
+
+impl NewRow {
+    /// A row of the values that `value` returns for each column, or the reason why a column has none. None is a value that
+    /// the database chooses.
+    ///
+    /// # Errors
+    /// Every column whose value breaks a rule.
+    pub fn new(
+        table: &Table,
+        mut value: impl FnMut(usize, &Column) -> Result<Option<Value<'static>>, String>,
+    ) -> Result<Self, InvalidRow> {
+        let mut values = Vec::with_capacity(table.columns.len());
+        let mut invalid = Vec::new();
+        for (position, column) in table.columns.iter().enumerate() {
+            match value(position, column) {
+                Ok(value) => values.push(value),
+                Err(reason) => invalid.push((column.name, reason)),
+            }
+        }
+        if invalid.is_empty() { Ok(Self(values)) } else { Err(InvalidRow(invalid)) }
+    }
+
+    /// A row of these values, one for each column. None is a value that the database chooses.
+    ///
+    /// # Errors
+    /// Every column whose value breaks a rule.
+    pub fn of<const N: usize>(table: &Table, values: [Option<Value<'_>>; N]) -> Result<Self, InvalidRow> {
+        let mut values = values.into_iter();
+        Self::new(table, |_, column| values.next().flatten().map(|value| column.check(value)).transpose())
+    }
+
+    /// The value of the column at this position. None if the database chooses it.
+    #[must_use]
+    pub fn value(&self, position: usize) -> Option<&Value<'static>> {
+        self.0.get(position)?.as_ref()
+    }
+
+    /// The values that the row brings.
+    pub(super) fn values(&self) -> impl Iterator<Item = &Value<'static>> {
+        self.0.iter().flatten()
+    }
+
+    /// The key of the column at this position, as the database orders it.
+    pub(super) fn key(&self, position: usize) -> Option<Value<'static>> {
+        self.value(position).map(|value| value.clone().into_key())
+    }
+
+    /// Whether the row brings a value for each column.
+    fn is_complete(&self) -> bool {
+        self.0.iter().all(Option::is_some)
+    }
+}
+
+/// The columns of a row whose values break a rule, each with the reason. A reason does not contain the value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|(column, reason)| format!("{column} {reason}")).collect::<Vec<_>>().join("; "))]
+pub struct InvalidRow(pub Vec<(&'static str, String)>);
+
+/// Inserts every row of a file in one transaction. The bad rows of each batch are reported in the order of their lines.
+/// Unless bad rows are to be skipped, one of them leaves the table as it was.
+///
+/// # Errors
+/// Each leaves the table as it was, once the session is closed.
+pub async fn import<R: Read>(
+    session: &mut Session,
+    Import { table, format, skip_bad }: Import,
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+    stop: &CancellationToken,
+    report: impl AsyncFnMut(Vec<BadRow>),
+    progress: impl FnMut(u64),
+) -> Result<Imported, Error> {
+    let batches = read(table, open, format).map_err(Error::Read)?;
+    // The statement that is stopped leaves the connection in the middle of its answer.
+    let done = tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Error::Stopped),
+        done = fill(session, table, batches, report, progress) => done,
+    }?;
+    if done.bad > 0 && !skip_bad {
+        return Err(Error::BadRows { bad: done.bad, rows: done.bad + done.rows });
+    }
+    session.execute("COMMIT").await?;
+    Ok(done)
+}
+
+/// Rows that are sent to the database together.
+#[derive(Default)]
+struct Batch {
+    good: Vec<(u64, NewRow)>,
+    bad: Vec<BadRow>,
+}
+
+/// The rows of a batch whose keys are not known to be taken, each with its line. A statement has an id for each of its
+/// rows or for none.
+#[derive(Default)]
+struct Sorted<'b> {
+    complete: Vec<(u64, &'b NewRow)>,
+    without_ids: Vec<(u64, &'b NewRow)>,
+    bad: Vec<BadRow>,
+}
+
+impl<'b> Sorted<'b> {
+    fn of(rows: &'b [(u64, NewRow)], mut taken: Taken) -> Self {
+        let mut sorted = Self::default();
+        for (line, row) in rows {
+            match &*taken.claim(row) {
+                [] if row.is_complete() => sorted.complete.push((*line, row)),
+                [] => sorted.without_ids.push((*line, row)),
+                columns => sorted.bad.push((*line, is_taken(columns))),
+            }
+        }
+        sorted
+    }
+}
+
+/// Reads a file on a thread of its own, one batch ahead. After the last one comes `None`.
+fn read<R: Read>(
+    table: &'static Table,
+    open: impl FnOnce() -> io::Result<R> + Send + 'static,
+    format: Format,
+) -> io::Result<mpsc::Receiver<Result<Option<Batch>, Error>>> {
+    let (sender, batches) = mpsc::channel(1);
+    thread::Builder::new().name("reader".to_owned()).spawn(move || {
+        let send = |batch| sender.blocking_send(Ok(Some(batch))).is_ok();
+        let read = || {
+            let mut batch = Batch::default();
+            for row in reader::rows(table, open().map_err(Error::Open)?, format)? {
+                match row? {
+                    (line, Ok(row)) => batch.good.push((line, row)),
+                    (line, Err(reason)) => batch.bad.push((line, reason)),
+                }
+                if batch.good.len() + batch.bad.len() == BATCH && !send(mem::take(&mut batch)) {
+                    break;
+                }
+            }
+            send(batch);
+            Ok(())
+        };
+        // There is no receiver any more when the import has failed or was stopped.
+        let _ = sender.blocking_send(read().map(|()| None));
+    })?;
+    Ok(batches)
+}
+
+/// Begins a transaction, and inserts what can be inserted.
+async fn fill(
+    session: &mut Session,
+    table: &'static Table,
+    mut batches: mpsc::Receiver<Result<Option<Batch>, Error>>,
+    mut report: impl AsyncFnMut(Vec<BadRow>),
+    mut progress: impl FnMut(u64),
+) -> Result<Imported, Error> {
+    let mut done = Imported::default();
+    let mut has_ids = false;
+    // Whether rows of the next batch may be in the table already. Then a query for their keys avoids a failed insert.
+    // Otherwise a query for each batch would take as long as the import itself.
+    let mut may_be_known = true;
+    let mut next = batches.recv().await;
+    // Only now, because SQLite has one writer at a time, which must not wait for the beginning of a file.
+    session.begin().await?;
+    loop {
+        let ended_early = || Err(Error::Read(io::Error::other("the reading thread ended early")));
+        let Some(Batch { good, mut bad }) = next.unwrap_or_else(ended_early)? else { break };
+        let rows = good.len() + bad.len();
+        has_ids |= table.columns[0].is_unique && good.iter().any(|(_, row)| row.is_complete());
+        let known = if may_be_known { taken(session, table, &good).await? } else { Taken::none(table) };
+        let mut sorted = Sorted::of(&good, known);
+        let mut is_inserted = insert_all(session, table, &sorted, has_ids).await?;
+        if !is_inserted && !may_be_known {
+            sorted = Sorted::of(&good, taken(session, table, &good).await?);
+            is_inserted = insert_all(session, table, &sorted, has_ids).await?;
+        }
+        may_be_known = !sorted.bad.is_empty();
+        bad.append(&mut sorted.bad);
+        if !is_inserted {
+            insert_each(session, table, &sorted.complete, &mut bad).await?;
+            if has_ids {
+                resync(session, table).await?;
+            }
+            insert_each(session, table, &sorted.without_ids, &mut bad).await?;
+        }
+        done.bad += bad.len() as u64;
+        done.rows += (rows - bad.len()) as u64;
+        bad.sort_unstable();
+        if !bad.is_empty() {
+            report(bad).await;
+        }
+        progress(done.rows + done.bad);
+        next = batches.recv().await;
+    }
+    if has_ids {
+        resync(session, table).await?;
+    }
+    Ok(done)
+}
+
+async fn resync(session: &mut Session, table: &'static Table) -> Result<(), Error> {
+    resync_ids(session, table).await.map_err(|error| match error {
+        DbError::Query(_) => Error::Ids { table: table.name, cause: error },
+        error => error.into(),
+    })
+}
+
+/// Inserts the rows of a batch, all of them or none. False when the table refuses one.
+async fn insert_all(
+    session: &mut Session,
+    table: &'static Table,
+    sorted: &Sorted<'_>,
+    has_ids: bool,
+) -> Result<bool, Error> {
+    session.execute("SAVEPOINT batch").await?;
+    let inserted = async {
+        insert(session, table, &rows_of(&sorted.complete), Existing::Refuse).await?;
+        if has_ids && !sorted.without_ids.is_empty() {
+            resync(session, table).await?;
+        }
+        Ok(insert(session, table, &rows_of(&sorted.without_ids), Existing::Refuse).await?)
+    };
+    let is_refused = match inserted.await {
+        Ok(()) => false,
+        Err(Error::Database(DbError::Constraint(_))) => true,
+        Err(error) => return Err(error),
+    };
+    if is_refused {
+        session.execute("ROLLBACK TO SAVEPOINT batch").await?;
+    }
+    session.execute("RELEASE SAVEPOINT batch").await?;
+    Ok(!is_refused)
+}
+
+fn rows_of<'b>(rows: &[(u64, &'b NewRow)]) -> Vec<&'b NewRow> {
+    rows.iter().map(|&(_, row)| row).collect()
+}
+
+/// Inserts those rows that the table accepts. Each range that it refuses is halved until single rows are left.
+async fn insert_each(
+    session: &mut Session,
+    table: &Table,
+    rows: &[(u64, &NewRow)],
+    bad: &mut Vec<BadRow>,
+) -> Result<(), DbError> {
+    let mut ranges = vec![rows];
+    while let Some(range) = ranges.pop() {
+        session.execute("SAVEPOINT batch").await?;
+        match insert(session, table, &rows_of(range), Existing::Refuse).await {
+            Ok(()) => {}
+            Err(DbError::Constraint(constraint)) => {
+                session.execute("ROLLBACK TO SAVEPOINT batch").await?;
+                if let [(line, _)] = range {
+                    bad.push((*line, table.refusal(&constraint)));
+                } else {
+                    // The earlier half goes first: of two rows that collide, the first one stays.
+                    let (first, second) = range.split_at(range.len() / 2);
+                    ranges.extend([second, first]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        session.execute("RELEASE SAVEPOINT batch").await?;
+    }
+    Ok(())
+}
+
+fn is_taken(columns: &[&str]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| format!("{column} is taken")).collect();
+    format!("{}, in the table or by an earlier line", columns.join(" and "))
+}

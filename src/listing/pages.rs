@@ -1,0 +1,129 @@
+//! A page of a listing as JSON, and what pages for people have in common.
+
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use serde::Serialize;
+
+use super::parameters::Sort;
+use super::{Key, Listing, Parameters, Resource, Scope, Unknown, page, stream};
+use crate::db::Db;
+use crate::http::{Format, Problem, negotiate, respond_with_etag};
+use crate::json;
+
+/// The rows of a page in the API whose request has no limit.
+const LIMIT: u32 = 100;
+/// The size to reserve for a row in any format, in bytes.
+pub const ROW_SIZE: usize = 90;
+
+/// Writes a row as JSON.
+///
+/// # Panics
+/// Never: numbers and text are JSON, and memory can be written.
+pub fn write_json(out: &mut Vec<u8>, row: &impl Serialize) {
+    json::write(out, row).expect("numbers and text are JSON");
+}
+
+/// Responds with a page as JSON, or with all rows as a stream, as the client prefers.
+///
+/// # Errors
+/// Those of the parameters and of the query, and 406.
+pub(crate) async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    let format = negotiate(request, &[Format::Json, Format::Ndjson, Format::Csv])?;
+    let mut response = if format == Format::Json {
+        let parameters = Parameters::parse(T::TABLE, request.query_string(), Unknown::Refuse)?;
+        json_page::<T>(request, &db, &parameters, None).await?.respond()?
+    } else {
+        stream::respond::<T>(request, db, format).await?
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
+}
+
+/// A page as JSON, which is not sent yet.
+pub(crate) struct JsonPage<'a> {
+    request: &'a HttpRequest,
+    /// The last segment of the path.
+    name: &'static str,
+    body: Vec<u8>,
+    /// The query string of the next page.
+    next: Option<String>,
+}
+
+/// Reads a page. The rows are written straight from the driver's rows.
+pub(crate) async fn json_page<'a, T: Resource>(
+    request: &'a HttpRequest,
+    db: &Db,
+    parameters: &Parameters,
+    scope: Option<Scope>,
+) -> Result<JsonPage<'a>, Problem> {
+    let listing = parameters.listing(scope, LIMIT)?;
+    let mut body = Vec::with_capacity(ROW_SIZE * (listing.limit as usize).min(100));
+    body.push(b'[');
+    let push = &mut |row: T::Row<'_>| {
+        if body.len() > 1 {
+            body.push(b',');
+        }
+        write_json(&mut body, &row);
+    };
+    let next = page::<T>(db, &listing, push).await?.map(|key| parameters.query(&listing, Some(&key)));
+    Ok(JsonPage { request, name: T::TABLE.name, body, next })
+}
+
+impl JsonPage<'_> {
+    /// Whether the page has no rows.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.len() == 1
+    }
+
+    /// The response, with a link to the next page. The link is relative, because only the client knows the host and the
+    /// path prefix. It begins with the last segment of the request's path, because Java's `URI` resolves a query without a
+    /// path incorrectly.
+    ///
+    /// # Errors
+    /// 412 for another `If-Match`.
+    pub(crate) fn respond(mut self) -> Result<HttpResponse, Problem> {
+        self.body.push(b']');
+        let link = self.next.map(|query| format!("<{}?{query}>; rel=\"next\"", self.name));
+        let link = link.and_then(|link| HeaderValue::try_from(link).ok());
+        respond_with_etag(self.request, Format::Json, self.body, link)
+    }
+}
+
+/// A heading of a column on a page.
+pub(crate) struct Heading {
+    /// The text.
+    pub(crate) name: &'static str,
+    /// The listing by this column, as a relative reference. None if there is none.
+    pub(crate) link: Option<String>,
+    /// How the rows are ordered by it, as a value of `aria-sort`.
+    pub(crate) order: &'static str,
+}
+
+/// The headings of a page, from the names of columns and their texts.
+pub(crate) fn headings<const N: usize>(
+    parameters: &Parameters,
+    listing: &Listing,
+    texts: [(&'static str, &'static str); N],
+) -> [Heading; N] {
+    texts.map(|(column, name)| {
+        let table = listing.table;
+        let position = table.position(column).expect("a heading is of a column");
+        let is_current = listing.column == position;
+        // A search has the order of the column that it matches.
+        let is_sortable = table.columns[position].key.is_some() && (is_current || listing.prefix.is_none());
+        let sort = Sort { column: position, descending: is_current && !listing.descending };
+        let link = is_sortable.then(|| format!("?{}", parameters.sorted(Some(sort), None)));
+        let order = match (is_current, listing.descending) {
+            (false, _) => "none",
+            (true, false) => "ascending",
+            (true, true) => "descending",
+        };
+        Heading { name, link, order }
+    })
+}
+
+/// The page behind this key, or the first page, as a relative reference.
+pub(crate) fn link(parameters: &Parameters, listing: &Listing, after: Option<&Key>) -> String {
+    format!("?{}", parameters.query(listing, after))
+}

@@ -1,0 +1,75 @@
+//! The type of a row, made from its fields.
+
+use serde::Serialize;
+
+use crate::db::{Timestamp, Value, Values};
+
+/// A row as the driver holds it, borrowed until the next one is read. [`row`] implements it.
+pub trait Row<'r>: Copy + Serialize {
+    /// Reads the columns in the order of the table.
+    ///
+    /// # Errors
+    /// When the row has other columns.
+    fn read<DB: Values>(row: &'r DB::Row) -> Result<Self, sqlx::Error>;
+
+    /// The value of the column at this position of the table.
+    fn value(&self, position: usize) -> Value<'r>;
+}
+
+/// The type of a field of a row.
+pub trait Field<'r>: Sized {
+    /// Reads the column at this position.
+    ///
+    /// # Errors
+    /// When the row has no such column.
+    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error>;
+}
+
+impl<'r> Field<'r> for i64 {
+    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error> {
+        DB::read_integer(row, position)
+    }
+}
+
+impl<'r> Field<'r> for &'r str {
+    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error> {
+        DB::read_text(row, position)
+    }
+}
+
+impl<'r> Field<'r> for Timestamp {
+    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error> {
+        DB::read_time(row, position)
+    }
+}
+
+/// Declares the struct of a row, with one field for each column of its table, in the same order. It is a macro because the
+/// derive macros of sqlx find columns by name, which is slower than reading them, and would compile each driver twice.
+macro_rules! row {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident<$r:lifetime> {
+            $($(#[$field_attribute:meta])* pub $field:ident: $type:ty,)+
+        }
+    ) => {
+        #[derive(Clone, Copy, Debug, serde::Serialize, utoipa::ToSchema)]
+        $(#[$attribute])*
+        pub struct $name<$r> {
+            $($(#[$field_attribute])* pub $field: $type,)+
+        }
+
+        impl<$r> $crate::listing::Row<$r> for $name<$r> {
+            fn read<DB: $crate::db::Values>(row: &$r DB::Row) -> Result<Self, sqlx::Error> {
+                let mut position = 0..;
+                Ok(Self {
+                    $($field: $crate::listing::Field::read::<DB>(row, position.next().unwrap_or_default())?,)+
+                })
+            }
+
+            fn value(&self, position: usize) -> $crate::db::Value<$r> {
+                [$($crate::db::Value::from(self.$field)),+].into_iter().nth(position).expect("the table has this column")
+            }
+        }
+    };
+}
+pub(crate) use row;

@@ -1,0 +1,127 @@
+//! The resources of this application: the one list from which the service knows them.
+
+use std::ops::Range;
+
+use actix_web::web::ServiceConfig;
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{Error, Session};
+use crate::friends::{self, FRIENDSHIPS};
+use crate::http::{Application, get};
+use crate::listing::{self, Resource as _, Table};
+use crate::users::{self, Users};
+
+/// The oldest schema that this code can serve. A newer one is served, too, so that a release can be rolled back without
+/// its database.
+pub const REQUIRED_SCHEMA: i64 = 2;
+
+/// What the service has to know about this application.
+pub static APPLICATION: Application =
+    Application { routes, pages: &["/", "/users/{id}/friends"], required_schema: REQUIRED_SCHEMA };
+
+/// The tables of `migrate import` and `migrate export`. The first is the default.
+pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
+
+/// The routes, each for GET and HEAD.
+fn routes(config: &mut ServiceConfig) {
+    config
+        .service(get("/", users::pages::list))
+        .service(get("/users", users::api::list))
+        .service(get("/users.ndjson", users::api::ndjson))
+        .service(get("/users.csv", users::api::csv))
+        .service(get("/users/{id}", users::api::get))
+        .service(get("/users/{id}/friends", friends::api::list));
+}
+
+/// Rows of the sample that one transaction inserts: enough that its cost is that of its rows, few enough for every
+/// engine's limit of parameters (32,766 in SQLite).
+const BATCH: usize = 5_000;
+
+/// Whether the database has no rows that samples could mix with.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
+    listing::is_empty(session, Users::TABLE).await
+}
+
+/// Inserts the first `count` sample users that do not exist yet, and their friendships. A second run changes nothing, and
+/// one that was interrupted is continued. Returns the number of sample users that exist, which is less than `count` if
+/// `stop` was cancelled.
+///
+/// # Errors
+/// Those of the database. Completed batches stay.
+pub async fn seed(
+    session: &mut Session,
+    count: usize,
+    stop: &CancellationToken,
+    mut progress: impl FnMut(usize),
+) -> Result<usize, Error> {
+    let mut ids: Vec<i64> = Vec::new();
+    while ids.len() < count && !stop.is_cancelled() {
+        let start = ids.len();
+        // The stopped statement may wait for a lock of another session. Its batch is not committed.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(start),
+            inserted = insert_batch(session, start..count.min(start + BATCH), &mut ids) => inserted?,
+        }
+        session.execute("COMMIT").await?;
+        progress(ids.len());
+    }
+    Ok(ids.len())
+}
+
+async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<i64>) -> Result<(), Error> {
+    let start = range.start;
+    session.begin().await?;
+    ids.extend(users::sample::insert_range(session, range).await?);
+    friends::sample::insert_from(session, start, ids).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::{env, fs};
+
+    use utoipa::OpenApi;
+
+    use crate::friends::{self, Friend};
+    use crate::http::{API, Body, operations};
+    use crate::users::{self, User};
+
+    #[derive(OpenApi)]
+    #[openapi(
+        info(
+            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
+                           the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
+        ),
+        // Relative to the URL of this description, so it includes a path prefix.
+        servers((url = ".")),
+        paths(
+            users::api::list,
+            users::api::ndjson,
+            users::api::csv,
+            users::api::get,
+            friends::api::list,
+            operations::livez,
+            operations::readyz,
+            operations::metrics,
+            operations::version,
+        ),
+        components(schemas(User, Friend, Body))
+    )]
+    struct Api;
+
+    /// `UPDATE_OPENAPI=1` writes it.
+    #[test]
+    fn the_committed_description_is_that_of_the_handlers() {
+        let generated = Api::openapi().to_pretty_json().expect("it is JSON") + "\n";
+        if env::var_os("UPDATE_OPENAPI").is_some() {
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
+            fs::write(file, &generated).expect("it can be written");
+        } else {
+            assert!(generated == API, "openapi.json does not match the handlers; `just openapi` generates it");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Users as JSON, NDJSON and CSV.
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::{User, Users};
+use crate::db::Db;
+use crate::http::{Body, Failures, Format, Problem, negotiate, respond_with_etag};
+use crate::listing::pages::{ROW_SIZE, page_or_stream, write_json};
+use crate::listing::{Query, parameters, stream};
+
+type Parameters = Query<Users>;
+
+/// A page of users as an array, or every matching user as a stream.
+///
+/// The next page is in the header `Link`. With `Accept: application/x-ndjson` or `text/csv`, all users are sent, a
+/// line each, unless there is a limit; a stream that breaks off lacks its last chunk.
+#[utoipa::path(
+    get,
+    path = "/users",
+    params(Parameters),
+    responses(
+        (
+            status = 200,
+            description = "Users, in ascending id unless sort says otherwise.",
+            content(
+                (Vec<User> = "application/json"),
+                (String = "application/x-ndjson"),
+                (String = "text/csv"),
+            ),
+            headers(
+                ("etag" = String, description = "Of a page: for If-None-Match."),
+                ("link" = String, description = "Of a page that another follows: where that is, relative to the request (RFC 8288)."),
+            ),
+        ),
+        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "None of these types is acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
+pub(crate) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    page_or_stream::<Users>(&request, db).await
+}
+
+/// Every matching user as a stream, a JSON object a line.
+#[utoipa::path(
+    get,
+    path = "/users.ndjson",
+    params(Parameters),
+    responses(
+        (status = 200, description = "Users.", body = String, content_type = "application/x-ndjson"),
+        Failures,
+    )
+)]
+pub(crate) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    stream::<Users>(&request, db, Format::Ndjson).await
+}
+
+/// Every matching user as a stream of CSV.
+///
+/// The first row has the names of the columns. An apostrophe precedes each `=`, `+`, `-` or `@` with which
+/// a spreadsheet could begin a formula.
+#[utoipa::path(
+    get,
+    path = "/users.csv",
+    params(Parameters),
+    responses((status = 200, description = "Users.", body = String, content_type = "text/csv"), Failures)
+)]
+pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    stream::<Users>(&request, db, Format::Csv).await
+}
+
+/// One user.
+#[utoipa::path(
+    get,
+    path = "/users/{id}",
+    params(("id" = i64, Path, description = "The user's id.")),
+    responses(
+        (
+            status = 200,
+            description = "The user.",
+            body = User,
+            headers(("etag" = String, description = "For If-None-Match.")),
+        ),
+        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
+        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
+pub(crate) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    negotiate(&request, &[Format::Json])?;
+    parameters::none(request.query_string())?;
+    let mut body = Vec::with_capacity(ROW_SIZE);
+    let found = crate::listing::get::<Users, _>(&db, parse_id(&id)?, |user| write_json(&mut body, &user)).await?;
+    found.ok_or_else(unknown)?;
+    respond_with_etag(&request, Format::Json, body, None)
+}
+
+/// The problem that no user has an id.
+pub(crate) fn unknown() -> Problem {
+    Problem::not_found("there is no user with this id")
+}
+
+/// Reads an id in a path. A user has one address, so a number is written in one way.
+///
+/// # Errors
+/// 400, if it is not a number.
+pub(crate) fn parse_id(id: &str) -> Result<i64, Problem> {
+    let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
+    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("it must be a whole number, {} at most", i64::MAX)))
+}
