@@ -13,7 +13,7 @@ use crate::users::{self, Users};
 
 /// The oldest schema that this code can serve. A newer one is served, too, so that a release can be rolled back without
 /// its database.
-pub const REQUIRED_SCHEMA: i64 = 2;
+pub const REQUIRED_SCHEMA: i64 = 3;
 
 /// What the service has to know about this application.
 pub static APPLICATION: Application =

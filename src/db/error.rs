@@ -149,6 +149,13 @@ fn code(error: &sqlx::Error) -> String {
 /// their message with it, behind the value, which must not be told.
 fn constraint(cause: &dyn DatabaseError) -> &str {
     cause.constraint().unwrap_or_else(|| {
+        // The message of MySQL continues after the name of a foreign key, and that of SQLite has no name.
+        if let Some((_, name)) = cause.message().split_once("CONSTRAINT `") {
+            return name.split('`').next().unwrap_or_default();
+        }
+        if cause.message().starts_with("FOREIGN KEY") {
+            return "FOREIGN KEY";
+        }
         let name = cause.message().rsplit([' ', '.']).next().unwrap_or_default();
         name.trim_matches(['\'', '`'])
     })

@@ -65,9 +65,9 @@ macro_rules! embedded {
     };
 }
 
-const SQLITE: [(i64, &str, &str, &str); 2] = embedded!("sqlite": 1 "users", 2 "friends");
-const MYSQL: [(i64, &str, &str, &str); 2] = embedded!("mysql": 1 "users", 2 "friends");
-const POSTGRES: [(i64, &str, &str, &str); 2] = embedded!("postgres": 1 "users", 2 "friends");
+const SQLITE: [(i64, &str, &str, &str); 3] = embedded!("sqlite": 1 "users", 2 "friends", 3 "friends_since");
+const MYSQL: [(i64, &str, &str, &str); 3] = embedded!("mysql": 1 "users", 2 "friends", 3 "friends_since");
+const POSTGRES: [(i64, &str, &str, &str); 3] = embedded!("postgres": 1 "users", 2 "friends", 3 "friends_since");
 
 /// A migration: its files for both directions.
 struct Step {

@@ -4,11 +4,11 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{Friend, Friends, page};
+use super::{Friend, Friends, of, page};
 use crate::db::Db;
 use crate::http::{Body, Failures, Format, Problem, negotiate};
 use crate::listing::pages::json_page;
-use crate::listing::{Parameters, Query, Resource as _, Scope, Unknown, get};
+use crate::listing::{Parameters, Query, Resource as _, Unknown, get};
 use crate::users::Users;
 use crate::users::api::{parse_id, unknown};
 
@@ -19,6 +19,8 @@ use crate::users::api::{parse_id, unknown};
 #[utoipa::path(
     get,
     path = "/users/{id}/friends",
+    operation_id = "friends",
+    tag = "users",
     params(
         ("id" = i64, Path, description = "The user's id."),
         Query<Friends>,
@@ -56,9 +58,4 @@ pub(crate) async fn list(request: HttpRequest, id: Path<String>, db: Data<Db>) -
     };
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     Ok(response)
-}
-
-/// The friends of this user.
-pub(super) const fn of(user: i64) -> Scope {
-    ("friends.user_id", user)
 }

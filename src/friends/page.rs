@@ -3,11 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 
-use super::api::of;
-use super::{Friend, Friends};
+use super::{Friend, Friends, of};
 use crate::db::Db;
 use crate::http::{Problem, STYLE_NAME, respond_with_page, root};
-use crate::listing::{Parameters, get, link, page};
+use crate::listing::{Heading, Parameters, get, headings, link, page};
 use crate::users::Users;
 use crate::users::api::unknown;
 use crate::users::pages::{LIMIT, Row};
@@ -18,9 +17,16 @@ struct FriendsPage {
     root: String,
     style: &'static str,
     user: Row,
-    friends: Vec<Row>,
+    headings: [Heading; 4],
+    friends: Vec<FriendRow>,
     first: Option<String>,
     next: Option<String>,
+}
+
+/// A friend on the page.
+struct FriendRow {
+    user: Row,
+    since: String,
 }
 
 /// Responds with the page.
@@ -37,13 +43,16 @@ pub(super) async fn respond(
     let user = get::<Users, _>(db, id, Row::of).await?.ok_or_else(unknown)?;
     let mut friends = Vec::new();
     let push = &mut |friend: Friend<'_>| {
-        friends.push(Row { id: friend.id, username: friend.username.to_owned(), email: friend.email.to_owned() });
+        let user = Row { id: friend.id, username: friend.username.to_owned(), email: friend.email.to_owned() };
+        friends.push(FriendRow { user, since: friend.since.to_string() });
     };
     let next = page::<Friends>(db, &listing, push).await?;
+    let columns = [("id", "Id"), ("username", "Username"), ("email", "E-mail"), ("since", "Since")];
     let page = FriendsPage {
         root: root(request.path()),
         style: STYLE_NAME,
         user,
+        headings: headings(parameters, &listing, columns),
         friends,
         first: listing.after.is_some().then(|| link(parameters, &listing, None)),
         next: next.map(|key| link(parameters, &listing, Some(&key))),

@@ -1,7 +1,7 @@
 //! Sample friendships, the same on every run and every engine.
 
 use super::FRIENDSHIPS;
-use crate::db::{Error, Session};
+use crate::db::{Error, Session, Timestamp};
 use crate::listing::{Existing, NewRow, insert};
 
 /// The user that the nth befriends: one of the thousand before, so that the first have the most friends.
@@ -14,6 +14,14 @@ fn friend(n: usize) -> usize {
     n - 1 - usize::try_from(z % n.clamp(1, 1000) as u64).unwrap_or(0)
 }
 
+/// When that friendship began: some minutes after the one before, within ten years from July 2015 on.
+fn since(n: usize) -> Timestamp {
+    const BEGIN: i64 = 1_435_708_800;
+    const MINUTES: usize = 5_000_000;
+    let minutes = i64::try_from(n * 7 % MINUTES).unwrap_or_default();
+    Timestamp::from_unix(BEGIN + minutes * 60).expect("it is in range")
+}
+
 /// Inserts the friendships of sample users from this number on, in both directions. The ids are those of all sample users
 /// so far; 0 is no user.
 ///
@@ -23,11 +31,12 @@ fn friend(n: usize) -> usize {
 /// # Panics
 /// Never: the rows obey the rules of the table.
 pub async fn insert_from(session: &mut Session, start: usize, ids: &[i64]) -> Result<(), Error> {
-    let pairs =
-        (start.max(1)..ids.len()).map(|n| (ids[n], ids[friend(n)])).filter(|&(one, other)| one != 0 && other != 0);
-    let both = pairs.flat_map(|(one, other)| [(one, other), (other, one)]);
-    let rows = both.map(|(user, friend)| {
-        NewRow::of(FRIENDSHIPS, [Some(user.into()), Some(friend.into())]).expect("it obeys the rules")
+    let pairs = (start.max(1)..ids.len()).map(|n| (ids[n], ids[friend(n)], n));
+    let pairs = pairs.filter(|&(one, other, _)| one != 0 && other != 0);
+    let both = pairs.flat_map(|(one, other, n)| [(one, other, n), (other, one, n)]);
+    let rows = both.map(|(user, friend, n)| {
+        NewRow::of(FRIENDSHIPS, [Some(user.into()), Some(friend.into()), Some(since(n).into())])
+            .expect("it obeys the rules")
     });
     let rows: Vec<NewRow> = rows.collect();
     insert(session, FRIENDSHIPS, &rows.iter().collect::<Vec<_>>(), Existing::Keep).await

@@ -19,6 +19,8 @@ pub struct Column {
     pub key: Option<&'static str>,
     /// Which values it accepts.
     pub kind: Kind,
+    /// Whether the database chooses a value when it is absent.
+    pub has_default: bool,
     /// Whether no two rows of a listing have the same key. Otherwise the listing is ordered by the first column, too.
     pub is_unique: bool,
 }
@@ -38,28 +40,32 @@ pub enum Kind {
 }
 
 impl Column {
+    const fn new(name: &'static str, kind: Kind) -> Self {
+        Self { name, sql: name, key: None, kind, has_default: false, is_unique: false }
+    }
+
     /// The column of the primary key.
     #[must_use]
     pub const fn id(name: &'static str) -> Self {
-        Self { name, sql: name, key: Some(name), kind: Kind::Id, is_unique: true }
+        Self { key: Some(name), has_default: true, is_unique: true, ..Self::new(name, Kind::Id) }
     }
 
     /// A column of ids of another table.
     #[must_use]
     pub const fn reference(name: &'static str) -> Self {
-        Self { name, sql: name, key: None, kind: Kind::Reference, is_unique: false }
+        Self::new(name, Kind::Reference)
     }
 
     /// A column of text, of this many characters at most.
     #[must_use]
     pub const fn text(name: &'static str, longest: usize) -> Self {
-        Self { name, sql: name, key: None, kind: Kind::Text(longest, |_| Ok(())), is_unique: false }
+        Self::new(name, Kind::Text(longest, |_| Ok(())))
     }
 
     /// A column of moments.
     #[must_use]
     pub const fn time(name: &'static str) -> Self {
-        Self { name, sql: name, key: None, kind: Kind::Time, is_unique: false }
+        Self::new(name, Kind::Time)
     }
 
     /// Selected by this expression, such as the column of a joined table.
@@ -80,6 +86,12 @@ impl Column {
         Self { is_unique: true, ..self }
     }
 
+    /// The database chooses a value when it is absent.
+    #[must_use]
+    pub const fn defaulted(self) -> Self {
+        Self { has_default: true, ..self }
+    }
+
     /// Accepts text that meets this condition, which returns the reason otherwise.
     ///
     /// # Panics
@@ -92,15 +104,10 @@ impl Column {
         }
     }
 
-    /// Whether a row must bring a value for it.
-    pub(super) const fn is_required(&self) -> bool {
-        !matches!(self.kind, Kind::Id)
-    }
-
     /// Reads a value from text, such as that of a file. None if it is absent.
     pub(super) fn parse(&self, text: &str) -> Result<Option<Value<'static>>, String> {
         match self.kind {
-            Kind::Id if text.is_empty() => Ok(None),
+            Kind::Id | Kind::Reference | Kind::Time if text.is_empty() && self.has_default => Ok(None),
             Kind::Id | Kind::Reference => {
                 if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
                     return Err("does not consist of the digits 0 to 9".to_owned());
@@ -124,7 +131,7 @@ impl Column {
             Json::Object(_) => "an object",
         };
         match (self.kind, json) {
-            (_, None | Some(Json::Null)) if self.is_required() => Err("is missing".to_owned()),
+            (_, None | Some(Json::Null)) if !self.has_default => Err("is missing".to_owned()),
             (_, None | Some(Json::Null)) => Ok(None),
             (Kind::Id | Kind::Reference, Some(Json::Number(number))) => match number.as_i64() {
                 // A number above i64 is above the highest id.

@@ -338,7 +338,7 @@ impl Columns {
             let mut places = (0..).zip(names).filter_map(|(place, name)| (name == column.name).then_some(place));
             match (places.next(), places.next()) {
                 (_, Some(_)) => Err(format!("{} is named twice", column.name)),
-                (None, None) if column.is_required() => Err(format!("{} is missing", column.name)),
+                (None, None) if !column.has_default => Err(format!("{} is missing", column.name)),
                 (place, None) => Ok(place),
             }
         });
@@ -358,13 +358,13 @@ impl Columns {
 
 /// What a header must have.
 fn expected(table: &Table) -> String {
-    let columns = |is_required| {
-        let columns = table.columns.iter().filter(move |column| column.is_required() == is_required);
+    let columns = |is_optional| {
+        let columns = table.columns.iter().filter(move |column| column.has_default == is_optional);
         columns.map(|column| column.name)
     };
-    let optional = listed(columns(false), "and");
+    let optional = listed(columns(true), "and");
     let optional = if optional.is_empty() { optional } else { format!(", and may name {optional}") };
-    let required = listed(columns(true), "and");
+    let required = listed(columns(false), "and");
     format!("the header must name the columns {required}{optional}, separated by commas, semicolons or tabs")
 }
 

@@ -18,6 +18,7 @@ type Parameters = Query<Users>;
 #[utoipa::path(
     get,
     path = "/users",
+    tag = "users",
     params(Parameters),
     responses(
         (
@@ -47,6 +48,7 @@ pub(crate) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpRespo
 #[utoipa::path(
     get,
     path = "/users.ndjson",
+    tag = "users",
     params(Parameters),
     responses(
         (status = 200, description = "Users.", body = String, content_type = "application/x-ndjson"),
@@ -64,6 +66,7 @@ pub(crate) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpRes
 #[utoipa::path(
     get,
     path = "/users.csv",
+    tag = "users",
     params(Parameters),
     responses((status = 200, description = "Users.", body = String, content_type = "text/csv"), Failures)
 )]
@@ -75,6 +78,7 @@ pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
 #[utoipa::path(
     get,
     path = "/users/{id}",
+    tag = "users",
     params(("id" = i64, Path, description = "The user's id.")),
     responses(
         (

@@ -7,8 +7,9 @@ use std::fs;
 use std::io::Read as _;
 
 use libtest_mimic::Trial;
-use roster::db::friends;
-use roster::db::users::{Column, Key, Listing};
+use roster::friends::{self, Friends};
+use roster::listing::{Key, Listing, Resource as _};
+use roster::users::Users;
 use sqlx::{
     Arguments as _, AssertSqlSafe, Connection as _, Execute as _, Executor as _, MySql, MySqlConnection, PgConnection,
     Postgres, QueryBuilder, Row as _, Sqlite, SqliteConnection,
@@ -41,26 +42,32 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
         _ => "ANALYZE",
     });
     let mut explained = 0;
-    for column in [Column::Id, Column::Username, Column::Email] {
+    for (column, value) in
+        [("id", 10_000.into()), ("username", "mary.kim3".into()), ("email", "mary.kim3@example.com".into())]
+    {
         let index = match (column, database.engine.family()) {
-            (Column::Id, Family::MySql) => "PRIMARY",
-            (Column::Id, Family::Postgres) => "users_pkey",
-            (Column::Id, Family::Sqlite) => "PRIMARY KEY",
-            (Column::Username, Family::Sqlite) => "sqlite_autoindex_users_1",
-            (Column::Email, Family::Sqlite) => "sqlite_autoindex_users_2",
-            (Column::Username, _) => "users_username_key",
-            (Column::Email, _) => "users_email_key",
+            ("id", Family::MySql) => "PRIMARY",
+            ("id", Family::Postgres) => "users_pkey",
+            ("id", Family::Sqlite) => "PRIMARY KEY",
+            ("username", Family::Sqlite) => "sqlite_autoindex_users_1",
+            (_, Family::Sqlite) => "sqlite_autoindex_users_2",
+            ("username", _) => "users_username_key",
+            _ => "users_email_key",
         };
-        let middle = match column {
-            Column::Id => Key::Id(10_000),
-            Column::Username => Key::Text("mary.kim3".into()),
-            Column::Email => Key::Text("mary.kim3@example.com".into()),
+        let middle = Key { value, id: None };
+        let listing = Listing {
+            table: Users::TABLE,
+            scope: None,
+            column: Users::TABLE.position(column).unwrap(),
+            descending: false,
+            prefix: None,
+            after: None,
+            limit: 20,
         };
         for descending in [false, true] {
             for after in [None, Some(middle.clone())] {
-                for prefix in [None, Some("MAR".to_owned())].into_iter().take(if column == Column::Id { 1 } else { 2 })
-                {
-                    let listing = Listing { column, descending, prefix, after: after.clone(), limit: 20 };
+                for prefix in [None, Some("MAR".to_owned())].into_iter().take(if column == "id" { 1 } else { 2 }) {
+                    let listing = Listing { descending, prefix, after: after.clone(), ..listing.clone() };
                     let bounded = listing.prefix.is_some() || listing.after.is_some();
                     assert_index(
                         database.engine,
@@ -81,14 +88,17 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
         Family::Postgres => "friends_pkey",
         Family::Sqlite => "PRIMARY KEY",
     };
-    for after in [None, Some(10_000)] {
-        assert_index(
-            database.engine,
-            index,
-            true,
-            &explain_friends(database, after),
-            &format!("friends after {after:?}"),
-        );
+    for after in [None, Some(Key { value: 10_000.into(), id: None })] {
+        let listing = Listing {
+            table: Friends::TABLE,
+            scope: Some(friends::of(1)),
+            column: 0,
+            descending: false,
+            prefix: None,
+            after,
+            limit: 20,
+        };
+        assert_index(database.engine, index, true, &explain(database, &listing), &format!("{listing:?}"));
     }
 }
 
@@ -141,10 +151,6 @@ async fn kept_plan(database: &Database, mut query: QueryBuilder<Postgres>) -> St
 
 fn explain(database: &Database, listing: &Listing) -> String {
     explain!(database, query => listing.select())
-}
-
-fn explain_friends(database: &Database, after: Option<i64>) -> String {
-    explain!(database, query => friends::select(1, after, 20))
 }
 
 fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str) {

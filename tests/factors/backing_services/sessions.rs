@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::Trial;
 use roster::config::Config;
-use roster::db::users::{self, Column, Listing};
 use roster::db::{Db, Error};
+use roster::listing::{Listing, Resource as _, get, page};
+use roster::users::Users;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::engine::{Database, Engine, Family, Server};
@@ -221,13 +222,21 @@ fn an_abandoned_answer_is_read_by_no_other_query(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "500"]);
     let (runtime, db) = pool(database);
-    let listing = Listing { column: Column::Id, descending: false, prefix: None, after: None, limit: 1000 };
+    let listing = Listing {
+        table: Users::TABLE,
+        scope: None,
+        column: 0,
+        descending: false,
+        prefix: None,
+        after: None,
+        limit: 1000,
+    };
     for polls in (0..30).chain(0..30) {
-        runtime.block_on(poll_and_drop(users::get(&db, 1, |user| user.id), polls));
+        runtime.block_on(poll_and_drop(get::<Users, _>(&db, 1, |user| user.id), polls));
         eventually("its statement has ended", || has_ended(&runtime, &db));
-        runtime.block_on(poll_and_drop(users::list(&db, &listing, &mut |_| {}), polls));
+        runtime.block_on(poll_and_drop(page::<Users>(&db, &listing, &mut |_| {}), polls));
         eventually("its statement has ended", || has_ended(&runtime, &db));
-        let found = runtime.block_on(users::get(&db, 2, |user| user.id)).unwrap();
+        let found = runtime.block_on(get::<Users, _>(&db, 2, |user| user.id)).unwrap();
         assert_eq!(found, Some(2), "after {polls} polls");
     }
 }

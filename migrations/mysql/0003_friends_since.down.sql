@@ -1,0 +1,1 @@
+ALTER TABLE friends DROP INDEX friends_user_id_since, DROP COLUMN since;

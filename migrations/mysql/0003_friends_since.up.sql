@@ -1,0 +1,5 @@
+ALTER TABLE friends
+    -- In UTC, whatever the time zone of a session. A TIMESTAMP would end in 2038.
+    ADD COLUMN since DATETIME NOT NULL DEFAULT (UTC_TIMESTAMP()),
+    -- The index includes the primary key, so it orders friends of the same moment, too.
+    ADD INDEX friends_user_id_since (user_id, since);

@@ -1,0 +1,2 @@
+DROP INDEX friends_user_id_since;
+ALTER TABLE friends DROP COLUMN since;
