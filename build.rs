@@ -1,11 +1,28 @@
-//! Tells the crate the git commit that it is built from, for `/version`, and the hash of its stylesheet.
+//! Gives the crate the git commit that it is built from, for `/version`, the hash of its stylesheet, and its migrations.
 
-use std::path::Path;
+#[path = "src/db/migrations/folder.rs"]
+mod folder;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     commit();
     style();
+    migrations();
+}
+
+/// Writes a table of the migrations. An incomplete folder is an error of the build.
+fn migrations() {
+    const FOLDER: &str = "migrations";
+    println!("cargo::rerun-if-changed={FOLDER}");
+    match folder::table(Path::new(FOLDER)) {
+        Ok(table) => {
+            let output = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+            std::fs::write(output.join("migrations.rs"), table).expect("cargo's folder can be written to");
+        }
+        Err(problem) => println!("cargo::error={problem}"),
+    }
 }
 
 /// The address of the stylesheet changes with its content.

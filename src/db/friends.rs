@@ -58,7 +58,7 @@ pub async fn insert(session: &mut Session, pairs: &[(i64, i64)]) -> Result<(), E
         query.push_values(both, |mut row, (user, friend)| {
             row.push_bind(user).push_bind(friend);
         });
-        DB::keep_existing(&mut query, "user_id");
+        DB::on_conflict_do_nothing(&mut query, "user_id");
         query
     }
     if pairs.is_empty() {

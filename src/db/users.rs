@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use serde::Serialize;
-use sqlx::{ColumnIndex, Database, Decode, Either, Encode, Executor as _, FromRow, QueryBuilder, Row, Type};
+use sqlx::{ColumnIndex, Database, Decode, Either, Encode, Executor as _, FromRow, QueryBuilder, Row, SqlStr, Type};
 use utoipa::ToSchema;
 
 use super::{Db, Dialect, Error, Session, on_engine};
@@ -423,7 +423,7 @@ pub async fn insert(session: &mut Session, users: &[&NewUser], existing: Existin
             row.push_bind(user.username.as_str()).push_bind(user.email.as_str());
         });
         if existing == Existing::Keep {
-            DB::keep_existing(&mut query, "id");
+            DB::on_conflict_do_nothing(&mut query, "id");
         }
         query
     }
@@ -511,8 +511,8 @@ pub async fn taken<T>(session: &mut Session, rows: &[(T, NewUser)]) -> Result<Ta
 /// # Errors
 /// Those of the database.
 pub async fn continue_ids(session: &mut Session) -> Result<(), Error> {
-    fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C) -> Option<&'static str> {
-        C::Database::CONTINUE_IDS
+    fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C) -> Option<SqlStr> {
+        C::Database::resync_sequence("users")
     }
     let statement = on_engine!(Session, session, conn => statement(conn));
     match statement {
