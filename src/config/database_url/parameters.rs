@@ -1,8 +1,14 @@
-//! The parameters of a database URL: those that are applied, and those that are rejected with advice.
+//! The parameters of a database URL: those that are applied, and those that are rejected with advice. Each engine has a
+//! table of its own.
 //!
 //! Names are compared without case, `-` and `_`: `sslmode`, `ssl-mode` and `sslMode` are one parameter.
 
-use super::names::canonical;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use super::tls::{self, Tls, check_pem};
+use crate::config::names::{canonical, suggestion};
 
 /// How a parameter is handled.
 #[derive(Clone, Copy, Debug)]
@@ -35,52 +41,29 @@ pub(super) enum Parameter {
     Refused(&'static str),
 }
 
-use Parameter::{
-    Address, Collation, Host, Number, OneOf, Only, Pem, Pooler, Refused, RootCertificate, Socket, SslMode, Text,
-};
-
 /// One parameter: the driver's name, other names, and how the parameter is handled.
 pub(super) type Row = (&'static str, &'static [&'static str], Parameter);
 
 /// The row of a parameter.
-pub(super) fn find(table: &'static [Row], name: &str) -> Option<&'static Row> {
+fn find(table: &'static [Row], name: &str) -> Option<&'static Row> {
     let name = canonical(name);
     table.iter().find(|(own, others, _)| [own].into_iter().chain(*others).any(|known| canonical(known) == name))
 }
 
 /// The names of the parameters that are applied.
-pub(super) fn names(table: &'static [Row]) -> impl Iterator<Item = &'static str> + Clone {
-    table.iter().filter(|(.., parameter)| !matches!(parameter, Refused(_) | Only(..))).map(|(name, ..)| *name)
+fn names(table: &'static [Row]) -> impl Iterator<Item = &'static str> + Clone {
+    table
+        .iter()
+        .filter(|(.., parameter)| !matches!(parameter, Parameter::Refused(_) | Parameter::Only(..)))
+        .map(|(name, ..)| *name)
 }
 
-pub(super) const SQLITE: &[Row] = &[
-    ("mode", &[], OneOf(&["ro", "rw", "rwc"])),
-    ("cache", &[], OneOf(&["private", "shared"])),
-    ("immutable", &[], OneOf(&["true", "false", "1", "0"])),
-    ("vfs", &[], Text),
-    ("timeout", &["busy_timeout", "connection_timeout"], Refused(QUERY_TIMEOUT)),
-    ("connection_limit", POOL_SIZES, Refused(POOL_SIZE)),
-    ("journal_mode", &["_journal_mode", "journal"], Refused("the migrations set the journal's mode: remove it")),
-    ("foreign_keys", &["_foreign_keys", "_fk"], Refused("foreign keys are always enforced: remove it")),
-];
-
-pub(super) const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
-pub(super) const PRIVATE_KEY: &str = "PRIVATE KEY-----";
-
-const POSTGRES_TLS: &str = "use sslmode=verify-full, sslmode=require or sslmode=disable";
-const MYSQL_TLS: &str = "use ssl-mode=VERIFY_IDENTITY, ssl-mode=REQUIRED or ssl-mode=DISABLED";
-const POOL_SIZE: &str = "set DATABASE_MAX_CONNECTIONS in place of it";
-const ACQUIRE_TIMEOUT: &str = "set DATABASE_ACQUIRE_TIMEOUT_MS in place of it";
-const QUERY_TIMEOUT: &str = "set DATABASE_QUERY_TIMEOUT_MS in place of it";
-const SCHEMA: &str = "set the search path by options[search_path]=NAME, or by ALTER ROLE ... SET search_path";
-const CACHE: &str =
-    "if the URL is that of a pooler in transaction mode, use statement-cache-capacity=0; else remove it";
-const NOT_SUPPORTED: &str = "it is not supported: remove it";
-const DATABASE_USER: &str = "write it into the URL, as in mysql://user:password@host/database";
-const CHARSET: &str = "the character set is always utf8mb4: remove it";
-const UTC: &str = "times are always UTC: remove it";
-
-const POOL_SIZES: &[&str] = &[
+pub(super) const POOL_SIZE: &str = "set DATABASE_MAX_CONNECTIONS in place of it";
+pub(super) const ACQUIRE_TIMEOUT: &str = "set DATABASE_ACQUIRE_TIMEOUT_MS in place of it";
+pub(super) const QUERY_TIMEOUT: &str = "set DATABASE_QUERY_TIMEOUT_MS in place of it";
+pub(super) const NOT_SUPPORTED: &str = "it is not supported: remove it";
+pub(super) const UTC: &str = "times are always UTC: remove it";
+pub(super) const POOL_SIZES: &[&str] = &[
     "pool_size",
     "max_pool_size",
     "maximum_pool_size",
@@ -91,122 +74,156 @@ const POOL_SIZES: &[&str] = &[
     "min_pool_size",
     "minimum_idle",
 ];
-const CONNECT_TIMEOUTS: &[&str] =
+pub(super) const CONNECT_TIMEOUTS: &[&str] =
     &["connection_timeout", "login_timeout", "pool_timeout", "acquire_timeout", "timeout", "pool_checkout_timeout"];
-const QUERY_TIMEOUTS: &[&str] =
+pub(super) const QUERY_TIMEOUTS: &[&str] =
     &["socket_timeout", "read_timeout", "write_timeout", "query_timeout", "lock_timeout", "max_execution_time"];
 
-pub(super) const POSTGRES: &[Row] = &[
-    ("sslmode", &[], SslMode),
-    ("sslrootcert", &["ssl-root-cert", "ssl-ca"], RootCertificate),
-    ("sslcert", &[], Pem(CERTIFICATE)),
-    ("sslkey", &[], Pem(PRIVATE_KEY)),
-    ("statement-cache-capacity", &[], Number(0, 10_000)),
-    ("host", &[], Host),
-    ("hostaddr", &[], Address),
-    ("port", &[], Number(1, 65_535)),
-    ("dbname", &[], Text),
-    ("user", &[], Text),
-    ("password", &[], Text),
-    ("application_name", &[], Text),
-    ("options", &[], Text),
-    ("pgbouncer", &[], Pooler),
-    ("fallback_application_name", &[], Refused("use application_name")),
-    (
-        "channel_binding",
-        &[],
-        Only(
-            &["prefer", "disable"],
-            "channel binding is not supported: remove it, and use sslmode=verify-full, which \
-                                      also excludes a server in the middle",
-        ),
-    ),
-    (
-        "target_session_attrs",
-        &["targetServerType"],
-        Only(&["any"], "one server is used: name the primary as the host, and remove it"),
-    ),
-    ("load_balance_hosts", &[], Only(&["disable"], "one server is used: remove it")),
-    ("sslnegotiation", &[], Only(&["postgres"], NOT_SUPPORTED)),
-    ("gssencmode", &[], Only(&["disable", "prefer"], "GSSAPI is not supported: use sslmode=verify-full")),
-    ("client_encoding", &["charset", "encoding"], Only(&["utf8", "utf-8"], "the encoding is always UTF-8: remove it")),
-    ("sslcompression", &[], Only(&["0"], NOT_SUPPORTED)),
-    ("sslsni", &[], Only(&["1"], NOT_SUPPORTED)),
-    ("schema", &["search_path", "current_schema"], Only(&["public"], SCHEMA)),
-    ("sslaccept", &["ssl", "tls", "usessl", "requiressl", "sslidentity", "sslfactory"], Refused(POSTGRES_TLS)),
-    ("sslpassword", &[], Refused("an encrypted key is not supported: remove its password by `openssl pkey`")),
-    ("sslcrl", &["sslcrldir", "ssl_min_protocol_version", "ssl_max_protocol_version"], Refused(NOT_SUPPORTED)),
-    ("connection_limit", POOL_SIZES, Refused(POOL_SIZE)),
-    ("connect_timeout", CONNECT_TIMEOUTS, Refused(ACQUIRE_TIMEOUT)),
-    ("statement_timeout", QUERY_TIMEOUTS, Refused(QUERY_TIMEOUT)),
-    (
-        "statement_cache_size",
-        &[
-            "prepare_threshold",
-            "prepared_statements",
-            "prepared_statement_cache_queries",
-            "default_query_exec_mode",
-            "binary_parameters",
-            "simple_protocol",
-            "prefer_simple_protocol",
-            "statement_cache_mode",
-        ],
-        Refused(CACHE),
-    ),
-    ("timezone", &[], Only(&["utc", "+00:00", " 00:00"], UTC)),
-    ("socket", &["unix_socket"], Refused("use host=/FOLDER, the folder that has the socket .s.PGSQL.5432")),
-    (
-        "service",
-        &["passfile", "require_auth", "krbsrvname", "replication", "supa", "workaround"],
-        Refused(NOT_SUPPORTED),
-    ),
-    (
-        "keepalives",
-        &["keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout", "tcp_keep_alive"],
-        Refused(NOT_SUPPORTED),
-    ),
-];
+/// The parameters of a URL.
+#[derive(Default)]
+pub(super) struct Parameters {
+    /// Parameters for the driver, by the driver's names.
+    pub(super) driver: Vec<(String, String)>,
+    pub(super) tls: Option<Tls>,
+    pub(super) authority: Option<Authority>,
+    pub(super) socket: Option<String>,
+    pub(super) host: Option<String>,
+    pub(super) is_pooler: bool,
+    /// Canonical names of the parameters, and of the parts that the URL has before its parameters.
+    pub(super) seen: BTreeSet<String>,
+    problems: Vec<String>,
+}
 
-pub(super) const MYSQL: &[Row] = &[
-    ("ssl-mode", &[], SslMode),
-    ("ssl-ca", &["sslrootcert"], RootCertificate),
-    ("ssl-cert", &[], Pem(CERTIFICATE)),
-    ("ssl-key", &[], Pem(PRIVATE_KEY)),
-    ("statement-cache-capacity", &[], Number(0, 10_000)),
-    ("socket", &["unix_socket", "socket_path"], Socket),
-    ("charset", &["character_encoding", "encoding"], Only(&["utf8mb4"], CHARSET)),
-    ("collation", &["connection_collation"], Collation),
-    ("timezone", &["server_timezone", "connection_timezone", "loc"], Only(&["utc", "+00:00", " 00:00"], UTC)),
-    (
-        "sslaccept",
-        &["ssl", "tls", "usessl", "requiressl", "verify_server_certificate", "trust_server_certificate", "sslverify"],
-        Refused(MYSQL_TLS),
-    ),
-    ("user", &["username"], Refused(DATABASE_USER)),
-    ("password", &[], Refused(DATABASE_USER)),
-    ("host", &["port", "dbname", "database"], Refused("write it into the URL; for a Unix socket, use socket=/PATH")),
-    ("connection_limit", POOL_SIZES, Refused(POOL_SIZE)),
-    ("connect_timeout", CONNECT_TIMEOUTS, Refused(ACQUIRE_TIMEOUT)),
-    ("statement_timeout", QUERY_TIMEOUTS, Refused(QUERY_TIMEOUT)),
-    ("statement_cache_size", &["cache_prep_stmts", "use_server_prep_stmts"], Refused("use statement-cache-capacity")),
-    ("pgbouncer", &["channel_binding", "target_session_attrs"], Refused("it is a parameter of PostgreSQL: remove it")),
-    (
-        "parse_time",
-        &[
-            "multi_statements",
-            "auto_reconnect",
-            "reconnect",
-            "use_unicode",
-            "allow_public_key_retrieval",
-            "schema",
-            "interpolate_params",
-            "allow_native_passwords",
-            "allow_multi_queries",
-            "rewrite_batched_statements",
-            "default_auth",
-            "allow_cleartext_passwords",
-            "zero_date_time_behavior",
-        ],
-        Refused(NOT_SUPPORTED),
-    ),
-];
+/// The certificate authority that must have issued the server's certificate.
+#[derive(Clone, Copy)]
+pub(super) enum Authority {
+    File,
+    /// The public authorities, which are built in.
+    System,
+}
+
+impl Parameters {
+    pub(super) fn read<'a>(
+        &mut self,
+        table: &'static [Row],
+        pairs: impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)>,
+    ) {
+        let mut has_password = false;
+        for (name, value) in pairs {
+            let is_behind_password = has_password;
+            has_password |= canonical(&name).contains("pass");
+            let is_setting = name.starts_with("options[") && name.ends_with(']') && find(table, "options").is_some();
+            let (own, parameter) = match find(table, &name) {
+                Some((own, _, parameter)) => (*own, *parameter),
+                None if is_setting => (&*name, Parameter::Text),
+                None => {
+                    // It may be a part of a password: behind one, without a value, or with special characters.
+                    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+                    let is_harmless = !is_behind_password && !value.is_empty() && name.chars().all(is_plain);
+                    let shown = if is_harmless {
+                        &*name
+                    } else {
+                        "(its name is hidden, because it may be a part of a password)"
+                    };
+                    self.problems.push(format!("unknown parameter {shown}; {}", { suggestion(&name, names(table)) }));
+                    continue;
+                }
+            };
+            if !self.seen.insert(canonical(own)) && !matches!(parameter, Parameter::Refused(_)) {
+                let name = if is_setting { "options[...]" } else { &*name };
+                self.problems.push(format!("{name}: it is given twice; keep one"));
+            } else if let Err(problem) = self.apply(own, parameter, &value) {
+                self.problems.push(format!("{name}: {problem}"));
+            }
+        }
+    }
+
+    /// Applies one parameter. An error message does not contain its value.
+    fn apply(&mut self, own: &str, parameter: Parameter, value: &str) -> Result<(), String> {
+        let mut pass = |value: &str| self.driver.push((own.to_owned(), value.to_owned()));
+        match parameter {
+            Parameter::Text => pass(value),
+            Parameter::OneOf(values) if values.contains(&value) => pass(value),
+            Parameter::OneOf(values) => return Err(format!("unknown value; {}", suggestion(value, values.to_vec()))),
+            Parameter::Number(least, most) => {
+                let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+                let number = number.ok_or_else(|| format!("expected an integer from {least} to {most}"))?;
+                pass(value);
+                self.is_pooler |= own == "statement-cache-capacity" && number == 0;
+            }
+            Parameter::Pem(label) => {
+                check_pem(value, label)?;
+                pass(value);
+            }
+            Parameter::RootCertificate if value == "system" => self.authority = Some(Authority::System),
+            Parameter::RootCertificate => {
+                check_pem(value, tls::CERTIFICATE)?;
+                pass(value);
+                self.authority = Some(Authority::File);
+            }
+            Parameter::Host => {
+                let host = value.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(value);
+                if host.is_empty() || host.contains(',') {
+                    return Err("expected one host, or the folder of a Unix socket".into());
+                }
+                pass(host);
+                self.host = Some(host.to_owned());
+            }
+            Parameter::Address => {
+                value.parse::<IpAddr>().map_err(|_| "expected an IP address")?;
+                pass(value);
+                self.host = Some(value.to_owned());
+            }
+            Parameter::Socket if value.starts_with('/') => {
+                pass(value);
+                self.socket = Some(value.to_owned());
+            }
+            Parameter::Socket => return Err("expected the path of a Unix socket, which begins with /".into()),
+            Parameter::SslMode => self.tls = Some(Tls::parse(value, own)?),
+            Parameter::Collation => {
+                let is_plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+                if !is_plain || !value.to_ascii_lowercase().starts_with("utf8mb4_") {
+                    return Err("expected a collation of utf8mb4, such as utf8mb4_bin".into());
+                }
+                pass(value);
+            }
+            Parameter::Pooler => match value {
+                "true" | "1" => self.is_pooler = true,
+                "false" | "0" => {}
+                _ => return Err("expected true or false".into()),
+            },
+            Parameter::Only(values, _) if values.iter().any(|known| known.eq_ignore_ascii_case(value)) => {}
+            Parameter::Only(_, advice) | Parameter::Refused(advice) => return Err(advice.into()),
+        }
+        Ok(())
+    }
+
+    pub(super) fn checked(mut self) -> Result<Self, String> {
+        for (one, other) in [("sslcert", "sslkey"), ("sslkey", "sslcert")] {
+            if self.seen.contains(one) && !self.seen.contains(other) && self.problems.is_empty() {
+                self.problems.push(format!("{one} needs {other}; add it"));
+            }
+        }
+        if self.seen.contains("host") && self.seen.contains("hostaddr") {
+            self.problems.push("keep one of host and hostaddr".into());
+        }
+        if self.problems.is_empty() { Ok(self) } else { Err(self.problems.join("; ")) }
+    }
+
+    /// How much TLS protects, by the rules of libpq and of MySQL's own client.
+    pub(super) fn tls(&self, default: Tls) -> Result<Tls, String> {
+        match (self.authority, self.tls) {
+            (None, tls) => Ok(tls.unwrap_or(default)),
+            (Some(Authority::System), None | Some(Tls::VerifyHost)) => Ok(Tls::VerifyHost),
+            (Some(Authority::System), Some(_)) => {
+                Err("the public authorities, `system`, need sslmode=verify-full".into())
+            }
+            (Some(Authority::File), None) => Ok(default.max(Tls::VerifyAuthority)),
+            (Some(Authority::File), Some(Tls::Disabled | Tls::Preferred)) => Err(
+                "the file of the certificate authority has no effect with this sslmode; use verify-full or verify-ca"
+                    .into(),
+            ),
+            (Some(Authority::File), Some(tls)) => Ok(tls.max(Tls::VerifyAuthority)),
+        }
+    }
+}
