@@ -1,9 +1,9 @@
 //! The attached database (factor IV): three engines behind one set of queries.
 //!
 //! [`Db`] is what a request uses, a pool of connections with time limits; [`Session`] is what an
-//! admin task uses, one connection that may take its time. Each is an enum of the three engines, and
-//! the `on_engine!` macro repeats an expression for each of its variants, so that a query is written
-//! once and every driver still sees its own types. Their SQL has two dialects, named by the trait `Dialect`.
+//! admin task uses, one connection without time limits. Each is an enum of the three engines, and the `on_engine!` macro
+//! repeats an expression for each variant, so that a query is written once and every driver has its own types. The
+//! trait `Dialect` names where the engines differ, and a file in `engine/` has everything that is one engine's own.
 
 mod dialect;
 mod engine;

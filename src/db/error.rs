@@ -6,13 +6,13 @@ use sqlx::error::{DatabaseError, ErrorKind};
 
 use super::engine::{Kind, mysql, postgres, sqlite};
 
-/// A failed query, or one that could not be asked.
+/// A failed query, or one that could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Every connection of the pool stayed in use, or a new one could not be opened in time.
     #[error("no database connection became free within {} ms", .0.as_millis())]
     Acquire(Duration),
-    /// The database cannot be reached, or lets nobody in.
+    /// The database is unreachable, or rejects the login.
     #[error("cannot connect to the database at {address}: {}", describe(cause))]
     Connect {
         /// The host and port, the socket or the file.
@@ -26,7 +26,7 @@ pub enum Error {
     /// The connection cannot be used any more.
     #[error("the connection to the database was lost: {}", describe(.0))]
     Lost(#[source] sqlx::Error),
-    /// A fault that passes: a deadlock, a time-out of the server, a resource that is exhausted.
+    /// A temporary fault: a deadlock, a time-out of the server, an exhausted resource.
     #[error("the database cannot do this at the moment: {}", describe(.0))]
     Transient(#[source] sqlx::Error),
     /// The connection was lost while a transaction was committed: only the database knows whether it was.
@@ -38,7 +38,7 @@ pub enum Error {
     /// A table or a column is missing.
     #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
     Schema(#[source] sqlx::Error),
-    /// A prepared statement is gone, or another's is in its place: they are kept by the server's connection.
+    /// A prepared statement is missing, or is that of another client, because a pooler shares the server's sessions.
     #[error("{}: where a pooler lends connections for a transaction each, end DATABASE_URL with \
              statement-cache-capacity=0", describe(.0))]
     Statement(#[source] sqlx::Error),
@@ -58,7 +58,7 @@ pub enum Error {
     /// A value does not fit its column or its type. The database's message may quote it.
     #[error("a value does not fit its column (error {})", code(.0))]
     Value(#[source] sqlx::Error),
-    /// Any other error: a mistake in our SQL, as far as we know.
+    /// Any other error, probably a mistake in this crate's SQL.
     #[error("{}", describe(.0))]
     Query(#[source] sqlx::Error),
 }
@@ -68,7 +68,7 @@ impl Error {
         Self::Connect { address: address.to_owned(), cause }
     }
 
-    /// Whether the same request may well succeed in a moment.
+    /// Whether the same request may succeed in a moment.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -169,7 +169,7 @@ fn describe(error: &sqlx::Error) -> String {
     }
 }
 
-/// What to do about a server's certificate, for whose errors the driver has no types, or about a read-only session.
+/// Adds the fix for an error of a server's certificate, for which the driver has no type, or of a read-only session.
 fn with_advice(message: String) -> String {
     let advice = if message.contains("UnsupportedCertVersion") {
         "the server's certificate is of X.509 version 1, which is not supported; issue a certificate of version 3 that \

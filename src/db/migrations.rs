@@ -1,17 +1,21 @@
 //! The schema's migrations and their safety (factor XII: admin processes).
 //!
-//! The files in `migrations/` have the same numbers and the same meaning on every engine and are part
-//! of the binary. The table `roster_migrations` is the ledger of applied migrations. It has the columns of sqlx's
-//! ledger, but another name, because several applications may share a database.
+//! The files in `migrations/` have the same numbers and the same meaning on every engine. `build.rs` makes them a part of
+//! the binary. The table `roster_migrations` is the ledger of applied migrations. It has the columns of sqlx's ledger, but
+//! another name, because several applications may share a database.
 //!
 //! sqlx applies migrations on engines where a migration is a transaction. sqlx's lock is a no-op on SQLite, and ignores
-//! that `GET_LOCK` can return NULL on MariaDB. So this module implements the locks, and the migrations on MySQL:
+//! that `GET_LOCK` can return NULL on MariaDB. So `engine/` has locks of its own, and the migrations on MySQL:
 //!
 //! | engine | lock | after a process was killed during a migration |
 //! |---|---|---|
 //! | PostgreSQL | a session-level advisory lock | the transaction was rolled back |
 //! | SQLite | `BEGIN IMMEDIATE` around the whole run | the transaction was rolled back |
 //! | MySQL, MariaDB | `GET_LOCK`, with its result checked | the next run checks whether the statement took effect, and completes the migration |
+//!
+//! On PostgreSQL, a statement that cannot run in a transaction, such as `CREATE INDEX CONCURRENTLY`, is alone in a file
+//! whose first line is `-- no transaction`. After a failure or a kill, an operator removes what it left. The line has no
+//! effect on MySQL, and is an error of the build on SQLite.
 
 pub(in crate::db) mod engine;
 pub(in crate::db) mod error;

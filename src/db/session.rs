@@ -35,7 +35,7 @@ impl Session {
     /// Opens a connection, unless `stop` is cancelled first.
     ///
     /// # Errors
-    /// [`Error::Connect`] with the cause, also when the server is silent, [`Error::Stopped`] and [`Error::Pooler`].
+    /// [`Error::Connect`] with the cause, also when the server does not answer, [`Error::Stopped`] and [`Error::Pooler`].
     pub async fn open(url: &DatabaseUrl, stop: &CancellationToken) -> Result<Self, Error> {
         tokio::select! {
             opened = timeout(CONNECT_TIMEOUT, Self::connect(url)) => opened.unwrap_or_else(|_| {
