@@ -1,11 +1,28 @@
-//! Passes the git commit, for `/version`, and the hash of the stylesheet to the crate.
+//! Passes the git commit, for `/version`, the hash of the stylesheet, and the migrations to the crate.
 
-use std::path::Path;
+#[path = "src/db/migrations/folder.rs"]
+mod folder;
+
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
     commit();
     style();
+    migrations();
+}
+
+/// Writes a table of the migrations. An incomplete folder is an error of the build.
+fn migrations() {
+    const FOLDER: &str = "migrations";
+    println!("cargo::rerun-if-changed={FOLDER}");
+    match folder::table(Path::new(FOLDER)) {
+        Ok(table) => {
+            let output = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+            std::fs::write(output.join("migrations.rs"), table).expect("cargo's folder can be written to");
+        }
+        Err(problem) => println!("cargo::error={problem}"),
+    }
 }
 
 /// The address of the stylesheet changes with its content.

@@ -8,7 +8,6 @@
 mod database_url;
 mod log_filter;
 mod names;
-mod parameters;
 mod traces;
 mod values;
 
@@ -16,20 +15,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
 use std::num::{NonZeroU16, NonZeroU64};
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use serde::{Deserialize, Serialize};
 
 pub use database_url::DatabaseUrl;
 pub(crate) use database_url::DriverOptions;
 pub use traces::{Endpoint, TracesExporter};
-use values::{boolean, integer, ip_address};
-
-/// A day in milliseconds, the maximum of every time limit. Every component supports it. SQLite, and the limits of the
-/// servers, do not support 25 days.
-const DAY: u64 = 86_400_000;
+pub use values::LogFormat;
+use values::{DAY, boolean, integer, ip_address};
 
 /// Everything that may differ between two deploys. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -153,19 +150,16 @@ fn default_filter() -> String {
     "info".to_owned()
 }
 
-/// The layout of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line, for a log collector.
-    #[default]
-    Json,
-    /// A line for a human reader.
-    Text,
-}
-
 const URL: &str = "DATABASE_URL";
 const URL_FILE: &str = "DATABASE_URL_FILE";
+
+/// The listener that the process was started with, by systemd's protocol of socket activation (`LISTEN_FDS`).
+///
+/// # Errors
+/// When descriptor 3 is not a TCP listener.
+pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
+    ListenFd::from_env().take_tcp_listener(0)
+}
 
 impl Config {
     /// The variables that are read, besides those that OpenTelemetry's SDK reads itself.

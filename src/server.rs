@@ -15,10 +15,9 @@ use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use futures_util::FutureExt as _;
-use listenfd::ListenFd;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::db::Db;
 use crate::http::{self, State, connection};
 use crate::resources::APPLICATION;
@@ -55,7 +54,7 @@ pub struct Listener {
 pub fn bind(config: &Config) -> Result<Listener, BindError> {
     let host = config.host;
     let address = SocketAddr::new(host, config.port);
-    match ListenFd::from_env().take_tcp_listener(0) {
+    match config::inherited_listener() {
         Ok(Some(socket)) => return Ok(Listener { socket, is_inherited: true }),
         Ok(None) => {}
         Err(cause) => {

@@ -29,7 +29,15 @@ use tokio_util::sync::CancellationToken;
 #[command(name = "migrate", version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<AnyCommand>,
+}
+
+#[derive(Subcommand)]
+enum AnyCommand {
+    #[command(flatten)]
+    OnDatabase(Command),
+    /// Prints the number of this release's newest migration; reads no configuration and no database
+    Latest,
 }
 
 const EXIT_CODES: &str = "\
@@ -217,8 +225,12 @@ enum End {
 pub(crate) async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let wait = LockTimeout { lock_timeout: Limits::LOCK_TIMEOUT_SECONDS.into() };
-    let command = arguments.command.unwrap_or(Command::Up { to: None, dry_run: false, wait });
-    run(command).await.unwrap_or_else(|Failure(code, message)| {
+    let done = match arguments.command {
+        None => run(Command::Up { to: None, dry_run: false, wait }).await,
+        Some(AnyCommand::OnDatabase(command)) => run(command).await,
+        Some(AnyCommand::Latest) => print(migrations::LATEST).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+    };
+    done.unwrap_or_else(|Failure(code, message)| {
         if telemetry::accepts_line(&io::stderr()) {
             eprintln!("migrate: {message}");
         }

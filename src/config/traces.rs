@@ -11,9 +11,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::Uri;
 use url::Url;
 
-use super::DAY;
 use super::names::suggestion;
-use super::values::{parse_boolean, parse_integer, shown};
+use super::values::{DAY, parse_boolean, parse_integer, shown};
 
 /// Where traces go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -5,9 +5,22 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::de::Error as _;
-use serde::{Deserialize as _, Deserializer};
+use serde::{Deserialize as _, Deserializer, Serialize};
 
-use super::LogFormat;
+/// A day in milliseconds, the maximum of every time limit. Every component supports it. SQLite, and the limits of the
+/// servers, do not support 25 days.
+pub(super) const DAY: u64 = 86_400_000;
+
+/// The layout of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line, for a log collector.
+    #[default]
+    Json,
+    /// A line for a human reader.
+    Text,
+}
 
 pub(super) fn integer<'de, D, T, const LEAST: u64, const MOST: u64>(deserializer: D) -> Result<T, D::Error>
 where

@@ -1,33 +1,51 @@
-//! Where the engines' SQL differs. Placeholders do as well, and `QueryBuilder` writes those.
+//! What the queries, the pool and the sessions need of an engine. The files in `engine/` implement it. Placeholders
+//! differ as well, and `QueryBuilder` writes those.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use sqlx::{
-    Executor as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Row as _, SqlSafeStr, SqlStr, Sqlite,
-    SqliteConnection,
-};
+use futures_util::future::BoxFuture;
+use sqlx::{ConnectOptions as _, Connection, Database, QueryBuilder, SqlSafeStr, SqlStr};
 
-use super::engine::{mysql, postgres};
 use super::value::Values;
 
 /// Set when the statement of a connection was abandoned. SQLite then interrupts it.
 pub(super) type Abandoned = Arc<AtomicBool>;
 
-/// The time after which a server ends a statement that its client has given up already.
-const MARGIN: Duration = Duration::from_millis(500);
+/// What an engine's driver connects with.
+pub(super) type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
 
-/// What an engine has its own words for.
+/// The time between the end of a client's limit and the end of its statement by the server.
+pub(super) const MARGIN: Duration = Duration::from_millis(500);
+
+/// Where the engines differ.
 pub trait Dialect: Values {
-    /// Ends an `INSERT` whose rows may be there already; `key` is a column of the table's primary key.
-    fn keep_existing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
-        insert.push(" ON CONFLICT DO NOTHING");
-    }
-    /// Selects the time in the ledger of migrations, as text in UTC.
-    const INSTALLED_ON: &'static str;
+    /// Begins a transaction that writes.
+    const BEGIN: &'static str = "BEGIN";
     /// How long the server needs to end a session after it was closed.
     const SESSION_END: Duration = Duration::from_millis(100);
+
+    /// Ends an `INSERT` whose rows may exist already; `key` is a column of the table's primary key.
+    fn on_conflict_do_nothing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
+        insert.push(" ON CONFLICT DO NOTHING");
+    }
+    /// Makes the ids that the database generates for a table continue after the highest id that was inserted
+    /// explicitly. None where the engine does so itself.
+    #[must_use]
+    fn resync_sequence(_table: &'static str) -> Option<SqlStr> {
+        None
+    }
+    /// Begins a transaction. With transaction pooling, it includes the settings that a session would keep.
+    #[must_use]
+    fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
+        SqlStr::from_static(Self::BEGIN)
+    }
+    /// The time within which a statement has ended in the server, for a client with this limit.
+    #[must_use]
+    fn longest_statement(limit: Duration) -> Duration {
+        limit + MARGIN * 2
+    }
 
     /// Sets what this crate relies on in a new session, whatever the defaults of the server, the database and the user.
     /// With a limit, which is the client's, the server ends each statement a little later by itself.
@@ -46,101 +64,41 @@ pub trait Dialect: Values {
         connection: &mut Self::Connection,
         sql: impl SqlSafeStr + Send,
     ) -> impl Future<Output = Result<String, sqlx::Error>> + Send;
-    /// Begins a transaction. Behind a pooler, it has to bring the settings that a session would keep.
-    #[must_use]
-    fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
-        SqlStr::from_static(Self::BEGIN)
-    }
-    /// The time within which a statement has ended in the server, for a client with this limit.
-    #[must_use]
-    fn longest_statement(limit: Duration) -> Duration {
-        limit + MARGIN * 2
-    }
-    /// Begins a transaction that writes.
-    const BEGIN: &'static str = "BEGIN";
-    /// Lets ids continue after the highest that was inserted by hand, where the engine does not by itself.
-    const CONTINUE_IDS: Option<&'static str> = None;
 }
 
-/// The methods whose code is the same for the types of each driver.
+/// The methods of [`Dialect`] whose code is the same for the types of each driver.
 macro_rules! unprepared {
     () => {
-        async fn execute(connection: &mut Self::Connection, sql: impl SqlSafeStr + Send) -> Result<(), sqlx::Error> {
-            connection.execute(sql.into_sql_str()).await.map(drop)
+        async fn execute(
+            connection: &mut Self::Connection,
+            sql: impl sqlx::SqlSafeStr + Send,
+        ) -> Result<(), sqlx::Error> {
+            sqlx::Executor::execute(connection, sql.into_sql_str()).await.map(drop)
         }
 
-        async fn text(connection: &mut Self::Connection, sql: impl SqlSafeStr + Send) -> Result<String, sqlx::Error> {
-            connection.fetch_one(sql.into_sql_str()).await?.try_get(0)
+        async fn text(
+            connection: &mut Self::Connection,
+            sql: impl sqlx::SqlSafeStr + Send,
+        ) -> Result<String, sqlx::Error> {
+            sqlx::Row::try_get(&sqlx::Executor::fetch_one(connection, sql.into_sql_str()).await?, 0)
         }
     };
 }
+pub(super) use unprepared;
 
-impl Dialect for Sqlite {
-    // Its connections are closed when `close` returns.
-    const SESSION_END: Duration = Duration::ZERO;
-    const INSTALLED_ON: &'static str = "CAST(installed_on AS TEXT)";
-    // A transaction that begins with a read does not wait for another writer. It fails at its first write.
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
-
-    unprepared!();
-
-    /// The driver turns foreign keys on, and nothing else has a default outside of this process.
-    async fn set_up(
-        connection: &mut SqliteConnection,
-        limit: Option<Duration>,
-        abandoned: &Abandoned,
-    ) -> Result<(), sqlx::Error> {
-        /// Instructions of SQLite's virtual machine, some tens of microseconds.
-        const INTERVAL: i32 = 1000;
-        if limit.is_some() {
-            let abandoned = abandoned.clone();
-            connection.lock_handle().await?.set_progress_handler(INTERVAL, move || !abandoned.load(Ordering::Relaxed));
+/// Opens a session and sets it up. With transaction pooling it is not set up, because the next client would get the
+/// session with its settings. The future is boxed, so that the handshake of a driver is compiled once.
+pub(super) fn connect<'a, DB: Dialect>(
+    options: &'a Options<DB>,
+    transaction_pooling: bool,
+    limit: Option<Duration>,
+    abandoned: &'a Abandoned,
+) -> BoxFuture<'a, Result<DB::Connection, sqlx::Error>> {
+    Box::pin(async move {
+        let mut connection = options.connect().await?;
+        if !transaction_pooling {
+            DB::set_up(&mut connection, limit, abandoned).await?;
         }
-        Ok(())
-    }
-}
-
-impl Dialect for MySql {
-    const INSTALLED_ON: &'static str = "CAST(installed_on AS CHAR)";
-
-    unprepared!();
-
-    async fn set_up(
-        connection: &mut MySqlConnection,
-        limit: Option<Duration>,
-        _abandoned: &Abandoned,
-    ) -> Result<(), sqlx::Error> {
-        Self::execute(connection, mysql::session(limit.map(|limit| limit + MARGIN))).await
-    }
-
-    // The limit of a lock is in whole seconds, and InnoDB looks once a second.
-    fn longest_statement(limit: Duration) -> Duration {
-        mysql::lock_wait(limit + MARGIN) + Duration::from_secs(1)
-    }
-
-    // INSERT IGNORE would hide every other error as well.
-    fn keep_existing(insert: &mut QueryBuilder<Self>, key: &'static str) {
-        insert.push(" ON DUPLICATE KEY UPDATE ").push(key).push(" = ").push(key);
-    }
-}
-
-impl Dialect for Postgres {
-    const INSTALLED_ON: &'static str = "to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')";
-    const CONTINUE_IDS: Option<&'static str> = Some(
-        "SELECT setval('users_id_seq', greatest((SELECT max(id) FROM users), (SELECT last_value FROM users_id_seq)))",
-    );
-
-    unprepared!();
-
-    async fn set_up(
-        connection: &mut PgConnection,
-        limit: Option<Duration>,
-        _abandoned: &Abandoned,
-    ) -> Result<(), sqlx::Error> {
-        Self::execute(connection, postgres::session(limit.map(|limit| limit + MARGIN))).await
-    }
-
-    fn begin(transaction_pooling: bool, limit: Duration) -> SqlStr {
-        if transaction_pooling { postgres::begin_pooled(limit + MARGIN) } else { SqlStr::from_static(Self::BEGIN) }
-    }
+        Ok(connection)
+    })
 }

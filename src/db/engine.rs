@@ -1,14 +1,23 @@
-//! What one engine has of its own: its error codes and the settings of its sessions.
+//! What each engine has of its own: its dialect, its error codes, the settings of its sessions, and how it applies
+//! migrations.
 
 pub(super) mod mysql;
 pub(super) mod postgres;
 pub(super) mod sqlite;
 
-use sqlx::error::{DatabaseError, ErrorKind};
-use sqlx::mysql::MySqlDatabaseError;
-use sqlx::postgres::{PgDatabaseError, PgSeverity};
+/// Evaluates an expression for whichever engine an enum holds: `on_engine!(Db, db, pool => …)`.
+macro_rules! on_engine {
+    ($enum:ident, $value:expr, $held:ident => $body:expr) => {
+        match $value {
+            $enum::Sqlite($held) => $body,
+            $enum::MySql($held) => $body,
+            $enum::Postgres($held) => $body,
+        }
+    };
+}
+pub(crate) use on_engine;
 
-/// The kinds of errors that a database reports. [`super::Error`] has a variant for each.
+/// The kinds of errors that a database reports, by what a caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A row violates a constraint.
@@ -21,29 +30,14 @@ pub(super) enum Kind {
     Statement,
     /// The same statement may succeed in a moment, on the same connection.
     Transient,
-    /// The server refuses writes.
+    /// The same, because another session held the lock of a table or a row for too long.
+    LockTimeout,
+    /// The server refuses writes, at the moment.
     ReadOnly,
+    /// The database is read-only by its file or its URL.
+    ReadOnlyFile,
     /// The connection cannot be used any more.
     Lost,
     /// Any other error.
     Other,
-}
-
-/// The kind of an error.
-pub(super) fn kind(error: &dyn DatabaseError) -> Kind {
-    if error.kind() != ErrorKind::Other {
-        return Kind::Constraint;
-    }
-    if let Some(error) = error.try_downcast_ref::<MySqlDatabaseError>() {
-        return mysql::kind(error.number(), error.code().unwrap_or_default());
-    }
-    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
-        // The server ends a session after an error of these severities, whatever its code.
-        if matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic) {
-            return Kind::Lost;
-        }
-        return postgres::kind(error.code(), error.message());
-    }
-    let code = error.code().and_then(|code| code.parse().ok());
-    sqlite::kind(code.unwrap_or_default(), error.message())
 }

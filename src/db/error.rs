@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use sqlx::error::{DatabaseError, ErrorKind};
-use sqlx::mysql::MySqlDatabaseError;
-use sqlx::sqlite::SqliteError;
 
-use super::engine::{self, Kind};
+use super::engine::{Kind, mysql, postgres, sqlite};
 
-/// A failed query, or one that could not be asked.
+/// A failed query, or one that could not be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Every connection of the pool stayed in use, or a new one could not be opened in time.
     #[error("no database connection became free within {} ms", .0.as_millis())]
     Acquire(Duration),
-    /// The database cannot be reached, or lets nobody in.
+    /// The database is unreachable, or rejects the login.
     #[error("cannot connect to the database at {address}: {}", describe(cause))]
     Connect {
         /// The host and port, the socket or the file.
@@ -28,7 +26,7 @@ pub enum Error {
     /// The connection cannot be used any more.
     #[error("the connection to the database was lost: {}", describe(.0))]
     Lost(#[source] sqlx::Error),
-    /// A fault that passes: a deadlock, a time-out of the server, a resource that is exhausted.
+    /// A temporary fault: a deadlock, a time-out of the server, an exhausted resource.
     #[error("the database cannot do this at the moment: {}", describe(.0))]
     Transient(#[source] sqlx::Error),
     /// The connection was lost while a transaction was committed: only the database knows whether it was.
@@ -40,11 +38,11 @@ pub enum Error {
     /// A table or a column is missing.
     #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
     Schema(#[source] sqlx::Error),
-    /// A prepared statement is gone, or another's is in its place: they are kept by the server's connection.
+    /// A prepared statement is missing, or is that of another client, because a pooler shares the server's sessions.
     #[error("{}: where a pooler lends connections for a transaction each, end DATABASE_URL with \
              statement-cache-capacity=0", describe(.0))]
     Statement(#[source] sqlx::Error),
-    /// A pooler lends the server's connections for a transaction each, and so has none that would keep a lock.
+    /// A pooler shares the server's sessions among its clients, so none of them keeps a lock.
     #[error(
         "DATABASE_URL: a pooler between this task and the database shares server sessions among its clients, and this \
          task needs a session of its own: use the URL of the server itself, without statement-cache-capacity=0 or \
@@ -60,7 +58,7 @@ pub enum Error {
     /// A value does not fit its column or its type. The database's message may quote it.
     #[error("a value does not fit its column (error {})", code(.0))]
     Value(#[source] sqlx::Error),
-    /// Any other error: a mistake in our SQL, as far as we know.
+    /// Any other error, probably a mistake in this crate's SQL.
     #[error("{}", describe(.0))]
     Query(#[source] sqlx::Error),
 }
@@ -70,12 +68,11 @@ impl Error {
         Self::Connect { address: address.to_owned(), cause }
     }
 
-    /// Whether the same request may well succeed in a moment.
+    /// Whether the same request may succeed in a moment.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            // SQLite is read-only by its URL or by the rights of its file, and stays so.
-            Self::ReadOnly(cause) => !cause.as_database_error().is_some_and(is_of_sqlite),
+            Self::ReadOnly(cause) => !is_of_kind(cause, Kind::ReadOnlyFile),
             Self::Query(_)
             | Self::Value(_)
             | Self::Constraint(_)
@@ -88,13 +85,7 @@ impl Error {
 
     /// Whether another session held the lock of a table or a row for too long.
     pub(super) fn is_lock_timeout(&self) -> bool {
-        let Self::Transient(sqlx::Error::Database(cause)) = self else { return false };
-        if let Some(mysql) = cause.try_downcast_ref::<MySqlDatabaseError>() {
-            return mysql.number() == 1205;
-        }
-        let code = cause.code().unwrap_or_default();
-        // SQLITE_BUSY in the low byte: https://sqlite.org/rescode.html#busy
-        code == "55P03" || is_of_sqlite(cause.as_ref()) && code.parse::<i32>().is_ok_and(|code| code & 0xff == 5)
+        matches!(self, Self::Transient(cause) if is_of_kind(cause, Kind::LockTimeout))
     }
 
     /// Whether the database refused the statement itself, such as for a missing right.
@@ -118,13 +109,13 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match &error {
-            sqlx::Error::Database(cause) => match engine::kind(cause.as_ref()) {
+            sqlx::Error::Database(cause) => match kind(cause.as_ref()) {
                 Kind::Constraint => Self::Constraint(constraint(cause.as_ref()).to_owned()),
                 Kind::Value => Self::Value(error),
                 Kind::Schema => Self::Schema(error),
                 Kind::Statement => Self::Statement(error),
-                Kind::Transient => Self::Transient(error),
-                Kind::ReadOnly => Self::ReadOnly(error),
+                Kind::Transient | Kind::LockTimeout => Self::Transient(error),
+                Kind::ReadOnly | Kind::ReadOnlyFile => Self::ReadOnly(error),
                 Kind::Lost => Self::Lost(error),
                 Kind::Other => Self::Query(error),
             },
@@ -136,8 +127,17 @@ impl From<sqlx::Error> for Error {
     }
 }
 
-fn is_of_sqlite(error: &dyn DatabaseError) -> bool {
-    error.try_downcast_ref::<SqliteError>().is_some()
+/// The kind of an error, by its engine.
+fn kind(error: &dyn DatabaseError) -> Kind {
+    const ENGINES: [fn(&dyn DatabaseError) -> Option<Kind>; 3] = [sqlite::kind, mysql::kind, postgres::kind];
+    if error.kind() != ErrorKind::Other {
+        return Kind::Constraint;
+    }
+    ENGINES.iter().find_map(|kind| kind(error)).unwrap_or(Kind::Other)
+}
+
+fn is_of_kind(error: &sqlx::Error, expected: Kind) -> bool {
+    error.as_database_error().is_some_and(|error| kind(error) == expected)
 }
 
 /// The database's code for an error.
@@ -145,8 +145,8 @@ fn code(error: &sqlx::Error) -> String {
     error.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned()
 }
 
-/// The name of a violated constraint. Only PostgreSQL's driver tells it apart; the others end
-/// their message with it, behind the value, which must not be told.
+/// The name of a violated constraint. Only PostgreSQL's driver has it. The messages of the others end with it, after the
+/// value, which must not be shown.
 fn constraint(cause: &dyn DatabaseError) -> &str {
     cause.constraint().unwrap_or_else(|| {
         // The message of MySQL continues after the name of a foreign key, and that of SQLite has no name.
@@ -167,28 +167,16 @@ fn describe(error: &sqlx::Error) -> String {
         sqlx::Error::Database(cause) if cause.kind() != ErrorKind::Other => {
             format!("the row breaks the constraint {}", constraint(cause.as_ref()))
         }
-        sqlx::Error::Database(cause) => match cause.message() {
-            // SQLite's words, which do not tell what to do.
-            "unable to open database file" => {
-                "no such file, or no right to open it; ?mode=rwc at the end of its URL \
-                 creates it, and ?immutable=true reads one where nothing can be written"
-            }
-            "attempt to write a readonly database" => {
-                "it is read-only: its file, its folder or ?mode=ro forbids writing; ?immutable=true at the end of its URL \
-                 reads a file in a read-only folder"
-            }
-            "file is not a database" => "its file is not an SQLite database",
-            "disk I/O error" => "disk I/O error: its disk is full, or fails",
-            "database or disk is full" => "its disk is full",
-            message => return with_advice(message.to_owned()),
+        sqlx::Error::Database(cause) => {
+            let message = cause.message();
+            sqlite::reworded(message).map_or_else(|| with_advice(message.to_owned()), str::to_owned)
         }
-        .to_owned(),
         sqlx::Error::Io(cause) => with_advice(cause.to_string()),
         other => with_advice(other.to_string()),
     }
 }
 
-/// What to do about a server's certificate, for whose errors the driver has no types, or about a read-only session.
+/// Adds the fix for an error of a server's certificate, for which the driver has no type, or of a read-only session.
 fn with_advice(message: String) -> String {
     let advice = if message.contains("UnsupportedCertVersion") {
         "the server's certificate is of X.509 version 1, which is not supported; issue a certificate of version 3 that \

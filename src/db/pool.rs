@@ -1,8 +1,8 @@
 //! The connection pool: deadpool's, around sqlx's connections.
 //!
 //! sqlx's own pool pings on acquire and again on release, in a task that it spawns, which costs more
-//! than a short query does; and a query that is cancelled at the wrong moment leaves it one connection
-//! short for good. Here a connection returns only from a query that completed, and is pinged only after
+//! than a short query does. A query that is cancelled at the wrong moment makes that pool one connection
+//! smaller permanently. Here a connection returns only from a query that completed, and is pinged only after
 //! it was idle. One whose query was abandoned keeps its place in the pool until the server has ended the
 //! statement, so that there are never more sessions, or more work in the server, than connections.
 
@@ -20,7 +20,8 @@ use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::{Abandoned, Dialect, Error, Options};
+use super::dialect::{Abandoned, Dialect, Options, connect};
+use super::error::Error;
 use crate::config::Config;
 
 /// A connection that was idle for longer is pinged before it is used again.
@@ -29,17 +30,18 @@ const PING_AFTER_IDLE: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a request waits for its worker's own connections alone.
 const OWN_SHARE_WAIT: Duration = Duration::from_millis(10);
-/// A connection that is older is replaced, so that a fail-over or a new address is noticed in the end.
+/// A connection that is older is replaced, so that a fail-over or a new address takes effect at some time.
 const MAX_LIFETIME: Duration = Duration::from_mins(30);
 
 /// A pool of one engine's connections, opened when they are first needed.
 ///
-/// It is in shares, one for each worker where there are connections enough: a connection is registered with the event
-/// loop of the thread that opened it, and used from another it wakes both. Who finds its share in use asks the others.
+/// It is divided into shares, one for each worker if there are enough connections: a connection is registered with the
+/// event loop of the thread that opened it, and its use from another thread wakes both. A worker whose share is in use
+/// takes a connection of another share.
 pub struct Pool<DB: Dialect> {
     shares: Arc<[managed::Pool<Connector<DB>>]>,
     own: usize,
-    /// The one connection of the readiness checks of this process. It is none of the requests'.
+    /// The connection of this process's readiness checks. Requests do not use it.
     readiness: managed::Pool<Connector<DB>>,
     /// Requests that wait for a connection.
     pending: Arc<AtomicUsize>,
@@ -181,8 +183,8 @@ impl<DB: Dialect> Pool<DB> {
     /// Returns a connection to the pool, if it can serve another query.
     fn end<T>(&self, lease: Lease<DB>, outcome: Result<T, Error>) -> Result<T, Error> {
         match &outcome {
-            Ok(_) => lease.give_back(),
-            Err(error) if error.connection_is_reusable() => lease.give_back(),
+            Ok(_) => lease.release(),
+            Err(error) if error.connection_is_reusable() => lease.release(),
             Err(error @ Error::Lost(_)) => {
                 self.shares[self.own].manager().health.fault(error);
                 lease.discard();
@@ -220,8 +222,8 @@ impl<DB: Dialect> Pool<DB> {
         sum
     }
 
-    /// A connection of the own share, or of another while that is in use. When all are, the own one is waited for
-    /// first; only then for whichever is given back, so that no connection is idle while a request waits for long.
+    /// A connection of the own share, or of another one while the own share is in use. While all are in use, the request
+    /// first waits for its own share only, and then for any, so that no connection is idle while a request waits for long.
     async fn acquire(&self) -> Result<Object<Connector<DB>>, Error> {
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
         let _pending = Pending::count(&self.pending);
@@ -304,7 +306,7 @@ struct Session<DB: Dialect> {
     abandoned: Abandoned,
 }
 
-/// An acquired connection. Dropped, it is recovered or closed; only [`Lease::give_back`] returns it to the pool as it is.
+/// An acquired connection. Dropped, it is recovered or closed; only [`Lease::release`] returns it to the pool as it is.
 struct Lease<DB: Dialect> {
     session: Option<Object<Connector<DB>>>,
     /// Whether its statements are several, so that the last one may have begun at any time.
@@ -323,7 +325,7 @@ impl<DB: Dialect> Lease<DB> {
         connection.expect("a lease holds its connection until it ends")
     }
 
-    fn give_back(mut self) {
+    fn release(mut self) {
         drop(self.session.take());
     }
 
@@ -427,7 +429,7 @@ impl<DB: Dialect> managed::Manager for Connector<DB> {
         let mut attempt = Attempt { health: &self.health, started: Instant::now(), answered: false };
         let abandoned = Abandoned::default();
         let limit = Some(self.query_timeout);
-        let connected = super::connect::<DB>(&self.options, self.transaction_pooling, limit, &abandoned).await;
+        let connected = connect::<DB>(&self.options, self.transaction_pooling, limit, &abandoned).await;
         attempt.answered = true;
         match connected {
             Ok(connection) => Ok(Session { connection: Some(connection), abandoned }),
@@ -449,8 +451,8 @@ impl<DB: Dialect> managed::Manager for Connector<DB> {
             return Err(RecycleError::message("it was closed"));
         };
         let idle = metrics.last_used();
-        if self.health.condemns(idle) {
-            return Err(RecycleError::message("the database broke off since its last use"));
+        if self.health.is_stale(idle) {
+            return Err(RecycleError::message("the database disconnected since its last use"));
         }
         if idle > PING_AFTER_IDLE {
             match timeout(PING_TIMEOUT, Box::pin(connection.ping())).await {
@@ -471,7 +473,7 @@ impl<DB: Dialect> managed::Manager for Connector<DB> {
     }
 }
 
-/// An attempt to connect. One that the acquire time-out cuts off has no error of its own to report.
+/// An attempt to connect. An attempt that the acquire time-out ends has no error of its own to report.
 struct Attempt<'a> {
     health: &'a Health,
     started: Instant,
@@ -494,7 +496,7 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// What the pool knows of the server: when it last broke off, and when that was last told.
+/// What the pool knows of the server: when it last disconnected, and when that was last logged.
 struct Health {
     address: String,
     epoch: Instant,
@@ -512,13 +514,13 @@ impl Health {
         u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    /// Records that the server broke a connection off.
+    /// Records that the server closed a connection, or did not respond on it.
     fn fault(&self, error: &Error) {
         self.fault.store(self.now(), Ordering::Relaxed);
         self.report(error);
     }
 
-    /// Logs why the database does not serve, once a second at most.
+    /// Logs why the database is unavailable, at most once a second.
     fn report(&self, error: &Error) {
         let now = self.now();
         let last = self.logged.load(Ordering::Relaxed);
@@ -528,10 +530,9 @@ impl Health {
         }
     }
 
-    /// Whether a connection that has been idle for so long was last used before the server broke
-    /// off: what killed one connection has most likely killed it too, and a ping of each would take
-    /// longer than a new one.
-    fn condemns(&self, idle: Duration) -> bool {
+    /// Whether a connection with this idle time was last used before the last fault. What ended one connection probably
+    /// ended it, too, and a ping of each would take longer than a new connection.
+    fn is_stale(&self, idle: Duration) -> bool {
         let fault = self.fault.load(Ordering::Relaxed);
         fault != 0 && self.now().saturating_sub(fault) < u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)
     }
@@ -562,7 +563,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_is_retired_when_it_is_old() {
+    async fn a_connection_is_replaced_when_it_is_old() {
         let connector = connector();
         let mut connection = connector.create().await.expect("it opens");
         let young = Metrics::default();
@@ -602,17 +603,17 @@ mod tests {
         assert!(matches!(second.acquire().await, Err(Error::Acquire(_))), "all are in use");
         assert_eq!(pool.connections().used, 3, "both workers see the same pool");
 
-        // The first of them was the only one of its share. A request that waits already gets it, too.
-        let given_back = async {
+        // The first of them was the only one of its share. A request that already waits gets it, too.
+        let returned = async {
             sleep(OWN_SHARE_WAIT * 2).await;
             drop(leases.remove(0));
         };
-        let (waited, ()) = tokio::join!(pool.acquire(), given_back);
-        assert!(waited.is_ok(), "a connection of another share came back");
+        let (waited, ()) = tokio::join!(pool.acquire(), returned);
+        assert!(waited.is_ok(), "a connection of another share was returned");
     }
 
     #[tokio::test]
-    async fn a_fault_condemns_the_connections_used_before_it_alone() {
+    async fn a_fault_makes_only_the_connections_used_before_it_stale() {
         let connector = connector();
         let mut connection = connector.create().await.expect("it opens");
         sleep(Duration::from_millis(20)).await;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use futures_util::TryStreamExt as _;
-use sqlx::QueryBuilder;
+use sqlx::{QueryBuilder, SqlStr};
 
 use super::import::NewRow;
 use super::{Column, Kind};
@@ -144,7 +144,7 @@ pub async fn insert(session: &mut Session, table: &Table, rows: &[&NewRow], exis
         }
         query.push(")");
         if existing == Existing::Keep {
-            DB::keep_existing(&mut query, table.columns[0].name);
+            DB::on_conflict_do_nothing(&mut query, table.columns[0].name);
         }
         query
     }
@@ -238,8 +238,8 @@ pub(super) async fn taken<L>(
 /// # Errors
 /// Those of the database.
 pub(super) async fn resync_ids(session: &mut Session, table: &Table) -> Result<(), Error> {
-    fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C, _table: &Table) -> Option<&'static str> {
-        C::Database::CONTINUE_IDS
+    fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C, table: &Table) -> Option<SqlStr> {
+        C::Database::resync_sequence(table.name)
     }
     let statement = on_engine!(Session, session, conn => statement(conn, table));
     match statement {

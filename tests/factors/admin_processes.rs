@@ -78,7 +78,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             ],
         )
         .on(&Engine::POSTGRES, tests![nothing_pending_succeeds_on_a_standby])
-        .once(tests![help_names_every_command_and_exit_code])
+        .once(tests![latest_needs_no_database, help_names_every_command_and_exit_code])
         .and(files::tests())
         .trials()
 }
@@ -950,11 +950,23 @@ fn web_may_migrate_and_seed_itself(database: &Database) {
     assert_eq!(Web::start(database, &environment).all("/users").len(), 5);
 }
 
+/// `bin/release` asks an image for it, without a configuration and without a network.
+fn latest_needs_no_database() {
+    for environment in [&[][..], &[("DATABASE_URL", "not a URL")]] {
+        let latest = migrate_command(&["latest"], environment).output().unwrap();
+        assert_eq!(code(&latest), 0, "{}", stderr(&latest));
+        assert_eq!(String::from_utf8(latest.stdout).unwrap(), format!("{}\n", migrations::LATEST));
+        assert!(latest.stderr.is_empty());
+    }
+}
+
 fn help_names_every_command_and_exit_code() {
     let help = migrate_command(&["--help"], &[]).output().unwrap();
     assert_eq!(code(&help), 0);
     let help = String::from_utf8(help.stdout).unwrap();
-    for word in ["up", "down", "status", "seed", "import", "export", "65", "66", "69", "70", "74", "75", "78", "143"] {
+    for word in
+        ["up", "down", "status", "latest", "seed", "import", "export", "65", "66", "69", "70", "74", "75", "78", "143"]
+    {
         assert!(help.contains(&format!("\n  {word} ")), "{word}: {help}");
     }
 }

@@ -1,11 +1,37 @@
 //! MySQL and MariaDB.
 
+mod migrations;
+
 use std::time::Duration;
 
-use sqlx::mysql::MySqlConnectOptions;
-use sqlx::{MySql, QueryBuilder, SqlStr};
+use sqlx::error::DatabaseError;
+use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
+use sqlx::{MySql, MySqlConnection, QueryBuilder, SqlStr};
 
 use super::Kind;
+use crate::db::dialect::{Abandoned, Dialect, MARGIN, unprepared};
+
+impl Dialect for MySql {
+    unprepared!();
+
+    async fn set_up(
+        connection: &mut MySqlConnection,
+        limit: Option<Duration>,
+        _abandoned: &Abandoned,
+    ) -> Result<(), sqlx::Error> {
+        Self::execute(connection, session(limit.map(|limit| limit + MARGIN))).await
+    }
+
+    // The limit of a lock is in whole seconds, and InnoDB checks it once a second.
+    fn longest_statement(limit: Duration) -> Duration {
+        lock_wait(limit + MARGIN) + Duration::from_secs(1)
+    }
+
+    // INSERT IGNORE would hide every other error as well.
+    fn on_conflict_do_nothing(insert: &mut QueryBuilder<Self>, key: &'static str) {
+        insert.push(" ON DUPLICATE KEY UPDATE ").push(key).push(" = ").push(key);
+    }
+}
 
 /// The options without the settings that the driver would make by itself: [`session`] makes them all.
 pub(in crate::db) fn options(options: MySqlConnectOptions) -> MySqlConnectOptions {
@@ -16,7 +42,7 @@ pub(in crate::db) fn options(options: MySqlConnectOptions) -> MySqlConnectOption
 /// none, although the server may have one by default, and it may wait for the next row of its file.
 ///
 /// MariaDB alone reads the comments with an M. It skips those that name MySQL 8.
-pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
+fn session(limit: Option<Duration>) -> SqlStr {
     let mut sql = QueryBuilder::<MySql>::new(
         "SET autocommit = 1, completion_type = 'NO_CHAIN', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
          time_zone = '+00:00', foreign_key_checks = 1, unique_checks = 1, sql_select_limit = 18446744073709551615",
@@ -37,13 +63,19 @@ pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
 }
 
 /// A limit as that of a lock, which is in whole seconds.
-pub(in crate::db) fn lock_wait(limit: Duration) -> Duration {
+fn lock_wait(limit: Duration) -> Duration {
     Duration::from_secs(limit.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+}
+
+/// The kind of an error, if it is one of this engine.
+pub(in crate::db) fn kind(error: &dyn DatabaseError) -> Option<Kind> {
+    let error = error.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(kind_of(error.number(), error.code().unwrap_or_default()))
 }
 
 /// The kind of an error, by its number (<https://dev.mysql.com/doc/mysql-errors/9.0/en/server-error-reference.html>,
 /// <https://mariadb.com/kb/en/mariadb-error-code-reference/>), and by its SQLSTATE where a whole class is alike.
-pub(super) fn kind(number: u16, state: &str) -> Kind {
+fn kind_of(number: u16, state: &str) -> Kind {
     match number {
         // No such column, no such table.
         1054 | 1146 => Kind::Schema,
@@ -63,8 +95,10 @@ pub(super) fn kind(number: u16, state: &str) -> Kind {
         | 1243 | 1615 => Kind::Lost,
         // --read-only, a replica, InnoDB in read-only mode, a read-only transaction.
         1290 | 1792 | 1836 | 1874 => Kind::ReadOnly,
-        // Lock wait time-out, deadlock (in XA, in user locks and when a group replicates, too), NOWAIT.
-        1205 | 1213 | 1613 | 1614 | 3058 | 3101 | 3572
+        // Lock wait time-out.
+        1205 => Kind::LockTimeout,
+        // Deadlock (in XA, in user locks and when a group replicates, too), NOWAIT.
+        1213 | 1613 | 1614 | 3058 | 3101 | 3572
         // Statement time-outs of MariaDB and of MySQL.
         | 1969 | 3024
         // The row or the table changed since the transaction read it.
@@ -85,6 +119,25 @@ pub(super) fn kind(number: u16, state: &str) -> Kind {
     }
 }
 
+/// Whether this error of MySQL or MariaDB means that the statement took effect before. The numbers are those of MySQL 9
+/// and MariaDB 10.11, which differ for constraints.
+#[must_use]
+pub fn reports_done(error: &MySqlDatabaseError) -> bool {
+    match error.number() {
+        // A foreign key exists (MariaDB, with HA_ERR_FOUND_DUPP_KEY), or is wrong.
+        1005 => error.message().contains("errno: 121"),
+        // The object exists: a table or view, a column, an index, a primary key, a routine, a trigger, an event, a foreign
+        // key (MySQL) or check (MariaDB), a check (MySQL).
+        1050 | 1060 | 1061 | 1068 | 1304 | 1359 | 1537 | 1826 | 3822
+        // The object has its new name: a column, a table, an index.
+        | 1054 | 1146 | 1176
+        // The object does not exist: a table, a column or key, a routine, a trigger, an event, a check, a constraint, a
+        // view (MariaDB).
+        | 1051 | 1091 | 1305 | 1360 | 1539 | 3821 | 3940 | 4092 => true,
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,7 +145,8 @@ mod tests {
     #[test]
     fn an_error_number_has_the_kind_that_a_caller_can_act_on() {
         for (kind_of_number, numbers) in [
-            (Kind::Transient, &[1020, 1021, 1037, 1038, 1041, 1114, 1203, 1205, 1206, 1213, 1226, 1412][..]),
+            (Kind::Transient, &[1020, 1021, 1037, 1038, 1041, 1114, 1203, 1206, 1213, 1226, 1412][..]),
+            (Kind::LockTimeout, &[1205]),
             (Kind::Transient, &[1461, 1613, 1614, 1637, 1969, 3024, 3058, 3101, 3572]),
             (Kind::Lost, &[1040, 1047, 1053, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1243, 1317, 1615, 1927]),
             (Kind::Lost, &[2006, 2013, 3032, 3169, 4031]),
@@ -102,13 +156,13 @@ mod tests {
             (Kind::Other, &[1044, 1045, 1049, 1064, 1142, 1305]),
         ] {
             for &number in numbers {
-                assert_eq!(kind(number, "HY000"), kind_of_number, "{number}");
+                assert_eq!(kind_of(number, "HY000"), kind_of_number, "{number}");
             }
         }
         for (kind_of_class, state) in
             [(Kind::Transient, "40001"), (Kind::Value, "22003"), (Kind::Constraint, "23000"), (Kind::Lost, "08S01")]
         {
-            assert_eq!(kind(9999, state), kind_of_class, "{state}");
+            assert_eq!(kind_of(9999, state), kind_of_class, "{state}");
         }
     }
 }

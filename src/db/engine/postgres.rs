@@ -1,10 +1,40 @@
 //! PostgreSQL.
 
+mod migrations;
+pub(in crate::db) mod pooler;
+
 use std::time::Duration;
 
-use sqlx::{Postgres, QueryBuilder, SqlStr};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use sqlx::{PgConnection, Postgres, QueryBuilder, SqlStr};
 
 use super::Kind;
+use crate::db::dialect::{Abandoned, Dialect, MARGIN, unprepared};
+
+impl Dialect for Postgres {
+    unprepared!();
+
+    async fn set_up(
+        connection: &mut PgConnection,
+        limit: Option<Duration>,
+        _abandoned: &Abandoned,
+    ) -> Result<(), sqlx::Error> {
+        Self::execute(connection, session(limit.map(|limit| limit + MARGIN))).await
+    }
+
+    fn begin(transaction_pooling: bool, limit: Duration) -> SqlStr {
+        if transaction_pooling { begin_pooled(limit + MARGIN) } else { SqlStr::from_static(Self::BEGIN) }
+    }
+
+    // The sequence has the name that PostgreSQL gives it. It never goes back, because ids of deleted rows are not reused.
+    fn resync_sequence(table: &'static str) -> Option<SqlStr> {
+        let mut sql = QueryBuilder::<Self>::new("SELECT setval('");
+        sql.push(table).push("_id_seq', greatest((SELECT max(id) FROM ").push(table);
+        sql.push("), (SELECT last_value FROM ").push(table).push("_id_seq)))");
+        Some(sql.sql())
+    }
+}
 
 /// Sets a session up. The driver sets the encoding and the time zone when it connects. A pool's statements have a limit;
 /// an admin task's have none, as those of pg_dump, although the server may have one by default.
@@ -15,7 +45,7 @@ use super::Kind;
 /// fills tables, and a plan for an empty one would scan it for each batch of rows.
 ///
 /// Behind PgBouncer nothing is set, because other clients may share the session (see `pooler.rs`).
-pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
+fn session(limit: Option<Duration>) -> SqlStr {
     let plans = if limit.is_some() { "force_generic_plan" } else { "force_custom_plan" };
     let limit = limit.map_or(0, |limit| limit.as_millis());
     let mut sql = QueryBuilder::<Postgres>::new("SELECT set_config('plan_cache_mode', '");
@@ -32,14 +62,22 @@ pub(in crate::db) fn session(limit: Option<Duration>) -> SqlStr {
 }
 
 /// Begins a transaction behind a pooler, where settings that last longer than it would reach other clients.
-pub(in crate::db) fn begin_pooled(limit: Duration) -> SqlStr {
+fn begin_pooled(limit: Duration) -> SqlStr {
     let mut sql = QueryBuilder::<Postgres>::new("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = ");
     sql.push(limit.as_millis()).sql()
 }
 
+/// The kind of an error, if it is one of this engine.
+pub(in crate::db) fn kind(error: &dyn DatabaseError) -> Option<Kind> {
+    let error = error.try_downcast_ref::<PgDatabaseError>()?;
+    // The server ends a session after an error of these severities, whatever its code.
+    let has_ended = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
+    Some(if has_ended { Kind::Lost } else { kind_of(error.code(), error.message()) })
+}
+
 /// The kind of an error after which the session goes on, by its SQLSTATE
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-pub(super) fn kind(code: &str, message: &str) -> Kind {
+fn kind_of(code: &str, message: &str) -> Kind {
     match code {
         // Undefined table, undefined column.
         "42P01" | "42703" => Kind::Schema,
@@ -51,8 +89,10 @@ pub(super) fn kind(code: &str, message: &str) -> Kind {
         "0A000" if message.starts_with("cached plan") => Kind::Lost,
         // Connection failures that a pooler reports, and shutdowns.
         _ if code.starts_with("08") || code.starts_with("57P") => Kind::Lost,
-        // Out of prerequisites (a server in recovery), object in use, lock not available; query cancelled.
-        "55000" | "55006" | "55P03" | "57014" => Kind::Transient,
+        // Lock not available.
+        "55P03" => Kind::LockTimeout,
+        // Out of prerequisites (a server in recovery), object in use; query cancelled.
+        "55000" | "55006" | "57014" => Kind::Transient,
         // Serialization failure and deadlock; insufficient resources; errors of the server's system.
         _ if ["40", "53", "58"].iter().any(|class| code.starts_with(class)) => Kind::Transient,
         // Integrity violations for which the driver has no kind.
@@ -71,7 +111,8 @@ mod tests {
     fn an_sqlstate_has_the_kind_that_a_caller_can_act_on() {
         for (kind_of_code, codes) in [
             (Kind::Transient, &["40001", "40P01", "40000", "53100", "53200", "53300", "53400", "55000"][..]),
-            (Kind::Transient, &["55006", "55P03", "57014", "58000", "58030", "58P01"]),
+            (Kind::LockTimeout, &["55P03"]),
+            (Kind::Transient, &["55006", "57014", "58000", "58030", "58P01"]),
             (Kind::Lost, &["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P04", "57P05"]),
             (Kind::ReadOnly, &["25006"]),
             (Kind::Value, &["22001", "22003", "22021", "22P02", "22P05"]),
@@ -81,9 +122,9 @@ mod tests {
             (Kind::Other, &["0A000", "25P02", "42501", "42601", "42883", "55P02", "XX000"]),
         ] {
             for code in codes {
-                assert_eq!(kind(code, ""), kind_of_code, "{code}");
+                assert_eq!(kind_of(code, ""), kind_of_code, "{code}");
             }
         }
-        assert_eq!(kind("0A000", "cached plan must not change result type"), Kind::Lost);
+        assert_eq!(kind_of("0A000", "cached plan must not change result type"), Kind::Lost);
     }
 }

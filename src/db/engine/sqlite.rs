@@ -1,18 +1,79 @@
 //! SQLite.
 
+mod migrations;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use sqlx::sqlite::SqliteError;
+use sqlx::{Sqlite, SqliteConnection};
+
 use super::Kind;
+use crate::db::dialect::{Abandoned, Dialect, unprepared};
+
+impl Dialect for Sqlite {
+    // A transaction that begins with a read does not wait for another writer. It fails at its first write.
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    // Its connections are closed when `close` returns.
+    const SESSION_END: Duration = Duration::ZERO;
+
+    unprepared!();
+
+    /// The driver turns foreign keys on, and nothing else has a default outside of this process.
+    async fn set_up(
+        connection: &mut SqliteConnection,
+        limit: Option<Duration>,
+        abandoned: &Abandoned,
+    ) -> Result<(), sqlx::Error> {
+        /// Instructions of SQLite's virtual machine, some tens of microseconds.
+        const INTERVAL: i32 = 1000;
+        if limit.is_some() {
+            let abandoned = abandoned.clone();
+            connection.lock_handle().await?.set_progress_handler(INTERVAL, move || !abandoned.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
+}
+
+/// The kind of an error, if it is one of this engine.
+pub(in crate::db) fn kind(error: &dyn DatabaseError) -> Option<Kind> {
+    error.try_downcast_ref::<SqliteError>()?;
+    let code = error.code().and_then(|code| code.parse().ok());
+    Some(kind_of(code.unwrap_or_default(), error.message()))
+}
+
+/// A message in place of one of SQLite's that does not contain a cause or a fix.
+pub(in crate::db) fn reworded(message: &str) -> Option<&'static str> {
+    Some(match message {
+        "unable to open database file" => {
+            "no such file, or no right to open it; ?mode=rwc at the end of its URL creates it, and ?immutable=true reads \
+             one where nothing can be written"
+        }
+        "attempt to write a readonly database" => {
+            "it is read-only: its file, its folder or ?mode=ro forbids writing; ?immutable=true at the end of its URL \
+             reads a file in a read-only folder"
+        }
+        "file is not a database" => "its file is not an SQLite database",
+        "disk I/O error" => "disk I/O error: its disk is full, or fails",
+        "database or disk is full" => "its disk is full",
+        _ => return None,
+    })
+}
 
 /// The kind of an error, by its extended code (<https://sqlite.org/rescode.html>), whose low byte is the primary one.
-pub(super) fn kind(code: i32, message: &str) -> Kind {
+fn kind_of(code: i32, message: &str) -> Kind {
     match (code & 0xff, code) {
         (1, _) if message.starts_with("no such ") || message.contains(" has no column named ") => Kind::Schema,
         // READONLY_RECOVERY, READONLY_CANTLOCK, READONLY_ROLLBACK: another process has to repair the file first.
         (_, 264 | 520 | 776)
-        // BUSY and LOCKED of every origin, NOMEM, INTERRUPT, PROTOCOL (a race for the write-ahead log), SCHEMA.
-        | (5 | 6 | 7 | 9 | 15 | 17, _) => Kind::Transient,
+        // LOCKED of every origin, NOMEM, INTERRUPT, PROTOCOL (a race for the write-ahead log), SCHEMA.
+        | (6 | 7 | 9 | 15 | 17, _) => Kind::Transient,
+        // BUSY of every origin.
+        (5, _) => Kind::LockTimeout,
         // READONLY_DBMOVED: the file was replaced. IOERR, FULL, CANTOPEN.
         (_, 1032) | (10 | 13 | 14, _) => Kind::Lost,
-        (8, _) => Kind::ReadOnly,
+        (8, _) => Kind::ReadOnlyFile,
         // TOOBIG, MISMATCH.
         (18 | 20, _) => Kind::Value,
         // CONSTRAINT of the origins that the driver has no kind for.
@@ -28,23 +89,25 @@ mod tests {
     #[test]
     fn a_result_code_has_the_kind_that_a_caller_can_act_on() {
         for (kind_of_code, codes) in [
-            // BUSY, BUSY_RECOVERY, BUSY_SNAPSHOT, BUSY_TIMEOUT, LOCKED, LOCKED_SHAREDCACHE, NOMEM, INTERRUPT.
-            (Kind::Transient, &[5, 261, 517, 773, 6, 262, 7, 9][..]),
+            // BUSY, BUSY_RECOVERY, BUSY_SNAPSHOT, BUSY_TIMEOUT.
+            (Kind::LockTimeout, &[5, 261, 517, 773][..]),
+            // LOCKED, LOCKED_SHAREDCACHE, NOMEM, INTERRUPT.
+            (Kind::Transient, &[6, 262, 7, 9]),
             // READONLY_RECOVERY, READONLY_CANTLOCK, READONLY_ROLLBACK, PROTOCOL, SCHEMA.
             (Kind::Transient, &[264, 520, 776, 15, 17]),
             // IOERR, IOERR_READ, FULL, CANTOPEN, READONLY_DBMOVED.
             (Kind::Lost, &[10, 266, 13, 14, 1032]),
-            (Kind::ReadOnly, &[8, 1288, 1544]),
+            (Kind::ReadOnlyFile, &[8, 1288, 1544]),
             (Kind::Value, &[18, 20]),
             (Kind::Constraint, &[19, 1811, 2579]),
             (Kind::Other, &[1, 11, 25, 26]),
         ] {
             for &code in codes {
-                assert_eq!(kind(code, ""), kind_of_code, "{code}");
+                assert_eq!(kind_of(code, ""), kind_of_code, "{code}");
             }
         }
         for message in ["no such table: users", "table users has no column named email"] {
-            assert_eq!(kind(1, message), Kind::Schema, "{message}");
+            assert_eq!(kind_of(1, message), Kind::Schema, "{message}");
         }
     }
 }

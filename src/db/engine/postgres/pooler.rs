@@ -9,7 +9,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection as _, PgConnection, Postgres, Row as _, raw_sql};
 use tokio::time::timeout;
 
-use super::{Abandoned, Error, connect};
+use crate::db::dialect::{Abandoned, connect};
+use crate::db::error::Error;
 
 /// The longest wait for a second server session. A pooler may have no free one.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -20,7 +21,7 @@ const PROBES: usize = 8;
 ///
 /// # Errors
 /// Those of the database.
-pub(super) async fn shares_session(conn: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, Error> {
+pub(in crate::db) async fn shares_session(conn: &mut PgConnection, options: &PgConnectOptions) -> Result<bool, Error> {
     match has_own_statements(conn).await {
         Ok(true) => {}
         Ok(false) | Err(Error::Statement(_)) => return Ok(true),
