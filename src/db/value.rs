@@ -1,12 +1,13 @@
 //! The values of columns, which every engine stores alike.
 
 use std::borrow::Cow;
+use std::convert::identity;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use sqlx::{Database, MySql, Postgres, QueryBuilder, Row as _, Sqlite};
 use time::format_description::well_known::Rfc3339;
-use time::{OffsetDateTime, UtcOffset};
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 /// A value of a column, borrowed from a row or owned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -139,13 +140,13 @@ pub trait Values: Database + Sized {
 /// The same code for the types of each driver. Columns are read by position and without a check of their types, which the
 /// migrations have set: looking up either costs more than reading the columns.
 macro_rules! values {
-    ($($engine:ty),+) => {
+    ($($engine:ty: $time:expr),+) => {
         $(impl Values for $engine {
             fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>) {
                 match value {
                     Value::Integer(integer) => query.push_bind(*integer),
                     Value::Text(text) => query.push_bind(&**text),
-                    Value::Time(Timestamp(time)) => query.push_bind(*time),
+                    Value::Time(Timestamp(time)) => query.push_bind($time(*time)),
                 };
             }
 
@@ -163,7 +164,12 @@ macro_rules! values {
         })+
     };
 }
-values!(Sqlite, MySql, Postgres);
+values!(
+    Sqlite: identity,
+    // MariaDB limits parameters of the type TIMESTAMP to 2038.
+    MySql: |time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()),
+    Postgres: identity
+);
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use roster::db::migrations;
+use roster::db::migrations::{self, LATEST};
 use serde_json::{Value, json};
 
 use crate::support::engine::{Database, Engine, Family, Server};
@@ -90,8 +90,14 @@ fn states(database: &Database) -> Vec<(i64, String)> {
     lines.map(|line| (line["version"].as_i64().unwrap(), line["state"].as_str().unwrap().to_owned())).collect()
 }
 
-fn state(versions: [&str; 2]) -> Vec<(i64, String)> {
-    (1..).zip(versions.map(str::to_owned)).collect()
+/// The states of all migrations but the last, and that of the last.
+fn state(states: [&str; 2]) -> Vec<(i64, String)> {
+    (1..=LATEST).map(|version| (version, states[usize::from(version == LATEST)].to_owned())).collect()
+}
+
+/// Applies all migrations but the last.
+fn up_but_one(database: &Database) -> String {
+    migrated(database, &["up", "--to", &(LATEST - 1).to_string()])
 }
 
 fn eight_migrators_at_once_apply_each_migration_once(database: &Database) {
@@ -109,29 +115,35 @@ fn eight_migrators_at_once_apply_each_migration_once(database: &Database) {
         let done: Vec<_> = migrators.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
         assert!(done.iter().all(|done| done.status.success()), "round {round}: {done:?}");
         let logs: String = done.iter().map(stderr).collect();
-        assert_eq!(logs.matches("\"migration applied\"").count(), 2, "round {round}: {logs}");
+        assert_eq!(
+            logs.matches("\"migration applied\"").count(),
+            usize::try_from(LATEST).unwrap(),
+            "round {round}: {logs}"
+        );
         assert_eq!(states(database), state(["applied", "applied"]));
     }
 }
 
 fn up_and_down_go_step_by_step(database: &Database) {
     assert_eq!(migrated(database, &["up", "--to", "1"]), "migration 1 applied\n");
+    assert_eq!(up_but_one(database), "migration 2 applied\n");
     assert_eq!(states(database), state(["applied", "pending"]));
     // Without a command it is up.
-    assert_eq!(migrated(database, &[]), "migration 2 applied\n");
+    assert_eq!(migrated(database, &[]), format!("migration {LATEST} applied\n"));
     assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
     migrated(database, &["seed"]);
-    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
-    assert_eq!(migrated(database, &["up"]), "migration 2 applied\n");
-    assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
+    assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
+    assert_eq!(migrated(database, &["down", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
     assert_eq!(migrated(database, &["down"]), "nothing to do: no migration reverted\n");
-    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 
-    let beyond = migrate(database, &["up", "--to", "3"]);
+    let next = LATEST + 1;
+    let beyond = migrate(database, &["up", "--to", &next.to_string()]);
     assert_eq!(code(&beyond), 2);
-    assert!(stderr(&beyond).contains("3 is not in 1..=2"), "{}", stderr(&beyond));
+    assert!(stderr(&beyond).contains(&format!("{next} is not in 1..={LATEST}")), "{}", stderr(&beyond));
 }
 
 fn status_and_dry_run_change_nothing(database: &Database) {
@@ -259,7 +271,7 @@ fn killed_before(database: &Database, number: usize) -> bool {
 
 /// The statement takes effect, and its record is refused.
 fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
-    migrated(database, &["up", "--to", "1"]);
+    up_but_one(database);
     let refuse = |event: &str| {
         let mut sql = database.sql();
         match database.engine.family() {
@@ -294,7 +306,7 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
         migrated(database, &["up"]);
         assert_eq!(states(database), state(["applied", "applied"]), "{event}, then {next}");
         assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
-        migrated(database, &["down", "--to", "1"]);
+        migrated(database, &["down", "--to", &(LATEST - 1).to_string()]);
     }
     for (event, next) in [("DELETE", "down"), ("DELETE", "up")] {
         migrated(database, &["up"]);
@@ -303,12 +315,12 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
         assert_ne!(code(&refused), 0, "{event}");
         // If the ledger had a migration whose table does not exist, a process would be ready but fail requests.
         let is_served = Web::start(database, &[]).get("/readyz").status == 200;
-        assert_eq!(is_served, !database.sql().refuses("SELECT 1 FROM friends"), "{event}");
+        assert_eq!(is_served, !database.sql().refuses("SELECT since FROM friends"), "{event}");
         allow();
         migrated(database, &[next]);
         let applied = if next == "up" { ["applied", "applied"] } else { ["applied", "pending"] };
         assert_eq!(states(database), state(applied), "{event}, then {next}");
-        migrated(database, &["down", "--to", "1"]);
+        migrated(database, &["down", "--to", &(LATEST - 1).to_string()]);
     }
 }
 
@@ -371,11 +383,12 @@ fn a_foreign_ledger_is_left_alone(database: &Database) {
     let web = Web::start(database, &[]);
     assert_eq!(web.get("/readyz").status, 503, "{}", web.get("/readyz").body);
     assert_eq!(states(database), state(["pending", "pending"]));
-    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
     assert_eq!(web.get("/readyz").status, 200);
-    assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
+    assert_eq!(migrated(database, &["down", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
     assert_eq!(migrated(database, &["down"]), "nothing to do: no migration reverted\n");
-    assert_eq!(theirs(), ["theirs", "theirs"]);
+    assert!(theirs().iter().all(|description| description == "theirs"));
+    assert_eq!(theirs().len(), usize::try_from(LATEST).unwrap());
 }
 
 /// Another application has a ledger with the same name and the same columns, but other types.
@@ -386,7 +399,7 @@ fn a_ledger_of_another_form_is_left_alone(database: &Database) {
     );
     database.sql().execute("INSERT INTO _sqlx_migrations VALUES ('v1', 7, 'today', 'no', 1, 'long')");
     assert_eq!(states(database), state(["pending", "pending"]));
-    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
     assert_eq!(states(database), state(["applied", "applied"]));
     assert_eq!(database.sql().texts("SELECT version FROM _sqlx_migrations"), ["v1"]);
 }
@@ -425,8 +438,8 @@ fn an_unreadable_ledger_is_left_alone(database: &Database) {
     }
     let done = run("up");
     assert_eq!(code(&done), 0, "{}", stderr(&done));
-    assert_eq!(String::from_utf8(done.stdout).unwrap(), "migrations 1 to 2 applied\n");
-    assert_eq!(app.number("SELECT COUNT(*) FROM _sqlx_migrations"), 2);
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), format!("migrations 1 to {LATEST} applied\n"));
+    assert_eq!(app.number("SELECT COUNT(*) FROM _sqlx_migrations"), LATEST);
 }
 
 fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
@@ -442,11 +455,11 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     assert_eq!(web.get("/readyz").status, 200);
     assert_eq!(web.all("/users").len(), 2);
     // The old ledger is kept for a roll back.
-    assert_eq!(database.sql().number("SELECT COUNT(*) FROM _sqlx_migrations"), 2);
+    assert_eq!(database.sql().number("SELECT COUNT(*) FROM _sqlx_migrations"), LATEST);
     // A reverted migration is not adopted again.
-    assert_eq!(migrated(database, &["down", "--to", "0"]), "migrations 2 to 1 reverted\n");
+    assert_eq!(migrated(database, &["down", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
     assert_eq!(states(database), state(["pending", "pending"]));
-    assert_eq!(migrated(database, &["up"]), "migrations 1 to 2 applied\n");
+    assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 }
 
 /// With nothing pending, `up` only reads.
@@ -590,13 +603,13 @@ fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
     assert_eq!(stopped.wait().unwrap().code(), Some(143));
     assert_eq!(states(database), state(["applied", "applied"]));
     drop(lock);
-    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }
 
 /// Another session locks the ledger itself. Every command reads it first.
 fn a_locked_ledger_is_waited_for_in_short_attempts(database: &Database) {
-    migrated(database, &["up", "--to", "1"]);
+    up_but_one(database);
     let mut lock = database.sql();
     match database.engine.family() {
         // With the write-ahead log, a writer would not block readers.
@@ -641,10 +654,10 @@ fn a_locked_ledger_is_waited_for_in_short_attempts(database: &Database) {
 
 /// The ledger is locked between the statement of a migration and its record.
 fn a_lock_before_the_record_is_waited_for(database: &Database) {
-    migrated(database, &["up", "--to", "1"]);
+    up_but_one(database);
     for (arguments, record, done) in [
-        (["up"], &b"UPDATE roster_migrations"[..], "migration 2 applied\n"),
-        (["down"], b"DELETE FROM roster_migrations", "migration 2 reverted\n"),
+        (["up"], &b"UPDATE roster_migrations"[..], format!("migration {LATEST} applied\n")),
+        (["down"], b"DELETE FROM roster_migrations", format!("migration {LATEST} reverted\n")),
     ] {
         let is_chosen = move |_, message: &[u8]| message.windows(record.len()).any(|bytes| bytes == record);
         let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
@@ -665,8 +678,8 @@ fn a_lock_before_the_record_is_waited_for(database: &Database) {
 
 /// The signal arrives while the last migration runs, so the run completes.
 fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
-    migrated(database, &["up", "--to", "1"]);
-    let is_chosen = |_, message: &[u8]| message.windows(20).any(|bytes| bytes == b"CREATE TABLE friends");
+    up_but_one(database);
+    let is_chosen = |_, message: &[u8]| message.windows(19).any(|bytes| bytes == b"ALTER TABLE friends");
     let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url_at(proxy.port))]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -678,11 +691,11 @@ fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
     proxy.release();
     let done = child.wait_with_output().unwrap();
     assert_eq!(code(&done), 0);
-    assert_eq!(String::from_utf8(done.stdout).unwrap(), "migration 2 applied\n");
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), format!("migration {LATEST} applied\n"));
 }
 
 fn a_changed_migration_is_refused(database: &Database) {
-    migrated(database, &["up", "--to", "1"]);
+    up_but_one(database);
     database.sql().execute(match database.engine.family() {
         Family::Postgres => "UPDATE roster_migrations SET checksum = '\\x00'",
         _ => "UPDATE roster_migrations SET checksum = x'00'",
@@ -709,30 +722,32 @@ fn somebody_elses_table_is_left_alone(database: &Database) {
 
 /// What a kill at each point leaves behind, on the engine whose migrations are no transactions.
 fn an_interrupted_statement_is_repeated(database: &Database) {
-    let interrupt = "UPDATE roster_migrations SET success = FALSE WHERE version = 2";
+    const REVERT: &str = include_str!("../../migrations/mysql/0003_friends_since.down.sql");
+    let interrupt = &format!("UPDATE roster_migrations SET success = FALSE WHERE version = {LATEST}");
+    let friends = || database.sql().number("SELECT COUNT(since) FROM friends");
     migrated(database, &["up"]);
     migrated(database, &["seed"]);
 
-    // Killed after the statement of `up`, or before that of `down`: the table is there, with its rows.
+    // Killed after the statement of `up`, or before that of `down`: the column exists.
     database.sql().execute(interrupt);
     assert_eq!(states(database), state(["applied", "interrupted"]));
     assert!(migrated(database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
-    assert_eq!(migrated(database, &["up"]), "migration 2 applied\n");
-    assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 2);
+    assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
+    assert_eq!(friends(), 2);
 
     // Killed before the statement of `up`, or after that of `down`.
     database.sql().execute(interrupt);
-    database.sql().execute("DROP TABLE friends");
-    assert_eq!(migrated(database, &["up"]), "migration 2 applied\n");
-    assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
+    database.sql().execute(REVERT);
+    assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
+    assert_eq!(friends(), 2);
 
-    // The same, and the way back is taken.
+    // The same, then `down`.
     database.sql().execute(interrupt);
-    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
     migrated(database, &["up"]);
     database.sql().execute(interrupt);
-    database.sql().execute("DROP TABLE friends");
-    assert_eq!(migrated(database, &["down"]), "migration 2 reverted\n");
+    database.sql().execute(REVERT);
+    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }
 
@@ -955,7 +970,7 @@ fn latest_needs_no_database() {
     for environment in [&[][..], &[("DATABASE_URL", "not a URL")]] {
         let latest = migrate_command(&["latest"], environment).output().unwrap();
         assert_eq!(code(&latest), 0, "{}", stderr(&latest));
-        assert_eq!(String::from_utf8(latest.stdout).unwrap(), format!("{}\n", migrations::LATEST));
+        assert_eq!(String::from_utf8(latest.stdout).unwrap(), format!("{LATEST}\n"));
         assert!(latest.stderr.is_empty());
     }
 }

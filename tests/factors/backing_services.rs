@@ -69,7 +69,10 @@ fn the_url_alone_attaches_the_database(database: &Database) {
         r#"[{"id":1,"username":"admin","email":"admin@example.com"},{"id":2,"username":"guest","email":"guest@example.com"}]"#
     );
     assert_eq!(web.get("/users/2").body, r#"{"id":2,"username":"guest","email":"guest@example.com"}"#);
-    assert_eq!(web.get("/users/1/friends").body, r#"[{"id":2,"username":"guest","email":"guest@example.com"}]"#);
+    assert_eq!(
+        web.get("/users/1/friends").body,
+        r#"[{"id":2,"username":"guest","email":"guest@example.com","since":"2015-07-01T00:07:00Z"}]"#
+    );
     assert_eq!(web.get("/readyz").status, 200);
     assert_eq!(web.send("HEAD", "/users", &[]).body, "");
     let page = web.get("/");

@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::engine::Database;
-use crate::support::process::{Web, code, import_csv, migrated, stderr};
+use crate::support::process::{Web, code, import_csv, migrate_from, migrated, stderr};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -21,7 +21,9 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_prefix_means_the_same,
             a_stream_holds_every_user,
             lengths_are_limited,
-            a_deleted_user_leaves_no_friendship
+            a_deleted_user_leaves_no_friendship,
+            friends_have_a_time_alike,
+            a_friendship_of_nobody_is_refused
         ])
         .trials()
 }
@@ -171,4 +173,75 @@ fn a_deleted_user_leaves_no_friendship(database: &Database) {
     database.sql().execute("DELETE FROM users WHERE id = 2");
     assert_eq!(web.all("/users/1/friends").len(), 0);
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
+}
+
+/// Several friends of the same moment, so that pages are divided between them.
+fn friends_have_a_time_alike(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "9"]);
+    database.sql().execute("DELETE FROM friends");
+    let rows = [
+        (2, "2020-01-01T00:00:00Z"),
+        (3, "2019-12-31T23:59:59Z"),
+        (4, "2020-01-01T00:00:00Z"),
+        (5, "2020-01-01T02:00:00+02:00"),
+        (6, "1970-01-01T00:00:00Z"),
+        (7, "9999-12-31T23:59:59Z"),
+    ];
+    let csv = rows.map(|(friend, since)| format!("1,{friend},{since}\n")).concat();
+    let imported = migrate_from(
+        database,
+        &["import", "--table", "friends", "--format", "csv", "-"],
+        &format!("user_id,friend_id,since\n{csv}"),
+    );
+    assert_eq!(String::from_utf8(imported.stdout).unwrap(), "6 friendships imported, 0 rows left out\n");
+
+    let web = Web::start(database, &[]);
+    let ids = |query: &str| -> Vec<_> {
+        web.all(&format!("/users/1/friends{query}")).iter().map(|friend| friend["id"].as_i64().unwrap()).collect()
+    };
+    for limit in ["", "&limit=1", "&limit=2", "&limit=3"] {
+        assert_eq!(ids(&format!("?sort=since{limit}")), [6, 3, 2, 4, 5, 7], "{limit}");
+        assert_eq!(ids(&format!("?sort=-since{limit}")), [7, 5, 4, 2, 3, 6], "{limit}");
+        assert_eq!(ids(&format!("?sort=-id{limit}")), [7, 6, 5, 4, 3, 2], "{limit}");
+    }
+    assert_eq!(web.all("/users/1/friends")[3]["since"], "2020-01-01T00:00:00Z");
+    let page = web.get_with("/users/1/friends?sort=-since&limit=2", &[("accept", "text/html")]).body;
+    assert!(page.contains("<time>9999-12-31T23:59:59Z</time>"), "{page}");
+    assert!(page.contains("aria-sort=\"descending\"><a href=\"?sort=since"), "{page}");
+
+    let exported = migrated(database, &["export", "--table", "friends", "--format", "csv", "-"]);
+    let expected = csv.replace("02:00:00+02:00", "00:00:00Z").replace('\n', "\r\n");
+    assert_eq!(exported, format!("user_id,friend_id,since\r\n{expected}"));
+    let lines = migrated(database, &["export", "--table", "friends", "--format", "ndjson", "-"]);
+    assert!(lines.starts_with("{\"user_id\":1,\"friend_id\":2,\"since\":\"2020-01-01T00:00:00Z\"}\n"), "{lines}");
+    database.sql().execute("DELETE FROM friends");
+    let again = migrate_from(database, &["import", "--table", "friends", "--format", "ndjson", "-"], &lines);
+    assert_eq!(code(&again), 0, "{}", stderr(&again));
+    assert_eq!(migrated(database, &["export", "--table", "friends", "--format", "csv", "-"]), exported);
+}
+
+/// The table refuses it. A friendship without a time has the current one.
+fn a_friendship_of_nobody_is_refused(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "3"]);
+    database.sql().execute("DELETE FROM friends");
+    let rows = "user_id,friend_id,since\n1,2,\n1,9,\n1,2,\n9,1,2020-01-01T00:00:00Z\n1,3,yesterday\n,3,\n3,2,1969-12-31T23:59:59Z\n";
+    let arguments = ["import", "--table", "friends", "--format", "csv", "--skip-bad", "-"];
+    let imported = migrate_from(database, &arguments, rows);
+    assert_eq!(String::from_utf8(imported.stdout.clone()).unwrap(), "1 friendship imported, 6 rows left out\n");
+    let reported = stderr(&imported);
+    for (line, column, reason) in [
+        (3, "friend_id", "is not the id of a user"),
+        (4, "this friendship", "is in the table, or on an earlier line"),
+        (5, "user_id", "is not the id of a user"),
+        (6, "since", "is not a timestamp of RFC 3339"),
+        (7, "user_id", "does not consist of the digits 0 to 9"),
+        (8, "since", "is not between the years 1970 and 9999"),
+    ] {
+        let report = reported.lines().find(|report| report.starts_with(&format!("line {line}: "))).unwrap_or_default();
+        assert!(report.contains(column) && report.contains(reason), "{line}: {reported}");
+    }
+    let since = Web::start(database, &[]).all("/users/1/friends")[0]["since"].as_str().unwrap().to_owned();
+    assert!(since.starts_with("20") && since.len() == "2026-01-31T23:59:59Z".len(), "{since}");
 }
