@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -120,7 +121,7 @@ pub fn connection(bytes: &[u8]) {
     let config = Config::from_vars([("DATABASE_URL".to_owned(), "sqlite:none.db?mode=ro".to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
-        let state = Data::new(State::new(&config, &DroppedLines::default()));
+        let state = Data::new(State::new(&config, Arc::default(), &DroppedLines::default()));
         let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });

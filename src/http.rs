@@ -16,7 +16,7 @@ mod stream;
 mod trace;
 mod users;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_service::ServiceFactory;
@@ -27,11 +27,9 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, Error, Handler, HttpRequest, HttpResponse, Resource, Responder};
 
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-
 use crate::config::Config;
 use crate::db::Db;
+use crate::lifecycle::Lifecycle;
 use crate::telemetry::DroppedLines;
 use metrics::Metrics;
 use problem::Problem;
@@ -42,17 +40,7 @@ pub struct State {
     release_id: Option<String>,
     exports_traces: bool,
     metrics: Metrics,
-    in_flight: AtomicUsize,
-    /// Requests whose responses were not sent completely.
-    unfinished: AtomicUsize,
-    connections: AtomicUsize,
-    /// Told when the last connection ends.
-    is_empty: Notify,
-    is_unready: AtomicBool,
-    /// Is cancelled when connections that are not used are to end.
-    idle_ends: CancellationToken,
-    /// Is cancelled when all others are.
-    work_ends: CancellationToken,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// What the requests of one process may cost.
@@ -75,7 +63,7 @@ impl Limits {
 impl State {
     /// The state of a process.
     #[must_use]
-    pub fn new(config: &Config, dropped_lines: &DroppedLines) -> Self {
+    pub fn new(config: &Config, lifecycle: Arc<Lifecycle>, dropped_lines: &DroppedLines) -> Self {
         let limits = Limits {
             max_in_flight: config.max_in_flight.get().into(),
             request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
@@ -86,43 +74,8 @@ impl State {
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
             metrics: Metrics::new(config.release_id.as_deref(), dropped_lines),
-            in_flight: AtomicUsize::new(0),
-            unfinished: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
-            is_empty: Notify::new(),
-            is_unready: AtomicBool::new(false),
-            idle_ends: CancellationToken::new(),
-            work_ends: CancellationToken::new(),
+            lifecycle,
         }
-    }
-
-    /// Makes the process unready for good, so that balancers send no more, and every answer the last of its connection.
-    pub fn mark_unready(&self) {
-        self.is_unready.store(true, Ordering::Relaxed);
-    }
-
-    /// Ends the connections that no request is at work on, and each other one behind its request.
-    pub fn end_idle_connections(&self) {
-        self.idle_ends.cancel();
-    }
-
-    /// Waits until there is no connection left.
-    pub async fn without_connections(&self) {
-        let is_empty = self.is_empty.notified();
-        if self.connections.load(Ordering::Acquire) > 0 {
-            is_empty.await;
-        }
-    }
-
-    /// Cuts off every connection, and counts the requests at work.
-    pub fn cut_off(&self) -> usize {
-        let cut = self.unfinished.load(Ordering::Relaxed);
-        self.work_ends.cancel();
-        cut
-    }
-
-    fn is_unready(&self) -> bool {
-        self.is_unready.load(Ordering::Relaxed)
     }
 }
 

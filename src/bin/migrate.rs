@@ -15,7 +15,7 @@ use roster::admin::transfer::{self, BadRow, Format};
 use roster::config::{Config, Problems};
 use roster::db::migrations::{self, Limits, Run, State};
 use roster::db::{self, REQUIRED_SCHEMA, Session};
-use roster::shutdown::{Signal, Signals, Stop};
+use roster::lifecycle::{Signal, Signals, Stop};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 

@@ -11,7 +11,7 @@ use roster::admin::sample;
 use roster::config::Config;
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session, users};
-use roster::shutdown::{Signal, Signals, Stop};
+use roster::lifecycle::{Signal, Signals, Stop};
 use roster::{server, telemetry};
 use tokio_util::sync::CancellationToken;
 

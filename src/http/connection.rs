@@ -69,7 +69,8 @@ where
     // A client that has closed its side may still read (RFC 9112, section 9.6).
     http.half_close(true).header_read_timeout(None).max_buf_size(HEAD_MAX);
     let mut serving = pin!(http.serve_connection(io, service));
-    let (mut idle_ends, mut work_ends) = (pin!(state.idle_ends.cancelled()), pin!(state.work_ends.cancelled()));
+    let mut idle_connections_end = pin!(state.lifecycle.idle_connections_end().cancelled());
+    let mut all_connections_end = pin!(state.lifecycle.all_connections_end().cancelled());
     let (mut is_complete, mut is_stopping) = (false, false);
     let outcome = poll_fn(|cx| {
         loop {
@@ -83,8 +84,10 @@ where
                 }
                 Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),
                 // The next poll reads, and the stream then reports the end of an idle connection.
-                Poll::Pending if !is_stopping && idle_ends.as_mut().poll(cx).is_ready() => is_stopping = true,
-                Poll::Pending if is_stopping && work_ends.as_mut().poll(cx).is_ready() => {
+                Poll::Pending if !is_stopping && idle_connections_end.as_mut().poll(cx).is_ready() => {
+                    is_stopping = true
+                }
+                Poll::Pending if is_stopping && all_connections_end.as_mut().poll(cx).is_ready() => {
                     return Poll::Ready(Err(None));
                 }
                 Poll::Pending => return Poll::Pending,

@@ -2,7 +2,6 @@
 
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -24,6 +23,7 @@ use super::limits::{BODY_MAX, URI_MAX};
 use super::problem::Problem;
 use super::representation::prefers_page;
 use super::trace::{TRACEPARENT, Trace};
+use crate::lifecycle::RequestGuard;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Who asks these must have an answer above all when the process is full.
@@ -77,15 +77,6 @@ pub(super) fn log_rejected(state: &Data<State>, status: StatusCode) {
     RequestContext::unknown(state).outcome = Some((status, None));
 }
 
-/// Counts a request as in flight until it is dropped.
-struct InFlightGuard(Data<State>);
-
-impl Drop for InFlightGuard {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A request from its head to the last byte of its response. Its line in the log is written when it is dropped.
 pub(super) struct RequestContext {
     state: Data<State>,
@@ -99,7 +90,7 @@ pub(super) struct RequestContext {
     /// The root of the links on an error page, if the client is a browser.
     page_root: Option<String>,
     started: Instant,
-    in_flight: Option<InFlightGuard>,
+    guard: RequestGuard,
     /// Whether the connection ends with its response.
     is_last: bool,
     /// The status of the response and the cause of an error, once they are known.
@@ -134,7 +125,6 @@ impl RequestContext {
         let trace = Trace::enter(headers, &id, state.exports_traces);
         let is_page = matches!(route.as_deref(), None | Some("/" | "/users/{id}/friends"));
         let as_page = is_page && prefers_page(headers);
-        state.unfinished.fetch_add(1, Ordering::Relaxed);
         Self {
             state: state.clone(),
             connection: None,
@@ -144,7 +134,7 @@ impl RequestContext {
             route,
             page_root: as_page.then(|| assets::root(path)),
             started: Instant::now(),
-            in_flight: None,
+            guard: state.lifecycle.request(),
             is_last: false,
             outcome: None,
             aborted: None,
@@ -161,9 +151,7 @@ impl RequestContext {
     async fn admit(&mut self, request: &mut ServiceRequest) -> Result<(), Problem> {
         if !self.route.as_deref().is_some_and(|route| ALWAYS_SERVED.contains(&route)) {
             let limit = self.state.limits.max_in_flight;
-            let before = self.state.in_flight.fetch_add(1, Ordering::Relaxed);
-            self.in_flight = Some(InFlightGuard(self.state.clone()));
-            if before >= limit {
+            if self.guard.begin_work() >= limit {
                 return Err(Problem::full(limit));
             }
         }
@@ -209,7 +197,7 @@ impl RequestContext {
     }
 
     fn answer(mut self, mut response: HttpResponse) -> HttpResponse {
-        if self.is_last || self.state.is_unready() {
+        if self.is_last || self.state.lifecycle.is_unready() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
         let headers = response.headers_mut();
@@ -229,7 +217,7 @@ impl RequestContext {
 
     /// Stops counting the request as in flight. A client that does not read its response uses memory only.
     pub(super) fn end_in_flight(&mut self) {
-        self.in_flight = None;
+        self.guard.end_work();
     }
 
     /// Ends a request whose response was not sent completely.
@@ -277,7 +265,6 @@ impl Drop for RequestContext {
             self.state.metrics.record_aborted();
         }
         self.trace.end(self.method, route, status.as_u16());
-        self.state.unfinished.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -306,6 +293,8 @@ fn new_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use actix_web::middleware::from_fn;
     use actix_web::test::{TestRequest, call_service, init_service, read_body};
     use actix_web::{App, web};
@@ -324,7 +313,7 @@ mod tests {
             // Nobody asks the database.
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
-            let state = Data::new(State::new(&config, &DroppedLines::default()));
+            let state = Data::new(State::new(&config, Arc::default(), &DroppedLines::default()));
             let app = App::new().app_data(state).route("/", web::get().to(handler)).wrap(from_fn(scope));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();
