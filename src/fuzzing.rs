@@ -25,7 +25,8 @@ use crate::config::Config;
 use crate::db::Db;
 use crate::db::users::{Column, User};
 use crate::http::listing::{ALL, Parameters, Unknown};
-use crate::http::{self, State, connection, cursor};
+use crate::http::{self, State, cursor};
+use crate::server::connection;
 use crate::telemetry::DroppedLines;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
@@ -122,7 +123,7 @@ pub fn connection(bytes: &[u8]) {
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
         let state = Data::new(State::new(&config, Arc::default(), &DroppedLines::default()));
-        let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
+        let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config), http::resources)).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });
     assert!(whole.starts_with("HTTP/1.1 200 OK\r\n") && whole.contains("alive\n"), "{whole}");

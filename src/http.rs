@@ -1,117 +1,80 @@
-//! The HTTP surface: every route in one table, one file for each family of endpoints.
+//! The HTTP surface: the routes, and what surrounds the handler of each.
 
 mod assets;
-pub mod connection;
 pub mod cursor;
 mod documentation;
 mod limits;
 pub(crate) mod listing;
 mod metrics;
+pub(crate) mod middleware;
 mod operations;
 mod page;
-mod problem;
+pub(crate) mod problem;
 pub mod representation;
-pub mod request;
+mod route;
+mod state;
 mod stream;
-mod trace;
 mod users;
-
-use std::sync::Arc;
-use std::time::Duration;
 
 use actix_service::ServiceFactory;
 use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
-use actix_web::{App, Error, Handler, HttpRequest, HttpResponse, Resource, Responder};
+use actix_web::{App, Error, FromRequest, Handler, HttpRequest, HttpResponse, Responder};
 
-use crate::config::Config;
 use crate::db::Db;
-use crate::lifecycle::Lifecycle;
-use crate::telemetry::DroppedLines;
-use metrics::Metrics;
 use problem::Problem;
+use route::Route;
+pub use state::State;
 
-/// What the handlers share.
-pub struct State {
-    limits: Limits,
-    release_id: Option<String>,
-    exports_traces: bool,
-    metrics: Metrics,
-    lifecycle: Arc<Lifecycle>,
-}
-
-/// What the requests of one process may cost.
-struct Limits {
-    /// Requests at work at once.
-    max_in_flight: usize,
-    /// The longest time for a whole request, and for a client to send or take the next part of one.
-    request_timeout: Duration,
-    /// How long a connection may be idle.
-    keep_alive: Duration,
-}
-
-impl Limits {
-    /// The shorter of the two time limits.
-    fn shortest(&self) -> Duration {
-        self.request_timeout.min(self.keep_alive)
-    }
-}
-
-impl State {
-    /// The state of a process.
-    #[must_use]
-    pub fn new(config: &Config, lifecycle: Arc<Lifecycle>, dropped_lines: &DroppedLines) -> Self {
-        let limits = Limits {
-            max_in_flight: config.max_in_flight.get().into(),
-            request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
-            keep_alive: Duration::from_millis(config.keep_alive_ms.get()),
-        };
-        Self {
-            limits,
-            release_id: config.release_id.clone(),
-            exports_traces: config.traces_endpoint().is_some(),
-            metrics: Metrics::new(config.release_id.as_deref(), dropped_lines),
-            lifecycle,
-        }
-    }
-}
-
-/// The application, for one worker and its share of the database's connections.
-pub fn app(
-    state: Data<State>,
-    db: Db,
-) -> App<
-    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
-> {
-    App::new().configure(move |config| routes(config, state, db)).wrap(from_fn(request::scope))
-}
-
-/// The route table.
-fn routes(config: &mut ServiceConfig, state: Data<State>, db: Db) {
+/// The routes of the application.
+pub fn resources(config: &mut ServiceConfig) {
     config
-        .app_data(state)
-        .app_data(Data::new(db))
-        .service(get("/", page::users))
+        .service(get_with_page("/", page::users))
         .service(get("/users", users::list))
         .service(get("/users.ndjson", users::ndjson))
         .service(get("/users.csv", users::csv))
         .service(get("/users/{id}", users::get))
-        .service(get("/users/{id}/friends", users::friends))
+        .service(get_with_page("/users/{id}/friends", users::friends));
+}
+
+/// The service of one worker: an application's routes and those of every service, with the worker's share of the database
+/// connections.
+pub fn app(
+    state: Data<State>,
+    db: Db,
+    resources: fn(&mut ServiceConfig),
+) -> App<
+    impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
+> {
+    let nothing = web::to(nothing).wrap(from_fn(|request, next| {
+        let route = Route { pattern: None, has_page: true };
+        middleware::serve(route, request, next)
+    }));
+    App::new()
+        .app_data(state)
+        .app_data(Data::new(db))
+        .configure(resources)
+        .configure(operations)
+        .default_service(nothing)
+}
+
+/// The routes of every service.
+fn operations(config: &mut ServiceConfig) {
+    config
         .service(get("/livez", operations::livez))
         .service(get("/readyz", operations::readyz))
         .service(get("/metrics", operations::metrics))
         .service(get("/version", operations::version))
         .service(get("/openapi.json", documentation::openapi))
         .service(get("/docs", documentation::page))
-        .service(get("/style-{hash}.css", assets::style))
-        .default_service(web::to(default));
+        .service(get("/style-{hash}.css", assets::style));
 }
 
 /// Any other path. `OPTIONS *` is about the whole server (RFC 9110, section 9.3.7).
-async fn default(request: HttpRequest) -> Result<HttpResponse, Problem> {
+async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
     if request.method() == Method::OPTIONS && request.uri() == "*" {
         return Ok(HttpResponse::NoContent().insert_header((header::ALLOW, "GET, HEAD")).finish());
     }
@@ -119,15 +82,80 @@ async fn default(request: HttpRequest) -> Result<HttpResponse, Problem> {
 }
 
 /// A resource that can be read, by GET or HEAD, and refuses every other method.
-fn get<F, Args>(path: &str, handler: F) -> Resource
+pub(crate) fn get<F, Args>(pattern: &'static str, handler: F) -> impl HttpServiceFactory + 'static
 where
     F: Handler<Args>,
-    Args: actix_web::FromRequest + 'static,
+    Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    web::resource(path)
+    resource(Route { pattern: Some(pattern), has_page: false }, pattern, handler)
+}
+
+/// The same, if browsers receive a page.
+pub(crate) fn get_with_page<F, Args>(pattern: &'static str, handler: F) -> impl HttpServiceFactory + 'static
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    resource(Route { pattern: Some(pattern), has_page: true }, pattern, handler)
+}
+
+fn resource<F, Args>(route: Route, pattern: &str, handler: F) -> impl HttpServiceFactory + 'static
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(pattern)
         .route(web::get().to(handler.clone()))
         // The server leaves the body of an answer to HEAD out by itself.
         .route(web::method(Method::HEAD).to(handler))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::method_not_allowed()) }))
+        .wrap(from_fn(move |request, next| middleware::serve(route, request, next)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use actix_web::App;
+    use actix_web::body::MessageBody as _;
+    use actix_web::http::StatusCode;
+    use actix_web::http::header::HeaderValue;
+    use actix_web::test::{TestRequest, call_service, init_service, read_body};
+    use actix_web::web::Data;
+
+    use super::{State, get};
+    use crate::config::Config;
+    use crate::telemetry::DroppedLines;
+
+    #[test]
+    fn a_panic_is_one_problem_and_the_next_request_is_served() {
+        async fn handler(request: actix_web::HttpRequest) -> &'static str {
+            assert!(request.query_string().is_empty(), "a canary in a panic");
+            "well"
+        }
+        actix_web::rt::System::new().block_on(async {
+            // Nobody asks the database.
+            let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
+            let config = Config::from_vars([url]).expect("it is complete");
+            let state = Data::new(State::new(&config, Arc::default(), &DroppedLines::default()));
+            let app = App::new().app_data(state).service(get("/", handler));
+            let app = init_service(app).await;
+            let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();
+            // The test service hands over as an error what a server would send.
+            let error = actix_web::dev::Service::call(&app, panicking).await.expect_err("a panic");
+            let response = error.error_response();
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(response.headers().get("x-request-id"), Some(&HeaderValue::from_static("one")));
+            let body = response.into_body().try_into_bytes().expect("it is complete");
+            let problem: serde_json::Value = serde_json::from_slice(&body).expect("it is JSON");
+            assert_eq!((&problem["status"], &problem["instance"]), (&500.into(), &"one".into()));
+            assert!(!problem.to_string().contains("canary"));
+
+            let next = call_service(&app, TestRequest::get().uri("/").to_request()).await;
+            assert_eq!(read_body(next).await, "well");
+        });
+    }
 }

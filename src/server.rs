@@ -1,5 +1,6 @@
 //! The server: the routes on a listener, until a stop is requested.
 
+pub(crate) mod connection;
 mod drain;
 
 use std::convert::Infallible;
@@ -20,7 +21,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Config;
 use crate::db::Db;
-use crate::http::{self, State, connection};
+use crate::http::{self, State};
 use crate::lifecycle::{Lifecycle, Stop};
 use crate::telemetry::DroppedLines;
 use drain::{AcceptGate, drain};
@@ -157,7 +158,7 @@ fn service(
     state: Data<State>,
     db: Db,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = Infallible, InitError = ()> + use<> {
-    let app = map_config(http::app(state.clone(), db), |()| AppConfig::default());
+    let app = map_config(http::app(state.clone(), db, http::resources), |()| AppConfig::default());
     fn_factory(move || {
         let (state, app) = (state.clone(), app.new_service(()));
         async move {

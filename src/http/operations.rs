@@ -6,10 +6,10 @@ use actix_web::web::Data;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::State;
 use super::documentation::Failures;
 use super::metrics::TEXT_FORMAT;
 use super::problem::Problem;
+use super::state::State;
 use crate::db::{Db, Unready};
 
 /// Whether this process lives: that it answers is the answer.

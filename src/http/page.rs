@@ -95,7 +95,7 @@ pub(super) async fn friends(
     parameters: &Parameters,
 ) -> Result<HttpResponse, Problem> {
     let after = parameters.after_id()?;
-    let user = users::get(db, id, Row::of).await?.ok_or_else(Problem::unknown_user)?;
+    let user = users::get(db, id, Row::of).await?.ok_or_else(|| Problem::not_found("there is no user with this id"))?;
     let mut rows = Vec::new();
     let limit = parameters.limit.unwrap_or(LIMIT);
     let next = friends::list(db, id, after, limit, &mut |friend| rows.push(Row::of(friend))).await?;

@@ -111,7 +111,7 @@ pub(super) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
     Parameters::parse(request.query_string(), &[], Unknown::Refuse)?;
     let mut body = Vec::with_capacity(USER_SIZE);
     let found = users::get(&db, parse_id(&id)?, |user| write_json(&mut body, user)).await?;
-    found.ok_or_else(Problem::unknown_user)?;
+    found.ok_or_else(|| Problem::not_found("there is no user with this id"))?;
     representation::respond_with_etag(&request, Format::Json, body, None)
 }
 
@@ -168,7 +168,7 @@ async fn friends_as_json(
     let mut body = Array::with_capacity(limit);
     let next = friends::list(db, id, after, limit, &mut |user| body.push(user)).await?;
     if body.is_empty() {
-        users::get(db, id, |_| ()).await?.ok_or_else(Problem::unknown_user)?;
+        users::get(db, id, |_| ()).await?.ok_or_else(|| Problem::not_found("there is no user with this id"))?;
     }
     let next = next.map(|id| parameters.query(None, Some((Column::Id, &Key::Id(id)))));
     array(request, "friends", next, body)

@@ -13,8 +13,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Connection, Phase};
-use crate::http::{State, request};
+use super::state::{Connection, Phase};
+use crate::http::State;
+use crate::http::middleware::RequestContext;
 use crate::lifecycle::ConnectionGuard;
 
 /// The longest time that a client may send after the last response of its connection. A connection that is closed with
@@ -110,7 +111,7 @@ impl AsyncRead for GuardedStream {
             Poll::Pending if self.write_blocked_since.is_some() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending if !matches!(self.connection.phase.get(), Phase::Head(_)) => Poll::Ready(Ok(())),
             Poll::Pending => {
-                request::log_rejected(&self.state, StatusCode::REQUEST_TIMEOUT);
+                RequestContext::log_rejected(&self.state, StatusCode::REQUEST_TIMEOUT);
                 // It is short, and no other bytes wait to be written.
                 let _ = Pin::new(&mut self.io).poll_write(cx, TIMEOUT);
                 self.poll_shutdown(cx).map(|_| Err(io::ErrorKind::TimedOut.into()))
