@@ -1,5 +1,7 @@
 //! I. Codebase: one codebase tracked in revision control, many deploys.
 
+mod imports;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -15,6 +17,8 @@ pub(crate) fn tests() -> Vec<Trial> {
         .once("both_binaries_are_of_one_version", both_binaries_are_of_one_version)
         .on(&[Engine::Sqlite], "version_names_the_commit", version_names_the_commit)
         .once("a_clone_has_the_committed_bytes", a_clone_has_the_committed_bytes)
+        .once("no_two_files_import_each_other", imports::no_two_files_import_each_other)
+        .once("imports_are_those_of_the_architecture", imports::imports_are_those_of_the_architecture)
         .tests()
 }
 
