@@ -40,8 +40,8 @@ pub fn resources(config: &mut ServiceConfig) {
         .service(get_with_page("/users/{id}/friends", users::friends));
 }
 
-/// The service of one worker: an application's routes and those of every service, with the worker's share of the database
-/// connections.
+/// The service of one worker: the routes of the application and the operational ones, with the worker's share of the
+/// database connections.
 pub fn app(
     state: Data<State>,
     db: Db,
@@ -49,19 +49,17 @@ pub fn app(
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let nothing = web::to(nothing).wrap(from_fn(|request, next| {
-        let route = Route { pattern: None, has_page: true };
-        middleware::serve(route, request, next)
-    }));
+    let unmatched = Route { pattern: None, has_page: true };
+    let unmatched = from_fn(move |request, next| middleware::serve(unmatched, request, next));
     App::new()
         .app_data(state)
         .app_data(Data::new(db))
         .configure(resources)
         .configure(operations)
-        .default_service(nothing)
+        .default_service(web::to(nothing).wrap(unmatched))
 }
 
-/// The routes of every service.
+/// The operational routes.
 fn operations(config: &mut ServiceConfig) {
     config
         .service(get("/livez", operations::livez))
@@ -81,7 +79,7 @@ async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Err(Problem::not_found("there is nothing here"))
 }
 
-/// A resource that can be read, by GET or HEAD, and refuses every other method.
+/// A resource for GET and HEAD. Every other method is 405.
 pub(crate) fn get<F, Args>(pattern: &'static str, handler: F) -> impl HttpServiceFactory + 'static
 where
     F: Handler<Args>,
@@ -91,7 +89,7 @@ where
     resource(Route { pattern: Some(pattern), has_page: false }, pattern, handler)
 }
 
-/// The same, if browsers receive a page.
+/// A resource for GET and HEAD whose representations include a page: browsers receive its errors as a page, too.
 pub(crate) fn get_with_page<F, Args>(pattern: &'static str, handler: F) -> impl HttpServiceFactory + 'static
 where
     F: Handler<Args>,

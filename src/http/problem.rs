@@ -189,7 +189,7 @@ impl ResponseError for Problem {
         self.status
     }
 
-    /// Only the status: the request's scope, which knows the instance, renders the rest.
+    /// Only the status: the request's context, which knows the instance, renders the rest.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status)
     }
