@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use roster::listing::pages::{ROW_SIZE, write_json};
+use roster::listing::row::{ROW_SIZE, write_json};
 use roster::listing::{Key, Resource as _, cursor};
 use roster::users::{User, Users};
 

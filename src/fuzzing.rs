@@ -3,6 +3,7 @@
 
 use std::io::{self, Read};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::Request;
@@ -20,12 +21,13 @@ use tokio::time::timeout;
 
 use crate::config::Config;
 use crate::db::{Db, Value};
-use crate::http::{self, State, connection};
+use crate::http::{self, State};
 use crate::listing::export::Encoder;
-use crate::listing::import::Format;
+use crate::listing::file::Format;
 use crate::listing::reader::{self, Row};
 use crate::listing::{Parameters, Table, Unknown, cursor};
 use crate::resources::APPLICATION;
+use crate::server::connection;
 use crate::telemetry::DroppedLines;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
@@ -121,7 +123,7 @@ pub fn connection(bytes: &[u8]) {
     let config = Config::from_vars([("DATABASE_URL".to_owned(), "sqlite:none.db?mode=ro".to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
-        let state = Data::new(State::new(&config, &APPLICATION, &DroppedLines::default()));
+        let state = Data::new(State::new(&config, &APPLICATION, Arc::default(), &DroppedLines::default()));
         let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });

@@ -7,30 +7,28 @@ mod column;
 mod csv;
 pub mod cursor;
 pub mod export;
+pub mod file;
 pub mod import;
+mod new_row;
 pub mod output;
 pub mod pages;
 pub mod parameters;
 mod query;
 pub mod reader;
-mod row;
+mod resource;
+pub mod row;
+mod statements;
 mod stream;
 mod table;
 
 pub use column::{Column, Kind};
-pub use import::{InvalidRow, NewRow};
+pub use new_row::{InvalidRow, NewRow};
 pub(crate) use pages::{Heading, headings, link};
 pub use parameters::{Parameters, Query, Unknown};
 pub use query::{Key, Listing, Scope, get, page};
+pub use resource::Resource;
 pub(crate) use row::row;
 pub use row::{Field, Row};
+pub use statements::{Existing, insert, is_empty};
 pub(crate) use stream::respond as stream;
-pub use table::{Existing, Search, Table, insert, is_empty};
-
-/// A kind of row that can be listed.
-pub trait Resource: 'static {
-    /// Its row, borrowed from the driver's row until the next one is read.
-    type Row<'r>: Row<'r>;
-    /// Where the rows are.
-    const TABLE: &'static Table;
-}
+pub use table::{Search, Table};

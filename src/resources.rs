@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::{Error, Session};
 use crate::friends::{self, FRIENDSHIPS};
-use crate::http::{Application, get};
+use crate::http::{Application, get, get_with_page};
 use crate::listing::{self, Resource as _, Table};
 use crate::users::{self, Users};
 
@@ -16,8 +16,7 @@ use crate::users::{self, Users};
 pub const REQUIRED_SCHEMA: i64 = 3;
 
 /// What the service has to know about this application.
-pub static APPLICATION: Application =
-    Application { routes, pages: &["/", "/users/{id}/friends"], required_schema: REQUIRED_SCHEMA };
+pub static APPLICATION: Application = Application { routes, required_schema: REQUIRED_SCHEMA };
 
 /// The tables of `migrate import` and `migrate export`. The first is the default.
 pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
@@ -25,12 +24,12 @@ pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
 /// The routes, each for GET and HEAD.
 fn routes(config: &mut ServiceConfig) {
     config
-        .service(get("/", users::pages::list))
+        .service(get_with_page("/", users::pages::list))
         .service(get("/users", users::api::list))
         .service(get("/users.ndjson", users::api::ndjson))
         .service(get("/users.csv", users::api::csv))
         .service(get("/users/{id}", users::api::get))
-        .service(get("/users/{id}/friends", friends::api::list));
+        .service(get_with_page("/users/{id}/friends", friends::api::list));
 }
 
 /// Rows of the sample that one transaction inserts: enough that its cost is that of its rows, few enough for every

@@ -1,5 +1,6 @@
-//! The server: the routes on a listener, until it is asked to stop.
+//! The server: the routes on a listener, until a stop is requested.
 
+pub(crate) mod connection;
 mod drain;
 
 use std::convert::Infallible;
@@ -19,9 +20,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{self, Config};
 use crate::db::Db;
-use crate::http::{self, State, connection};
+use crate::http::{self, State};
+use crate::lifecycle::{Lifecycle, Stop};
 use crate::resources::APPLICATION;
-use crate::shutdown::Stop;
 use crate::telemetry::DroppedLines;
 use drain::{AcceptGate, drain};
 
@@ -107,7 +108,7 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| UNSUPPORTED.contains(&code)) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
-/// Serves until it is asked to stop; then drains, closes the pool, and tells how many requests it had to cut off.
+/// Serves until a stop is requested. Then it drains, closes the pool, and returns the number of aborted requests.
 ///
 /// # Errors
 /// When the listener cannot be served.
@@ -121,14 +122,15 @@ pub async fn run(
     let Listener { socket, is_inherited } = listener;
     let address = socket.local_addr()?;
     let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
-    let state = Data::new(State::new(config, &APPLICATION, dropped_lines));
-    let (app_state, app_db, workers) = (state.clone(), db.clone(), Arc::new(AtomicUsize::new(0)));
+    let lifecycle = Arc::new(Lifecycle::default());
+    let state = Data::new(State::new(config, &APPLICATION, lifecycle.clone(), dropped_lines));
+    let (app_db, workers) = (db.clone(), Arc::new(AtomicUsize::new(0)));
     let server = actix_server::Server::build()
         .workers(config.web_concurrency.get().into())
         .disable_signals()
         .listen("http", socket, move || {
             // Each worker calls it once, on its own thread.
-            service(app_state.clone(), app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
+            service(state.clone(), app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
         })?
         .run();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
@@ -136,19 +138,19 @@ pub async fn run(
     let handle = server.handle();
     let running = async {
         let outcome = server.await;
-        // A server that ended by an error of its own has nobody left to stop it.
+        // A server that failed must end the process, too.
         stop.request_stop();
         outcome
     };
     let stopping = async {
         stop.token().run_until_cancelled(log_when_ready(&db, APPLICATION.required_schema)).await;
         stop.token().cancelled().await;
-        drain(config, &state, &handle, gate, &stop).await
+        drain(config, &lifecycle, &handle, gate, &stop).await
     };
-    let (outcome, cut) = tokio::join!(running, stopping);
+    let (outcome, aborted) = tokio::join!(running, stopping);
     db.close().await;
-    tracing::info!(cut, "stopped");
-    outcome.map(|()| cut)
+    tracing::info!(cut = aborted, "stopped");
+    outcome.map(|()| aborted)
 }
 
 /// Serves the connections of a worker, which share one instance of the application.

@@ -13,12 +13,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use roster::config::{Config, Problems};
 use roster::db::migrations::{self, Limits, Run, State};
 use roster::db::{self, Session};
+use roster::lifecycle::{Signal, Signals, Stop};
 use roster::listing::Table;
 use roster::listing::export;
-use roster::listing::import::{self, BadRow, Format, Import};
+use roster::listing::file::{self, Format};
+use roster::listing::import::{self, BadRow, Import};
 use roster::listing::output::{self, Place, Replacement, Sink};
 use roster::resources::{self, REQUIRED_SCHEMA, TABLES};
-use roster::shutdown::{Signal, Signals, Stop};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 
@@ -193,14 +194,14 @@ impl From<migrations::Error> for Failure {
     }
 }
 
-impl From<import::Error> for Failure {
-    fn from(error: import::Error) -> Self {
+impl From<file::Error> for Failure {
+    fn from(error: file::Error) -> Self {
         let code = match error {
-            import::Error::Database(error) => return error.into(),
-            import::Error::Ids { .. } | import::Error::Stopped => 71,
-            import::Error::NotText(_) | import::Error::Header(..) | import::Error::BadRows { .. } => 65,
-            import::Error::Open(_) | import::Error::Read(_) => 66,
-            import::Error::Write(_) => 74,
+            file::Error::Database(error) => return error.into(),
+            file::Error::Ids { .. } | file::Error::Stopped => 71,
+            file::Error::NotText(_) | file::Error::Header(..) | file::Error::BadRows { .. } => 65,
+            file::Error::Open(_) | file::Error::Read(_) => 66,
+            file::Error::Write(_) => 74,
         };
         Self::new(code, &error)
     }

@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand};
 use roster::config::Config;
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
+use roster::lifecycle::{Signal, Signals, Stop};
 use roster::resources;
-use roster::shutdown::{Signal, Signals, Stop};
 use roster::{server, telemetry};
 use tokio_util::sync::CancellationToken;
 

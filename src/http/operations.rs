@@ -1,17 +1,15 @@
 //! What operators and their machines ask: is it alive, is it ready, what is it.
 
-use std::sync::atomic::Ordering;
-
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::State;
 use super::documentation::Failures;
 use super::metrics::TEXT_FORMAT;
 use super::problem::Problem;
+use super::state::State;
 use crate::db::{Db, Unready};
 
 /// Whether this process lives: that it answers is the answer.
@@ -35,7 +33,7 @@ pub(crate) async fn livez() -> HttpResponse {
     responses((status = 200, description = "It may.", body = String, content_type = "text/plain"), Failures)
 )]
 pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
-    if state.is_unready() {
+    if state.lifecycle.is_unready() {
         return Err(Problem::unavailable(
             "stopping: this process finishes what it has and takes nothing new",
             &"stopping",
@@ -60,7 +58,7 @@ pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
     )
 )]
 pub(crate) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
-    let in_flight = state.in_flight.load(Ordering::Relaxed);
+    let in_flight = state.lifecycle.in_flight();
     let text = state.metrics.render(in_flight, db.connections()).map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))

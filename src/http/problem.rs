@@ -45,56 +45,56 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource answers GET and HEAD")
     }
 
-    pub(super) fn not_acceptable(offered: impl fmt::Display) -> Self {
+    pub(crate) fn not_acceptable(offered: impl fmt::Display) -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is to be had as {offered}"))
     }
 
-    pub(super) fn precondition_failed() -> Self {
+    pub(crate) fn precondition_failed() -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "If-Match: the content has another ETag")
     }
 
-    pub(super) fn uri_too_long() -> Self {
+    pub(crate) fn uri_too_long() -> Self {
         Self::new(StatusCode::URI_TOO_LONG, format!("the URI is longer than {URI_MAX} bytes"))
     }
 
-    pub(super) fn body_too_large() -> Self {
+    pub(crate) fn body_too_large() -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is longer than {BODY_MAX} bytes"))
     }
 
-    pub(super) fn invalid_host() -> Self {
+    pub(crate) fn invalid_host() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "Host: expected exactly one, with a host name or an address (RFC 9112)")
     }
 
-    pub(super) fn malformed() -> Self {
+    pub(crate) fn malformed() -> Self {
         Self::new(StatusCode::BAD_REQUEST, "this is no request of HTTP/1.1 (RFC 9112)")
     }
 
-    pub(super) fn request_timeout() -> Self {
+    pub(crate) fn request_timeout() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")
     }
 
     /// The process has as many requests at work as it may.
-    pub(super) fn full(limit: usize) -> Self {
+    pub(crate) fn full(limit: usize) -> Self {
         Self::unavailable("the server is busy", &format_args!("MAX_IN_FLIGHT: {limit} requests are at work"))
     }
 
     /// The handler did not answer in time.
-    pub(super) fn too_slow(limit: Duration) -> Self {
+    pub(crate) fn too_slow(limit: Duration) -> Self {
         let cause = format!("REQUEST_TIMEOUT_MS: no answer within {} ms", limit.as_millis());
         Self::unavailable("the request took too long", &cause)
     }
 
-    pub(super) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
+    pub(crate) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
-    pub(super) fn internal(cause: &dyn fmt::Display) -> Self {
+    pub(crate) fn internal(cause: &dyn fmt::Display) -> Self {
         let detail = "something went wrong on the server; its log has this answer's instance";
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail) }
     }
 
     /// An error that the framework raised by itself, in the shape of ours.
-    pub(super) fn of(error: &actix_web::Error) -> Self {
+    pub(crate) fn of(error: &actix_web::Error) -> Self {
         error.as_error::<Self>().cloned().unwrap_or_else(|| {
             let status = error.as_response_error().status_code();
             if status.is_server_error() {
@@ -105,12 +105,12 @@ impl Problem {
         })
     }
 
-    pub(super) fn cause(&self) -> Option<&str> {
+    pub(crate) fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 
     /// The response: a page with links that start with this root, or the problem as JSON.
-    pub(super) fn render(&self, instance: &str, page_root: Option<&str>) -> HttpResponse {
+    pub(crate) fn render(&self, instance: &str, page_root: Option<&str>) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response.insert_header((header::ALLOW, HeaderValue::from_static("GET, HEAD")));
@@ -189,7 +189,7 @@ impl ResponseError for Problem {
         self.status
     }
 
-    /// Only the status: the request's scope, which knows the instance, renders the rest.
+    /// Only the status: the request's context, which knows the instance, renders the rest.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status)
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::Write as _;
 
-use super::Table;
+use super::table::Table;
 use crate::db::Value;
 
 /// The row of the column names.

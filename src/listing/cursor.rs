@@ -5,7 +5,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::{Column, Key, Kind};
+use super::column::{Column, Kind};
+use super::query::Key;
 use crate::db::{Timestamp, Value};
 
 /// The cursor of a key in a listing by this column.

@@ -7,9 +7,9 @@ use serde::Serializer as _;
 use serde::ser::SerializeMap as _;
 use tokio_util::sync::CancellationToken;
 
-use super::Table;
-use super::import::{Error, Format};
+use super::file::{Error, Format};
 use super::output::Sink;
+use super::table::Table;
 use crate::db::{Error as DbError, Session, Value, Values, on_engine};
 use crate::json;
 

@@ -9,64 +9,16 @@ use std::{mem, thread};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::table::{Taken, resync_ids, taken};
-use super::{Column, Existing, Table, insert, reader};
-use crate::db::{Error as DbError, Session, Value};
+use super::file::{Error, Format};
+use super::new_row::NewRow;
+use super::reader;
+use super::statements::{Existing, Taken, insert, resync_ids, taken};
+use super::table::Table;
+use crate::db::{Error as DbError, Session};
 
 /// Rows that a transaction sends at once: below every engine's limit of parameters, and below the 1,000 values from which
 /// on MariaDB makes a temporary table of a list.
 const BATCH: usize = 900;
-
-/// The format of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Comma-separated values under a header row.
-    Csv,
-    /// One JSON object a line.
-    Ndjson,
-}
-
-/// Why a file could not be imported or exported.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The database failed; nothing was imported.
-    #[error(transparent)]
-    Database(#[from] DbError),
-    /// The file is not text in UTF-8, but this.
-    #[error("the file is {0}: save it as CSV or NDJSON in UTF-8")]
-    NotText(&'static str),
-    /// The line is not the header that the rows need.
-    #[error("line {0}: {1}")]
-    Header(u64, String),
-    /// Some rows cannot be imported, so none was.
-    #[error("{bad} of {rows} rows cannot be imported, so none was; correct them, or pass --skip-bad to leave them out")]
-    BadRows {
-        /// How many.
-        bad: u64,
-        /// Of how many.
-        rows: u64,
-    },
-    /// Ids of the file are in the table, and those that the database chooses cannot continue after them.
-    #[error("{cause}: a file with ids needs the rights SELECT and UPDATE on the sequence {table}_id_seq")]
-    Ids {
-        /// The table.
-        table: &'static str,
-        /// The database's error.
-        cause: DbError,
-    },
-    /// The task was stopped.
-    #[error("stopped before the end; the table and the file are unchanged")]
-    Stopped,
-    /// The file cannot be opened to be read.
-    #[error("cannot open {0}")]
-    Open(#[source] io::Error),
-    /// The file cannot be read.
-    #[error("cannot read: {0}")]
-    Read(#[source] io::Error),
-    /// The file cannot be written.
-    #[error("cannot write: {0}")]
-    Write(#[source] io::Error),
-}
 
 /// What to import.
 #[derive(Clone, Copy, Debug)]
@@ -90,67 +42,6 @@ pub struct Imported {
 
 /// The line of a row, and why it cannot be imported. The reason does not repeat a value.
 pub type BadRow = (u64, String);
-
-/// A row to be inserted. Its values obey the rules of its columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NewRow(Vec<Option<Value<'static>>>);
-
-impl NewRow {
-    /// A row of the values that `value` returns for each column, or the reason why a column has none. None is a value that
-    /// the database chooses.
-    ///
-    /// # Errors
-    /// Every column whose value breaks a rule.
-    pub fn new(
-        table: &Table,
-        mut value: impl FnMut(usize, &Column) -> Result<Option<Value<'static>>, String>,
-    ) -> Result<Self, InvalidRow> {
-        let mut values = Vec::with_capacity(table.columns.len());
-        let mut invalid = Vec::new();
-        for (position, column) in table.columns.iter().enumerate() {
-            match value(position, column) {
-                Ok(value) => values.push(value),
-                Err(reason) => invalid.push((column.name, reason)),
-            }
-        }
-        if invalid.is_empty() { Ok(Self(values)) } else { Err(InvalidRow(invalid)) }
-    }
-
-    /// A row of these values, one for each column. None is a value that the database chooses.
-    ///
-    /// # Errors
-    /// Every column whose value breaks a rule.
-    pub fn of<const N: usize>(table: &Table, values: [Option<Value<'_>>; N]) -> Result<Self, InvalidRow> {
-        let mut values = values.into_iter();
-        Self::new(table, |_, column| values.next().flatten().map(|value| column.check(value)).transpose())
-    }
-
-    /// The value of the column at this position. None if the database chooses it.
-    #[must_use]
-    pub fn value(&self, position: usize) -> Option<&Value<'static>> {
-        self.0.get(position)?.as_ref()
-    }
-
-    /// The values that the row brings.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Value<'static>> {
-        self.0.iter().flatten()
-    }
-
-    /// The key of the column at this position, as the database orders it.
-    pub(super) fn key(&self, position: usize) -> Option<Value<'static>> {
-        self.value(position).map(|value| value.clone().into_key())
-    }
-
-    /// Whether the row brings a value for each column.
-    fn is_complete(&self) -> bool {
-        self.0.iter().all(Option::is_some)
-    }
-}
-
-/// The columns of a row whose values break a rule, each with the reason. A reason does not contain the value.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(|(column, reason)| format!("{column} {reason}")).collect::<Vec<_>>().join("; "))]
-pub struct InvalidRow(pub Vec<(&'static str, String)>);
 
 /// Inserts every row of a file in one transaction. The bad rows of each batch are reported in the order of their lines.
 /// Unless bad rows are to be skipped, one of them leaves the table as it was.

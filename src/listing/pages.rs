@@ -3,26 +3,17 @@
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use serde::Serialize;
 
-use super::parameters::Sort;
-use super::{Key, Listing, Parameters, Resource, Scope, Unknown, page, stream};
+use super::parameters::{Parameters, Sort, Unknown};
+use super::query::{Key, Listing, Scope, page};
+use super::resource::Resource;
+use super::row::{ROW_SIZE, write_json};
+use super::stream;
 use crate::db::Db;
 use crate::http::{Format, Problem, negotiate, respond_with_etag};
-use crate::json;
 
 /// The rows of a page in the API whose request has no limit.
 const LIMIT: u32 = 100;
-/// The size to reserve for a row in any format, in bytes.
-pub const ROW_SIZE: usize = 90;
-
-/// Writes a row as JSON.
-///
-/// # Panics
-/// Never: numbers and text are JSON, and memory can be written.
-pub fn write_json(out: &mut Vec<u8>, row: &impl Serialize) {
-    json::write(out, row).expect("numbers and text are JSON");
-}
 
 /// Responds with a page as JSON, or with all rows as a stream, as the client prefers.
 ///

@@ -7,7 +7,11 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
-use super::{Key, Kind, Listing, Resource, Scope, Table, cursor};
+use super::column::Kind;
+use super::cursor;
+use super::query::{Key, Listing, Scope};
+use super::resource::Resource;
+use super::table::Table;
 use crate::http::Problem;
 
 /// The most rows of a page.

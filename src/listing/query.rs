@@ -6,7 +6,10 @@ use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use sqlx::{Either, Executor as _, QueryBuilder};
 
-use super::{Column, Resource, Row, Table};
+use super::column::Column;
+use super::resource::Resource;
+use super::row::Row;
+use super::table::Table;
 use crate::db::{Db, Error, Value, Values, on_engine};
 
 /// A position in a listing: the key of the row that a page ended with.
@@ -59,7 +62,7 @@ impl Listing {
     /// The query of this listing, which its tests explain.
     ///
     /// # Panics
-    /// When no index orders the rows by the column. [`super::Parameters`] accepts no such column.
+    /// When no index orders the rows by the column. `Parameters` accepts no such column.
     #[must_use]
     pub fn select<DB: Values>(&self) -> QueryBuilder<DB> {
         let column = self.column();

@@ -9,9 +9,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::error::Category;
 
-use super::Table;
-use super::import::{Error, Format, NewRow};
+use super::file::{Error, Format};
+use super::new_row::NewRow;
 use super::parameters::listed;
+use super::table::Table;
 
 /// The longest row, in bytes. A longer row probably lacks a quotation mark.
 const ROW_MAX: usize = 64 * 1024;

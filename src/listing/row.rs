@@ -3,6 +3,18 @@
 use serde::Serialize;
 
 use crate::db::{Timestamp, Value, Values};
+use crate::json;
+
+/// The size to reserve for a row in any format, in bytes.
+pub const ROW_SIZE: usize = 90;
+
+/// Writes a row as JSON.
+///
+/// # Panics
+/// Never: numbers and text are JSON, and memory can be written.
+pub fn write_json(out: &mut Vec<u8>, row: &impl Serialize) {
+    json::write(out, row).expect("numbers and text are JSON");
+}
 
 /// A row as the driver holds it, borrowed until the next one is read. [`row`] implements it.
 pub trait Row<'r>: Copy + Serialize {

@@ -15,8 +15,11 @@ use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tracing::{Instrument as _, Span};
 
-use super::pages::{ROW_SIZE, write_json};
-use super::{Listing, Parameters, Resource, Row as _, Unknown, csv, page};
+use super::csv;
+use super::parameters::{Parameters, Unknown};
+use super::query::{Listing, page};
+use super::resource::Resource;
+use super::row::{ROW_SIZE, Row as _, write_json};
 use crate::db::{self, Db};
 use crate::http::{Format, Problem};
 

@@ -22,8 +22,7 @@ use socket2::{SockFilter, Socket};
 use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
-use crate::http::State;
-use crate::shutdown::Stop;
+use crate::lifecycle::{Lifecycle, Stop};
 
 /// The time for handshakes to complete and for the queue of the listener to empty.
 const ACCEPT_QUEUE_DRAIN: Duration = Duration::from_millis(200);
@@ -87,30 +86,30 @@ fn drop_syn_packets(_listener: &Socket) -> io::Result<()> {
 /// Ends a server, and returns the number of aborted requests.
 pub(super) async fn drain(
     config: &Config,
-    state: &State,
+    lifecycle: &Lifecycle,
     server: &ServerHandle,
     gate: AcceptGate,
     stop: &Stop,
 ) -> usize {
-    state.mark_unready();
+    lifecycle.mark_unready();
     let delay = Duration::from_millis(config.drain_delay_ms);
-    // An Err is the delay's end, and an Ok a reason to cut it short.
+    // The delay ends early if the stop must be immediate.
     let _ = timeout(delay, stop.immediate()).await;
 
     gate.close(server).await;
 
-    state.end_idle_connections();
+    lifecycle.idle_connections_end().cancel();
     let limit = Duration::from_millis(config.shutdown_timeout_ms.get());
-    let mut cut = 0;
-    if timeout(limit, state.without_connections()).await.is_err() {
-        cut = state.cut_off();
-        if cut > 0 {
-            tracing::error!(cut, "SHUTDOWN_TIMEOUT_MS: requests were cut off");
+    let mut aborted = 0;
+    if timeout(limit, lifecycle.without_connections()).await.is_err() {
+        aborted = lifecycle.abort();
+        if aborted > 0 {
+            tracing::error!(cut = aborted, "SHUTDOWN_TIMEOUT_MS: requests were cut off");
         }
-        let _ = timeout(ABORT_LOG_TIMEOUT, state.without_connections()).await;
+        let _ = timeout(ABORT_LOG_TIMEOUT, lifecycle.without_connections()).await;
     }
     // Connections that remain are dropped.
     server.stop(false).await;
     drop(gate);
-    cut
+    aborted
 }

@@ -6,7 +6,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::{User, Users};
 use crate::db::Db;
 use crate::http::{Body, Failures, Format, Problem, negotiate, respond_with_etag};
-use crate::listing::pages::{ROW_SIZE, page_or_stream, write_json};
+use crate::listing::pages::page_or_stream;
+use crate::listing::row::{ROW_SIZE, write_json};
 use crate::listing::{Query, parameters, stream};
 
 type Parameters = Query<Users>;

@@ -1,8 +1,11 @@
 //! I. Codebase: one codebase tracked in revision control, many deploys.
 
+mod imports;
+
 use std::path::Path;
 use std::process::Command;
 
+use imports::{imports_are_those_of_the_architecture, no_two_files_import_each_other};
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
@@ -12,7 +15,12 @@ use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .once(tests![both_binaries_are_of_one_version, a_clone_has_the_committed_bytes])
+        .once(tests![
+            both_binaries_are_of_one_version,
+            a_clone_has_the_committed_bytes,
+            no_two_files_import_each_other,
+            imports_are_those_of_the_architecture
+        ])
         .on(&[Engine::Sqlite], tests![version_names_the_commit])
         .trials()
 }

@@ -16,7 +16,8 @@ use futures_util::Stream;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header;
 
-use super::Connection;
+use super::state::Connection;
+use crate::http::middleware::security_headers;
 use crate::http::problem::Problem;
 
 /// Converts a request of hyper to one of actix-web. Returns the problem if it is invalid.
@@ -67,10 +68,7 @@ pub(super) fn response(from: HttpResponse, connection: Rc<Connection>) -> hyper:
     *response.status_mut() =
         hyper::StatusCode::from_u16(from.status().as_u16()).expect("hyper accepts every status of actix-web");
     let headers = response.headers_mut();
-    headers.reserve(from.headers().len() + SECURITY.len() + 1);
-    for (name, value) in SECURITY {
-        headers.insert(name, value);
-    }
+    security_headers::add(headers, from.headers().len() + 1);
     for (name, value) in from.headers() {
         headers.append(
             header::HeaderName::from_bytes(name.as_str().as_bytes()).expect("hyper accepts every name of actix-web"),
@@ -82,22 +80,6 @@ pub(super) fn response(from: HttpResponse, connection: Rc<Connection>) -> hyper:
     }
     response
 }
-
-/// The headers of every response: what OWASP's secure-headers project recommends for content that loads nothing from
-/// elsewhere. They are added here, because a constant needs no conversion.
-const SECURITY: [(header::HeaderName, header::HeaderValue); 5] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        header::HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; \
-             frame-ancestors 'none'",
-        ),
-    ),
-    (header::HeaderName::from_static("cross-origin-opener-policy"), header::HeaderValue::from_static("same-origin")),
-    (header::HeaderName::from_static("cross-origin-resource-policy"), header::HeaderValue::from_static("same-origin")),
-    (header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer")),
-    (header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff")),
-];
 
 /// The body of a request.
 struct IncomingBody(Incoming);

@@ -1,10 +1,8 @@
 //! The trace that a request belongs to: continued from its `traceparent`, or begun here (W3C Trace Context).
 
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry::propagation::{Extractor, TextMapPropagator as _};
-use opentelemetry::trace::{SpanId, Status, TraceContextExt as _, TraceFlags, TraceId};
+use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
@@ -29,8 +27,8 @@ impl Trace {
         if exported {
             return Self::enter_exported(parent, request_id);
         }
-        let (trace_id, flags) = match &parent.as_ref().map(Context::span) {
-            Some(parent) => (parent.span_context().trace_id(), parent.span_context().trace_flags()),
+        let (trace_id, flags) = match &parent {
+            Some(parent) => (parent.trace_id(), parent.trace_flags()),
             None => (TraceId::from(fastrand::u128(1..)), TraceFlags::NOT_SAMPLED),
         };
         let id = trace_id.to_string();
@@ -40,11 +38,11 @@ impl Trace {
     }
 
     /// The exporter chooses the ids, and whether the trace is sampled.
-    fn enter_exported(parent: Option<Context>, request_id: &str) -> Self {
+    fn enter_exported(parent: Option<SpanContext>, request_id: &str) -> Self {
         let span = tracing::error_span!("request", request_id, trace_id = field::Empty, otel.kind = "server");
         if let Some(parent) = parent {
             // It fails for a span that has begun already, and this one has not.
-            let _ = span.set_parent(parent);
+            let _ = span.set_parent(Context::new().with_remote_span_context(parent));
         }
         let context = span.context();
         let own = context.span().span_context().clone();
@@ -53,21 +51,21 @@ impl Trace {
         Self { span, id, span_id: own.span_id(), flags: own.trace_flags(), exported: true }
     }
 
-    /// Where whoever asked finds this request in the trace.
+    /// The `traceparent` of the response: the place of the request in its trace.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         HeaderValue::try_from(format!("00-{}-{}-{:02x}", self.id, self.span_id, self.flags)).ok()
     }
 
-    /// Says what came of the request, in the names of OpenTelemetry's semantic conventions for HTTP.
-    pub(super) fn end(&self, method: &str, route: Option<&str>, status: u16) {
+    /// Records the outcome of the request, in the names of OpenTelemetry's semantic conventions for HTTP.
+    pub(super) fn end(&self, method: &'static str, route: Option<&'static str>, status: u16) {
         if !self.exported {
             return;
         }
         let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
         self.span.context().span().update_name(name);
         let attributes = [
-            Some(KeyValue::new("http.request.method", method.to_owned())),
-            route.map(|route| KeyValue::new("http.route", route.to_owned())),
+            Some(KeyValue::new("http.request.method", method)),
+            route.map(|route| KeyValue::new("http.route", route)),
             Some(KeyValue::new("http.response.status_code", i64::from(status))),
         ];
         for attribute in attributes.into_iter().flatten() {
@@ -81,19 +79,20 @@ impl Trace {
 
 /// The parent in the headers of a request. Without exactly one valid `traceparent`, there is no parent, and
 /// `tracestate` is ignored (W3C Trace Context, section 4.3).
-fn parent(headers: &HeaderMap) -> Option<Context> {
+fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     let mut lines = headers.get_all(&TRACEPARENT);
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
-    let traceparent = line.to_str().ok().filter(|header| is_traceparent(header))?;
+    let header = line.to_str().ok().filter(|header| is_traceparent(header))?;
+    let (trace_id, span_id) = (TraceId::from_hex(&header[3..35]).ok()?, SpanId::from_hex(&header[36..52]).ok()?);
+    let flags = TraceFlags::new(u8::from_str_radix(&header[53..55], 16).ok()?) & TraceFlags::SAMPLED;
     // Several lines are one list (RFC 9110, section 5.3). An invalid line makes the list invalid.
     let members: Result<Vec<_>, _> = headers.get_all(TRACESTATE).map(HeaderValue::to_str).collect();
-    let fields = TraceFields { traceparent, tracestate: members.unwrap_or_default().join(",") };
-    let context = TraceContextPropagator::new().extract_with_context(&Context::new(), &fields);
-    context.has_active_span().then_some(context)
+    let state = members.unwrap_or_default().join(",").parse().unwrap_or_default();
+    Some(SpanContext::new(trace_id, span_id, flags, true, state)).filter(SpanContext::is_valid)
 }
 
-/// Whether a `traceparent` has the form that the propagator expects but does not verify: version, trace, parent and
-/// flags in lower-case hexadecimal digits of fixed lengths. A later version may append fields.
+/// Whether a `traceparent` has the form of the standard: version, trace, parent and flags in lower-case hexadecimal digits
+/// of fixed lengths. A later version may append fields, and `ff` is none.
 fn is_traceparent(header: &str) -> bool {
     let is_valid = |(at, byte)| match at {
         2 | 35 | 52 | 55 => byte == b'-',
@@ -101,27 +100,7 @@ fn is_traceparent(header: &str) -> bool {
         _ => true,
     };
     let is_complete = header.len() == 55 || (header.len() > 55 && !header.starts_with("00"));
-    is_complete && header.bytes().enumerate().all(is_valid)
-}
-
-/// The headers of a trace, in the form that the propagator reads.
-struct TraceFields<'a> {
-    traceparent: &'a str,
-    tracestate: String,
-}
-
-impl Extractor for TraceFields<'_> {
-    fn get(&self, key: &str) -> Option<&str> {
-        match key {
-            "traceparent" => Some(self.traceparent),
-            "tracestate" => Some(&self.tracestate),
-            _ => None,
-        }
-    }
-
-    fn keys(&self) -> Vec<&str> {
-        vec!["traceparent", "tracestate"]
-    }
+    is_complete && !header.starts_with("ff") && header.bytes().enumerate().all(is_valid)
 }
 
 #[cfg(test)]
@@ -135,10 +114,8 @@ mod tests {
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).expect("a header"));
         }
-        let context = parent(&headers)?;
-        let span = context.span();
-        let state = span.span_context().trace_state().header();
-        Some((span.span_context().trace_id().to_string(), state))
+        let parent = parent(&headers)?;
+        Some((parent.trace_id().to_string(), parent.trace_state().header()))
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,8 +13,10 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Connection, Phase};
-use crate::http::{State, request};
+use super::state::{Connection, Phase};
+use crate::http::State;
+use crate::http::middleware::RequestContext;
+use crate::lifecycle::ConnectionGuard;
 
 /// The longest time that a client may send after the last response of its connection. A connection that is closed with
 /// unread bytes is reset, and the response may be lost (RFC 9112, section 9.6).
@@ -30,6 +31,7 @@ pub(super) struct GuardedStream {
     io: TcpStream,
     connection: Rc<Connection>,
     state: Data<State>,
+    _guard: ConnectionGuard,
     /// Since when the kernel accepts no bytes, because the client does not read.
     write_blocked_since: Option<Instant>,
     /// Fires at the next deadline or before. It is set again only after it fired, so a request costs no timer.
@@ -43,9 +45,8 @@ impl GuardedStream {
         let _ = io.set_nodelay(true);
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&io).set_tcp_notsent_lowat(UNSENT_MAX);
-        state.connections.fetch_add(1, Ordering::Relaxed);
         let timer = Box::pin(sleep(state.limits.shortest()));
-        Self { io, connection, state, write_blocked_since: None, timer }
+        Self { io, connection, _guard: state.lifecycle.connection(), state, write_blocked_since: None, timer }
     }
 
     /// When the client must have done what is expected.
@@ -78,7 +79,7 @@ impl GuardedStream {
     /// Whether the connection is idle and the process is stopping.
     fn is_idle_at_shutdown(&self) -> bool {
         let is_idle = matches!(self.connection.phase.get(), Phase::Idle(_));
-        is_idle && self.write_blocked_since.is_none() && self.state.idle_ends.is_cancelled()
+        is_idle && self.write_blocked_since.is_none() && self.state.lifecycle.idle_connections_end().is_cancelled()
     }
 
     /// Records what the client sends. Empty lines before a request are ignored (RFC 9112, section 2.2).
@@ -110,7 +111,7 @@ impl AsyncRead for GuardedStream {
             Poll::Pending if self.write_blocked_since.is_some() => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending if !matches!(self.connection.phase.get(), Phase::Head(_)) => Poll::Ready(Ok(())),
             Poll::Pending => {
-                request::log_rejected(&self.state, StatusCode::REQUEST_TIMEOUT);
+                RequestContext::log_rejected(&self.state, StatusCode::REQUEST_TIMEOUT);
                 // It is short, and no other bytes wait to be written.
                 let _ = Pin::new(&mut self.io).poll_write(cx, TIMEOUT);
                 self.poll_shutdown(cx).map(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -169,9 +170,6 @@ impl Drop for GuardedStream {
     fn drop(&mut self) {
         if self.connection.reset_on_drop.get() {
             let _ = SockRef::from(&self.io).set_linger(Some(Duration::ZERO));
-        }
-        if self.state.connections.fetch_sub(1, Ordering::Release) == 1 {
-            self.state.is_empty.notify_waiters();
         }
     }
 }

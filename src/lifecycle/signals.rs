@@ -1,7 +1,6 @@
 //! The signals that end a process (factor IX: disposability).
 //!
-//! Installed before anything else, they make a process that is PID 1 of its container stoppable
-//! without an init, because PID 1 has no default actions.
+//! They are handled from the start, because a process that is PID 1 of its container has no default actions.
 
 use std::io;
 use std::time::Duration;
@@ -9,29 +8,29 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The wish that a process ends, as its tasks see it.
+/// Cancellation tokens for shutdown.
 #[derive(Clone, Default)]
 pub struct Stop {
-    asked: CancellationToken,
-    at_once: CancellationToken,
+    requested: CancellationToken,
+    immediate: CancellationToken,
 }
 
 impl Stop {
-    /// Is cancelled when the process is asked to end.
+    /// Is cancelled when a stop is requested.
     #[must_use]
     pub const fn token(&self) -> &CancellationToken {
-        &self.asked
+        &self.requested
     }
 
-    /// Asks the process to end, as a process manager does.
+    /// Requests a stop, as SIGTERM does.
     pub fn request_stop(&self) {
-        self.asked.cancel();
+        self.requested.cancel();
     }
 
     /// Runs a task to its end. Drops it if it still runs this time after a stop request, and returns `None`.
     pub async fn bounded<T>(&self, limit: Duration, task: impl Future<Output = T>) -> Option<T> {
         let over = async {
-            self.asked.cancelled().await;
+            self.requested.cancelled().await;
             tokio::time::sleep(limit).await;
         };
         tokio::select! {
@@ -40,20 +39,20 @@ impl Stop {
         }
     }
 
-    /// Ends when whoever asked does not want to wait for balancers.
+    /// Completes when a stop is requested that must not wait for load balancers.
     pub async fn immediate(&self) {
-        self.at_once.cancelled().await;
+        self.immediate.cancelled().await;
     }
 }
 
-/// The signals asking this process to end. SIGHUP is received too, and ignored.
+/// The handlers of the signals that request a stop. SIGHUP is received too, and ignored.
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     _hangup: tokio::signal::unix::Signal,
 }
 
-/// A signal that asks a process to end.
+/// A signal that requests a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// SIGTERM, from a process manager.
@@ -74,10 +73,10 @@ impl Signal {
 }
 
 impl Signals {
-    /// Takes the signals over from their default actions.
+    /// Replaces the default actions of the signals.
     ///
     /// # Errors
-    /// When the system does not let it.
+    /// When the system refuses a handler.
     pub fn install() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -104,7 +103,7 @@ impl Signals {
         };
         tracing::info!(signal = ?first, "stopping");
         if first == Signal::Interrupt {
-            stop.at_once.cancel();
+            stop.immediate.cancel();
         }
         stop.request_stop();
         tokio::select! {

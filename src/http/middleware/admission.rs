@@ -1,0 +1,16 @@
+//! The number of requests at work, limited by `MAX_IN_FLIGHT`.
+
+use super::context::RequestContext;
+use crate::http::problem::Problem;
+
+/// The routes that are served even if the process is full: operators need them most then.
+const ALWAYS_SERVED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+
+/// Counts a request as at work, until its response has been read by the connection. Rejects it if the process is full.
+pub(super) fn admit(context: &mut RequestContext) -> Result<(), Problem> {
+    if context.route.pattern.is_some_and(|pattern| ALWAYS_SERVED.contains(&pattern)) {
+        return Ok(());
+    }
+    let limit = context.state.limits.max_in_flight;
+    if context.guard.begin_work() >= limit { Err(Problem::full(limit)) } else { Ok(()) }
+}

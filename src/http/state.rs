@@ -1,0 +1,62 @@
+//! What the requests of one process share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::application::Application;
+use super::metrics::Metrics;
+use crate::config::Config;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::DroppedLines;
+
+/// What the requests of one process share.
+pub struct State {
+    pub(super) application: &'static Application,
+    pub(crate) limits: Limits,
+    pub(crate) lifecycle: Arc<Lifecycle>,
+    pub(super) metrics: Metrics,
+    pub(super) release_id: Option<String>,
+    pub(super) exports_traces: bool,
+}
+
+/// The limits of one process.
+pub(crate) struct Limits {
+    /// The most requests at work.
+    pub(super) max_in_flight: usize,
+    /// The longest time for a whole request, and for a client to send or read the next part of one.
+    pub(crate) request_timeout: Duration,
+    /// The longest time for which a connection may be idle.
+    pub(crate) keep_alive: Duration,
+}
+
+impl Limits {
+    /// The shorter of the two time limits.
+    pub(crate) fn shortest(&self) -> Duration {
+        self.request_timeout.min(self.keep_alive)
+    }
+}
+
+impl State {
+    /// The state of a process.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        application: &'static Application,
+        lifecycle: Arc<Lifecycle>,
+        dropped_lines: &DroppedLines,
+    ) -> Self {
+        let limits = Limits {
+            max_in_flight: config.max_in_flight.get().into(),
+            request_timeout: Duration::from_millis(config.request_timeout_ms.get()),
+            keep_alive: Duration::from_millis(config.keep_alive_ms.get()),
+        };
+        Self {
+            application,
+            limits,
+            lifecycle,
+            metrics: Metrics::new(config.release_id.as_deref(), dropped_lines),
+            release_id: config.release_id.clone(),
+            exports_traces: config.traces_endpoint().is_some(),
+        }
+    }
+}
