@@ -70,11 +70,11 @@ macro_rules! row {
             $($(#[$field_attribute])* pub $field: $type,)+
         }
 
-        impl<$r> $crate::listing::Row<$r> for $name<$r> {
+        impl<$r> $crate::listing::row::Row<$r> for $name<$r> {
             fn read<DB: $crate::db::Values>(row: &$r DB::Row) -> Result<Self, sqlx::Error> {
                 let mut position = 0..;
                 Ok(Self {
-                    $($field: $crate::listing::Field::read::<DB>(row, position.next().unwrap_or_default())?,)+
+                    $($field: $crate::listing::row::Field::read::<DB>(row, position.next().unwrap_or_default())?,)+
                 })
             }
 

@@ -105,7 +105,7 @@ fn files() -> Imports {
     };
     let mut imports = Imports::new();
     for (module, source) in &sources {
-        let code = source.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let code = source.split("\nmod tests {").next().unwrap_or_default();
         let mut tokens = Vec::new();
         flatten(code.parse().unwrap(), &mut tokens);
         let found = imports.entry(file(module)).or_default();
