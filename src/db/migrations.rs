@@ -19,11 +19,12 @@
 
 pub(in crate::db) mod engine;
 pub(in crate::db) mod error;
+pub(in crate::db) mod files;
 #[cfg(test)]
 mod folder;
 mod ledger;
 mod lock;
-pub(in crate::db) mod steps;
+mod steps;
 
 use super::engine::on_engine;
 use super::session::Session;
@@ -34,8 +35,8 @@ use steps::{Step, steps};
 
 pub use super::engine::mysql::reports_done;
 pub use error::Error;
+pub use files::LATEST;
 pub use lock::Limits;
-pub use steps::LATEST;
 
 /// What a run did.
 #[derive(Debug)]

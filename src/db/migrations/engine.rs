@@ -3,7 +3,7 @@
 use sqlx::migrate::{Migrate, Migration};
 
 use super::error::Error;
-use super::steps::Files;
+use super::files::Files;
 use crate::db::error::Error as DbError;
 
 /// The ledger.

@@ -1,29 +1,12 @@
-//! The migrations that are part of this binary. `build.rs` finds them in their folder.
+//! The migrations as they are executed.
 
 use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType};
 
 use super::engine::EngineMigrations;
+use super::files::{Files, Script};
 use crate::db::engine::on_engine;
 use crate::db::session::Session;
-
-/// One migration of one engine, as `build.rs` found it.
-pub(in crate::db) struct Files {
-    version: i64,
-    name: &'static str,
-    up: Script,
-    down: Script,
-}
-
-/// The content of a file.
-struct Script {
-    sql: &'static str,
-    /// Whether its first line is `-- no transaction`.
-    no_transaction: bool,
-}
-
-// A constant for each folder in `migrations/`.
-include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// A migration: what it executes in both directions.
 pub(super) struct Step {

@@ -9,7 +9,7 @@ use super::reports_done;
 use crate::db::error::Error as DbError;
 use crate::db::migrations::engine::EngineMigrations;
 use crate::db::migrations::error::Error;
-use crate::db::migrations::steps::{Files, MYSQL};
+use crate::db::migrations::files::{Files, MYSQL};
 
 /// The name of the lock. Locks belong to the server, so it has the database in it; 64 characters at most.
 macro_rules! lock_name {

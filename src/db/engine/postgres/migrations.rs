@@ -6,7 +6,7 @@ use sqlx::{Executor as _, PgConnection};
 use crate::db::error::Error as DbError;
 use crate::db::migrations::engine::{EngineMigrations, LEDGER};
 use crate::db::migrations::error::Error;
-use crate::db::migrations::steps::{Files, POSTGRES};
+use crate::db::migrations::files::{Files, POSTGRES};
 
 /// The key of the lock. No other program may use it on this database.
 const LOCK_KEY: i64 = 0x726f_7374_6572;

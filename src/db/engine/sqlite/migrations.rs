@@ -6,7 +6,7 @@ use sqlx::{Executor as _, SqliteConnection};
 use crate::db::error::Error as DbError;
 use crate::db::migrations::engine::{EngineMigrations, LEDGER};
 use crate::db::migrations::error::Error;
-use crate::db::migrations::steps::{Files, SQLITE};
+use crate::db::migrations::files::{Files, SQLITE};
 
 impl EngineMigrations for SqliteConnection {
     const FILES: &'static [Files] = SQLITE;
