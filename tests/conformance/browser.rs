@@ -24,7 +24,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .with_tool(Tool::Chromedriver, &Engine::ALL, tests![people_find_their_way])
         .with_tool(
             Tool::Chromedriver,
-            &[Engine::Sqlite],
+            &[Engine::any()],
             tests![the_keyboard_suffices, pages_are_accessible, the_readme_shows_what_people_see],
         )
         .trials()

@@ -16,7 +16,7 @@ use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .with_tool(Tool::Httpolice, &[Engine::Sqlite], tests![exchanges_keep_to_the_standards])
+        .with_tool(Tool::Httpolice, &[Engine::any()], tests![exchanges_keep_to_the_standards])
         .trials()
 }
 

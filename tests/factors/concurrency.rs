@@ -28,7 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             processes_serve_side_by_side
         ])
         .on(&[Engine::Postgres], tests![a_statement_keeps_its_plan])
-        .on(&[Engine::Sqlite], tests![the_workers_are_the_environments])
+        .any(tests![the_workers_are_the_environments])
         .and(managers::tests())
         .trials()
 }

@@ -29,16 +29,13 @@ pub(crate) fn tests() -> Vec<Trial> {
                 it_stops_while_the_database_is_down
             ],
         )
-        .on(
-            &[Engine::Sqlite],
-            tests![
-                a_drain_serves_until_its_delay_is_over,
-                an_interrupt_waits_for_no_balancer,
-                a_stream_is_finished,
-                a_port_is_the_next_processes_while_a_stream_ends,
-                a_hangup_is_ignored
-            ],
-        )
+        .any(tests![
+            a_drain_serves_until_its_delay_is_over,
+            an_interrupt_waits_for_no_balancer,
+            a_stream_is_finished,
+            a_port_is_the_next_processes_while_a_stream_ends,
+            a_hangup_is_ignored
+        ])
         .trials()
 }
 

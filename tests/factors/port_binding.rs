@@ -6,22 +6,19 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::Database;
 use crate::support::process::{Web, code, migrated, stderr, web};
 use crate::support::{Tests, free_port, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .on(
-            &[Engine::Sqlite],
-            tests![
-                the_port_is_the_environments,
-                every_address_of_both_families_is_bound,
-                a_port_in_use_is_told_with_its_remedy,
-                a_foreign_address_is_told_with_its_remedy,
-                healthcheck_asks_the_running_server
-            ],
-        )
+        .any(tests![
+            the_port_is_the_environments,
+            every_address_of_both_families_is_bound,
+            a_port_in_use_is_told_with_its_remedy,
+            a_foreign_address_is_told_with_its_remedy,
+            healthcheck_asks_the_running_server
+        ])
         .once(tests![a_descriptor_that_is_no_listener_is_told])
         .trials()
 }

@@ -9,6 +9,7 @@ use crate::support::{Tests, tests};
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .each(tests![any_process_answers_any_page, a_change_is_seen_by_every_process_at_once])
+        // SQLite alone is in a folder of the test.
         .on(&[Engine::Sqlite], tests![nothing_is_written_beside_the_database])
         .trials()
 }

@@ -55,6 +55,15 @@ impl Engine {
     /// Those of the PostgreSQL family.
     pub(crate) const POSTGRES: [Self; 2] = [Self::Postgres, Self::Postgres18];
 
+    /// The engine of the tests that need no particular one: the first that `REQUIRE_ENGINES` names, or else the first
+    /// that is installed.
+    pub(crate) fn any() -> Self {
+        let required = std::env::var("REQUIRE_ENGINES").unwrap_or_default();
+        let first = required.split(',').next().unwrap().trim();
+        let named = Self::ALL.into_iter().find(|engine| engine.name() == first);
+        named.or_else(|| Self::ALL.into_iter().find(|engine| engine.is_installed())).unwrap_or(Self::ALL[0])
+    }
+
     /// The name in test names and in `REQUIRE_ENGINES`.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -84,6 +84,11 @@ impl Tests {
         self
     }
 
+    /// Tests that run on one engine, whichever that is, on a database of their own.
+    pub(crate) fn any<const N: usize>(self, tests: List<fn(&Database), N>) -> Self {
+        self.on(&[Engine::any()], tests)
+    }
+
     /// Tests that run on every engine, on a database of their own.
     pub(crate) fn each<const N: usize>(self, tests: List<fn(&Database), N>) -> Self {
         self.on(&Engine::ALL, tests)
