@@ -20,6 +20,7 @@ use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
 };
+use crate::support::resource::{FIRST, LISTING, RELATED};
 use crate::support::sql::Sql;
 use crate::support::step_proxy::{Point, StepProxy};
 use crate::support::{Tests, eventually, tests};
@@ -59,13 +60,9 @@ pub(crate) fn tests() -> Vec<Trial> {
                 a_run_that_completes_after_a_signal_succeeds
             ],
         )
-        // The servers are killed at each message instead.
-        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered])
-        .any(tests![
-            files_that_cannot_be_used_are_named,
-            tasks_ask_for_the_schema_first,
-            web_may_migrate_and_seed_itself
-        ])
+        // A task on a server is killed at each message instead, and reports a missing folder in other words.
+        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered, files_that_cannot_be_used_are_named])
+        .any(tests![tasks_ask_for_the_schema_first, web_may_migrate_and_seed_itself])
         .on(
             &Engine::MYSQL,
             tests![
@@ -451,7 +448,7 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
     assert_eq!(states(database), state(["applied", "applied"]));
     assert_eq!(web.get("/readyz").status, 200);
-    assert_eq!(web.all("/users").len(), 2);
+    assert_eq!(web.all(LISTING).len(), 2);
     // The old ledger is kept for a roll back.
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM _sqlx_migrations"), LATEST);
     // A reverted migration is not adopted again.
@@ -502,7 +499,7 @@ fn nothing_pending_needs_no_rights(database: &Database) {
     let refused = migrate_command(&["seed"], &[("DATABASE_URL", &url)]).output().unwrap();
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
     assert!(stderr(&refused).contains(setting), "{}", stderr(&refused));
-    assert_eq!(Web::start_at(&url, &[]).get("/users").status, 200);
+    assert_eq!(Web::start_at(&url, &[]).get(LISTING).status, 200);
 }
 
 fn nothing_pending_succeeds_on_a_standby(database: &Database) {
@@ -777,11 +774,11 @@ fn seed_is_the_same_every_time(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "50"]);
     let web = Web::start(database, &[]);
-    let (first, friends) = (web.get("/users").body, web.get("/users/1/friends").body);
+    let (first, friends) = (web.get(LISTING).body, web.get(RELATED).body);
     assert_eq!(migrated(database, &["seed", "50"]), "50 sample users in place\n");
     assert_eq!(migrated(database, &["seed"]), "2 sample users in place\n");
-    assert_eq!(web.get("/users").body, first);
-    assert_eq!(web.get("/users/1/friends").body, friends);
+    assert_eq!(web.get(LISTING).body, first);
+    assert_eq!(web.get(RELATED).body, friends);
     assert!(friends.len() > 100, "{friends}");
 
     // A user of one's own who has a sample's address keeps it.
@@ -789,8 +786,8 @@ fn seed_is_the_same_every_time(database: &Database) {
     migrated(database, &["up"]);
     database.sql().execute("INSERT INTO users (username, email) VALUES ('mine', 'ADMIN@example.com')");
     migrated(database, &["seed", "50"]);
-    assert_eq!(web.get("/users/1").json()["username"], "mine");
-    assert_eq!(web.all("/users").len(), 50);
+    assert_eq!(web.get(FIRST).json()["username"], "mine");
+    assert_eq!(web.all(LISTING).len(), 50);
 }
 
 fn seed_stops_at_a_signal_and_continues(database: &Database) {
@@ -957,10 +954,10 @@ fn tasks_ask_for_the_schema_first(database: &Database) {
 fn web_may_migrate_and_seed_itself(database: &Database) {
     let environment = [("AUTO_MIGRATE", "true"), ("AUTO_SEED", "20")];
     let web = Web::start(database, &environment);
-    assert_eq!(web.all("/users").len(), 20);
+    assert_eq!(web.all(LISTING).len(), 20);
     database.sql().execute("DELETE FROM users WHERE id > 5");
     // A table that has users is not seeded again.
-    assert_eq!(Web::start(database, &environment).all("/users").len(), 5);
+    assert_eq!(Web::start(database, &environment).all(LISTING).len(), 5);
 }
 
 /// `bin/release` asks an image for it, without a configuration and without a network.

@@ -9,6 +9,7 @@ use url::Url;
 
 use crate::support::engine::Database;
 use crate::support::process::{Answer, Web, agent, migrated, request};
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, related};
 use crate::support::{Tests, prefix_proxy, tests};
 
 const PREFIX: &str = "/apps/roster";
@@ -72,7 +73,7 @@ fn every_link_works_behind_a_path_prefix(database: &Database) {
         }
     }
     let paths: HashSet<_> = seen.iter().map(|url| url.path().strip_prefix(PREFIX).unwrap()).collect();
-    for path in ["/", "/docs", "/openapi.json", "/users/1/friends", "/users/60/friends"] {
+    for path in ["/", "/docs", "/openapi.json", RELATED, related!(60)] {
         assert!(paths.contains(path), "{path} was found: {paths:?}");
     }
     assert!(paths.iter().any(|path| path.starts_with("/style-")), "{paths:?}");
@@ -129,7 +130,7 @@ fn pages_ignore_foreign_parameters(database: &Database) {
         "page=2",
         "Limit=0",
     ];
-    for path in ["/", "/users/1/friends", "/docs"] {
+    for path in ["/", RELATED, "/docs"] {
         let plain = web.get_with(path, &html);
         for query in foreign {
             let page = web.get_with(&format!("{path}?{query}"), &html);
@@ -140,13 +141,13 @@ fn pages_ignore_foreign_parameters(database: &Database) {
     let page = web.get_with("/?utm_source=x&limit=1&fbclid=y", &html);
     assert_eq!(page.body.matches("<tr><td>").count(), 1);
     assert!(!page.body.contains("utm_source") && !page.body.contains("fbclid"), "{}", page.body);
-    assert_eq!(web.get_with("/users/1/friends?q=x&sort=email&after=forged", &html).status, 400);
-    for (path, names) in [("/", "limit"), ("/users/1/friends", "after")] {
+    assert_eq!(web.get_with(related!(1, "?q=x&sort=email&after=forged"), &html).status, 400);
+    for (path, names) in [("/", "limit"), (RELATED, "after")] {
         let page = web.get_with(&format!("{path}?utm_source=x&{names}=0"), &html);
         assert!(page.status == 400 && page.body.contains(&format!("<p>{names}: ")), "{}", page.body);
     }
     // The API rejects unknown parameters.
-    for path in ["/users", "/users.csv", "/users.ndjson", "/users/1", "/users/1/friends"] {
+    for path in [LISTING, CSV, NDJSON, FIRST, RELATED] {
         for query in foreign.into_iter().filter(|query| !query.starts_with('&')) {
             assert_eq!(web.get(&format!("{path}?{query}")).status, 400, "{path}?{query}");
         }

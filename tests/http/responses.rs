@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::support::engine::Database;
 use crate::support::process::{Answer, Web, migrated};
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, SECOND, listing, related};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -22,7 +23,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 fn a_copy_is_confirmed_and_not_sent_again(database: &Database) {
     let web = Web::seeded(database);
-    for path in ["/users", "/users?limit=1", "/users/1", "/users/1/friends"] {
+    for path in [LISTING, listing!("?limit=1"), FIRST, RELATED] {
         let first = web.get(path);
         let tag = first.header("etag").unwrap();
         assert!(tag.starts_with('"'), "a strong tag: {tag}");
@@ -42,9 +43,9 @@ fn a_copy_is_confirmed_and_not_sent_again(database: &Database) {
         }
         assert_eq!(web.get_with(path, &[("if-none-match", "\"other\"")]).status, 200);
     }
-    let tag = web.get("/users/2").header("etag").unwrap().to_owned();
+    let tag = web.get(SECOND).header("etag").unwrap().to_owned();
     database.sql().execute("UPDATE users SET email = 'new@example.com' WHERE id = 2");
-    let changed = web.get_with("/users/2", &[("if-none-match", &tag)]);
+    let changed = web.get_with(SECOND, &[("if-none-match", &tag)]);
     assert_eq!(changed.status, 200);
     assert_ne!(changed.header("etag"), Some(tag.as_str()));
 }
@@ -58,17 +59,17 @@ fn the_format_is_the_clients_choice(database: &Database) {
         ("text/csv;q=0.9, application/json;q=0.1", 200, "text/csv; charset=utf-8; header=present"),
         ("image/png", 406, "application/problem+json"),
     ] {
-        let answer = web.get_with("/users", &[("accept", accept)]);
+        let answer = web.get_with(LISTING, &[("accept", accept)]);
         assert_eq!((answer.status, answer.header("content-type")), (status, Some(kind)), "{accept}");
         assert!(status != 200 || answer.header("vary") == Some("accept"));
     }
-    for path in ["/users/1", "/users/1/friends"] {
+    for path in [FIRST, RELATED] {
         assert_eq!(web.get_with(path, &[("accept", "text/csv")]).status, 406, "{path}");
     }
-    let page = web.get_with("/users/1/friends", &[("accept", "text/html,*/*;q=0.8")]);
+    let page = web.get_with(RELATED, &[("accept", "text/html,*/*;q=0.8")]);
     assert_eq!((page.header("content-type"), page.header("vary")), (Some("text/html; charset=utf-8"), Some("accept")));
     assert!(page.body.contains("<h1>admin</h1>"), "{}", page.body);
-    let refused = web.get_with("/users", &[("accept", "image/png")]).json();
+    let refused = web.get_with(LISTING, &[("accept", "image/png")]).json();
     assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
 }
 
@@ -80,7 +81,7 @@ fn a_user_is_one_line_of_json_to_every_reader(database: &Database) {
     let mut sql = database.sql();
     sql.execute(&format!("INSERT INTO users (username, email) VALUES ('{name}', 'x\u{2028}@example.com')"));
     sql.execute("INSERT INTO friends (user_id, friend_id) VALUES (2, 3)");
-    let sent = ["/users", "/users.ndjson", "/users/3", "/users/2/friends"].map(|path| web.get(path).body);
+    let sent = [LISTING, NDJSON, listing!("/3"), related!(2)].map(|path| web.get(path).body);
     for json in sent.into_iter().chain([migrated(database, &["export", "-", "--format", "ndjson"])]) {
         assert!(!json.contains(BREAKS), "{json:?}");
         assert!(json.contains("M\u{fc}ller \u{20ac}\\u0085a\\u2028\\u2029b"), "{json:?}");
@@ -88,7 +89,7 @@ fn a_user_is_one_line_of_json_to_every_reader(database: &Database) {
         let user = if let Value::Array(users) = &last { users.last().unwrap() } else { &last };
         assert_eq!(user, &json!({"id": 3, "username": name, "email": "x\u{2028}@example.com"}));
     }
-    let problem = web.get("/users?%C2%85%E2%80%A8=1");
+    let problem = web.get(listing!("?%C2%85%E2%80%A8=1"));
     assert_eq!((problem.status, problem.body.contains(BREAKS)), (400, false), "{}", problem.body);
 }
 
@@ -125,7 +126,7 @@ fn no_cell_of_csv_is_a_formula(database: &Database) {
     let rows =
         (0..).zip(names).map(|(n, name)| format!("('{name}', '={n}@example.com')")).collect::<Vec<_>>().join(", ");
     database.sql().execute(&format!("INSERT INTO users (username, email) VALUES {rows}"));
-    let csv = web.get("/users.csv").body;
+    let csv = web.get(CSV).body;
     let pieces = csv.split([',', ';', '|', '\t', '\r', '\n', '"']).map(|piece| piece.trim_matches([' ', '\u{a0}']));
     for piece in pieces {
         assert!(!piece.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']), "{piece:?} of {csv}");
@@ -148,7 +149,7 @@ fn pages_are_light(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "200"]);
     let web = Web::start(database, &[]);
-    for path in ["/", "/users/1/friends", "/?sort=-email&limit=50"] {
+    for path in ["/", RELATED, "/?sort=-email&limit=50"] {
         let page = web.get_with(path, &[("accept", "text/html")]);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
         let all = page.body.len() + web.get(&style(&page)).body.len();
@@ -173,24 +174,24 @@ fn every_answer_is_guarded(database: &Database) {
     let web = Web::seeded(database);
     for (method, path, status) in [
         ("GET", "/", 200),
-        ("GET", "/users", 200),
-        ("HEAD", "/users", 200),
-        ("GET", "/users.csv", 200),
-        ("GET", "/users/1", 200),
-        ("GET", "/users/1/friends", 200),
+        ("GET", LISTING, 200),
+        ("HEAD", LISTING, 200),
+        ("GET", CSV, 200),
+        ("GET", FIRST, 200),
+        ("GET", RELATED, 200),
         ("GET", "/livez", 200),
         ("GET", "/readyz", 200),
         ("GET", "/metrics", 200),
         ("GET", "/version", 200),
         ("GET", "/docs", 200),
         ("GET", "/openapi.json", 200),
-        ("GET", "/users?limit=0", 400),
-        ("GET", "/users/01", 400),
-        ("GET", "/users/+1", 400),
-        ("GET", "/users?limit=01", 400),
-        ("GET", "/users?sort=", 400),
+        ("GET", listing!("?limit=0"), 400),
+        ("GET", listing!("/01"), 400),
+        ("GET", listing!("/+1"), 400),
+        ("GET", listing!("?limit=01"), 400),
+        ("GET", listing!("?sort="), 400),
         ("GET", "/nothing", 404),
-        ("DELETE", "/users", 405),
+        ("DELETE", LISTING, 405),
         ("OPTIONS", "/", 405),
     ] {
         for accept in ["*/*", "text/html"] {
@@ -228,26 +229,26 @@ fn every_answer_is_guarded(database: &Database) {
 
 fn bad_input_is_named(database: &Database) {
     let web = Web::seeded(database);
-    let long = format!("/users?q={}", "a".repeat(121));
-    let endless = format!("/users?q={}", "a".repeat(10_000));
+    let long = format!("{LISTING}?q={}", "a".repeat(121));
+    let endless = format!("{LISTING}?q={}", "a".repeat(10_000));
     for (path, status, detail) in [
-        ("/users?limit=0", 400, "limit: it must be a whole number from 1 to 1000"),
-        ("/users?limit=1001", 400, "limit: it must be"),
-        ("/users?limit=abc", 400, "limit: it must be"),
-        ("/users?limit=1&limit=2", 400, "limit: it is given twice"),
-        ("/users?after=forged", 400, "after: it is not a cursor"),
-        ("/users?after=aQAAAAAAAAAB&sort=email", 400, "after: it is not a cursor"),
-        ("/users?sort=password", 400, "sort: it must be id, username or email"),
-        ("/users?q=a&sort=email", 400, "sort: a listing with this q is ordered by username"),
-        ("/users?q=a%00b", 400, "q: expected text in UTF-8, without U+0000"),
-        ("/users?q=%ff", 400, "q: expected text in UTF-8, without U+0000"),
-        ("/users?page=2", 400, "page: there is no such parameter; this resource takes limit, after, sort, q"),
-        ("/users/1/friends?sort=email", 400, "sort: there is no such parameter; this resource takes limit, after"),
-        ("/users/1?limit=1", 400, "limit: there is no such parameter; this resource takes none"),
-        ("/users/99999999999999999999", 400, "id: it must be a whole number, 9223372036854775807 at most"),
-        ("/users/abc", 400, "id: it must be a whole number"),
-        ("/users/3", 404, "there is no user with this id"),
-        ("/users/3/friends", 404, "there is no user with this id"),
+        (listing!("?limit=0"), 400, "limit: it must be a whole number from 1 to 1000"),
+        (listing!("?limit=1001"), 400, "limit: it must be"),
+        (listing!("?limit=abc"), 400, "limit: it must be"),
+        (listing!("?limit=1&limit=2"), 400, "limit: it is given twice"),
+        (listing!("?after=forged"), 400, "after: it is not a cursor"),
+        (listing!("?after=aQAAAAAAAAAB&sort=email"), 400, "after: it is not a cursor"),
+        (listing!("?sort=password"), 400, "sort: it must be id, username or email"),
+        (listing!("?q=a&sort=email"), 400, "sort: a listing with this q is ordered by username"),
+        (listing!("?q=a%00b"), 400, "q: expected text in UTF-8, without U+0000"),
+        (listing!("?q=%ff"), 400, "q: expected text in UTF-8, without U+0000"),
+        (listing!("?page=2"), 400, "page: there is no such parameter; this resource takes limit, after, sort, q"),
+        (related!(1, "?sort=email"), 400, "sort: there is no such parameter; this resource takes limit, after"),
+        (listing!("/1?limit=1"), 400, "limit: there is no such parameter; this resource takes none"),
+        (listing!("/99999999999999999999"), 400, "id: it must be a whole number, 9223372036854775807 at most"),
+        (listing!("/abc"), 400, "id: it must be a whole number"),
+        (listing!("/3"), 404, "there is no user with this id"),
+        (related!(3), 404, "there is no user with this id"),
         ("/groups", 404, "there is nothing here"),
         (long.as_str(), 400, "q: it must have 120 characters at most"),
         (endless.as_str(), 414, "the URI is longer than 8192 bytes"),
@@ -260,10 +261,10 @@ fn bad_input_is_named(database: &Database) {
         assert_eq!(problem["status"], status);
         assert_eq!(problem["instance"].as_str(), answer.header("x-request-id"));
     }
-    let refused = web.send("DELETE", "/users/1", &[]);
+    let refused = web.send("DELETE", FIRST, &[]);
     assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")));
     let html = [("accept", "text/html,*/*;q=0.1")];
     let page = web.get_with("/?limit=0", &html);
     assert_eq!((page.status, page.header("content-type")), (400, Some("text/html; charset=utf-8")));
-    assert_eq!(web.get("/users").status, 200);
+    assert_eq!(web.get(LISTING).status, 200);
 }

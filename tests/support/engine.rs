@@ -20,6 +20,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use tempfile::TempDir;
 
+use super::resource::TABLE;
 use super::sql::Sql;
 use super::{eventually, free_port};
 
@@ -162,15 +163,15 @@ impl Database {
         Sql::connect(&self.url)
     }
 
-    /// Keeps every reader of a server's users waiting, until the result is dropped.
-    pub(crate) fn hold_users(&self) -> Sql {
+    /// Keeps every reader of a server's rows waiting, until the result is dropped.
+    pub(crate) fn hold_rows(&self) -> Sql {
         let mut sql = self.sql();
         match self.engine.family() {
             Family::Sqlite => unreachable!("its readers never wait"),
-            Family::MySql => sql.execute("LOCK TABLES users WRITE"),
+            Family::MySql => sql.execute(&format!("LOCK TABLES {TABLE} WRITE")),
             Family::Postgres => {
                 sql.execute("BEGIN");
-                sql.execute("LOCK TABLE users");
+                sql.execute(&format!("LOCK TABLE {TABLE}"));
             }
         }
         sql

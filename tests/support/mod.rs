@@ -7,6 +7,7 @@ pub(crate) mod load;
 pub(crate) mod pooler;
 pub(crate) mod prefix_proxy;
 pub(crate) mod process;
+pub(crate) mod resource;
 pub(crate) mod sql;
 pub(crate) mod step_proxy;
 pub(crate) mod tool;
