@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::support::engine::Database;
 use crate::support::process::{Answer, Web, agent, migrated, request};
-use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, related};
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing, related};
 use crate::support::{Tests, prefix_proxy, tests};
 
 const PREFIX: &str = "/apps/roster";
@@ -34,6 +34,11 @@ fn published(database: &Database) -> (Web, Url) {
     (web, root)
 }
 
+/// The published address of a path.
+fn under(root: &Url, path: &str) -> Url {
+    root.join(path.trim_start_matches('/')).unwrap()
+}
+
 fn get(url: &Url) -> Answer {
     request(&agent(), "GET", url.clone(), &[("accept", "text/html,*/*;q=0.8")])
 }
@@ -47,10 +52,10 @@ fn links(page: &Answer) -> Vec<Url> {
 
 fn every_link_works_behind_a_path_prefix(database: &Database) {
     let (_web, root) = published(database);
-    let errors = ["no", "no/", "no/such/page", "no//such///page", "docs/", "users/1/friends/", "users/99/friends"];
+    let errors = ["no", "no/", "no/such/page", "no//such///page", "docs/", related!(1, "/"), related!(99)];
     let errors =
-        errors.into_iter().chain(["?limit=0", "users/1/friends?limit=0", "a%2Fb/c"]).map(|path| root.join(path));
-    let errors: Vec<_> = errors.map(Result::unwrap).collect();
+        errors.into_iter().chain(["?limit=0", related!(1, "?limit=0"), "a%2Fb/c"]).map(|path| under(&root, path));
+    let errors: Vec<_> = errors.collect();
     for error in &errors {
         let page = get(error);
         assert!(page.status >= 400 && page.body.contains("<h1>"), "{error}: {} {}", page.status, page.body);
@@ -89,8 +94,10 @@ fn every_link_works_behind_a_path_prefix(database: &Database) {
 
 fn next_pages_work_behind_a_path_prefix(database: &Database) {
     let (web, root) = published(database);
-    for path in ["users?limit=7", "users?limit=7&sort=-email", "users?q=a&limit=1", "users/1/friends?limit=1"] {
-        let mut next = Some(root.join(path).unwrap());
+    for path in
+        [listing!("?limit=7"), listing!("?limit=7&sort=-email"), listing!("?q=a&limit=1"), related!(1, "?limit=1")]
+    {
+        let mut next = Some(under(&root, path));
         let mut rows = Vec::new();
         while let Some(url) = next {
             let page = request(&agent(), "GET", url, &[]);
@@ -100,7 +107,7 @@ fn next_pages_work_behind_a_path_prefix(database: &Database) {
             // A client of RFC 2396, such as Java's `URI::resolve`, resolves a query alone against the parent folder.
             assert!(!page.header("link").is_some_and(|link| link.starts_with("<?")), "{:?}", page.headers);
         }
-        assert_eq!(rows, web.all(&format!("/{path}")), "{path}");
+        assert_eq!(rows, web.all(path), "{path}");
         assert!(rows.len() > 1, "{path}");
     }
 }

@@ -50,6 +50,8 @@ pub(crate) use insert;
 pub(crate) const TABLE: &str = table!();
 /// The table of the rows that belong to others.
 pub(crate) const RELATED_TABLE: &str = "friends";
+/// Changes the second sample row.
+pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
 /// The number of rows.
 pub(crate) const COUNT: &str = concat!("SELECT COUNT(*) FROM ", table!());
 
