@@ -9,8 +9,6 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::thread;
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use roster::db::migrations::{self, LATEST};
@@ -749,9 +747,9 @@ fn an_interrupted_statement_is_repeated(database: &Database) {
 fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
     let holder = hold_lock(database);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url)]);
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    thread::sleep(Duration::from_millis(300));
-    assert!(child.try_wait().unwrap().is_none(), "it waits for the lock");
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("waiting for a lock of another session")));
     signal(&child, "TERM");
     eventually("it stops", || child.try_wait().unwrap().is_some());
     assert_eq!(child.wait().unwrap().code(), Some(143));

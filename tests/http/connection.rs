@@ -407,8 +407,7 @@ fn limits_of_time_are_independent(database: &Database) {
     let mut part = vec![0; 1000];
     stream.read_exact(&mut part).unwrap();
     web.signal("TERM");
-    eventually("it is stopping", || web.log().contains("stopping"));
-    thread::sleep(Duration::from_millis(500));
+    eventually("it refuses new connections", || !web.is_accepting());
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(b"\r\n0\r\n\r\n"), "it is complete");

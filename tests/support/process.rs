@@ -264,6 +264,11 @@ impl Web {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Whether it accepts a connection.
+    pub(crate) fn is_accepting(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
     }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::engine::{Database, program};
 use crate::support::process::stderr;
-use crate::support::{Tests, eventually, free_port, tests};
+use crate::support::{Port, Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
@@ -98,7 +98,7 @@ fn write_script(path: &Path, text: &str) {
 /// A bare repository with the hook, and a checkout that is pushed to it.
 struct Platform {
     folder: TempDir,
-    port: u16,
+    port: Port,
     environment: Vec<(&'static str, String)>,
     agent: ureq::Agent,
 }
@@ -106,7 +106,7 @@ struct Platform {
 impl Platform {
     fn new(database: &Database, build: &str, shell: &str) -> Self {
         let folder = TempDir::with_prefix("roster-platform-").unwrap();
-        let port = free_port();
+        let port = Port::reserve();
         let binaries = Path::new(env!("CARGO_BIN_EXE_web")).parent().unwrap();
         let cargo = format!(
             "#!/bin/sh\n\
@@ -129,7 +129,7 @@ impl Platform {
             ("PLATFORM_SHELL", program(shell).unwrap().display().to_string()),
             ("DATABASE_URL", database.url.clone()),
             ("HOST", "127.0.0.1".to_owned()),
-            ("PORT", port.to_string()),
+            ("PORT", port.number.to_string()),
         ];
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let platform = Self { folder, port, environment, agent };
@@ -172,7 +172,7 @@ impl Platform {
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut answer = self.agent.get(format!("http://127.0.0.1:{}{path}", self.port)).call().ok()?;
+        let mut answer = self.agent.get(format!("http://127.0.0.1:{}{path}", self.port.number)).call().ok()?;
         Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
     }
 
