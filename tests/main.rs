@@ -3,7 +3,8 @@
 //!
 //! A test runs once for each engine that is installed here, on a database of its own; one whose engine
 //! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mariadb,mysql,postgres` makes a missing engine an error, and
-//! `REQUIRE_TOOLS` a missing external tool.
+//! `REQUIRE_TOOLS` a missing external tool. A test that needs no particular engine runs on the first one that
+//! `REQUIRE_ENGINES` names, or else on the first one that is installed.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod support;

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::support::browser::Browser;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, import_csv, migrated};
+use crate::support::resource::{RELATED, related};
 use crate::support::tool::Tool;
 use crate::support::{Tests, eventually, tests};
 
@@ -24,7 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .with_tool(Tool::Chromedriver, &Engine::ALL, tests![people_find_their_way])
         .with_tool(
             Tool::Chromedriver,
-            &[Engine::Sqlite],
+            &[Engine::any()],
             tests![the_keyboard_suffices, pages_are_accessible, the_readme_shows_what_people_see],
         )
         .trials()
@@ -119,8 +120,7 @@ fn pages_are_accessible(database: &Database) {
     let long = format!("username,email\n{},{}@long.example.com\n", "w".repeat(80), "m".repeat(100));
     assert!(import_csv(database, &long).status.success());
     let browser = Browser::start();
-    for path in ["/", "/?q=zzz", "/?q=wwww", "/?limit=0", "/users/1/friends", "/users/122/friends", "/docs", "/nowhere"]
-    {
+    for path in ["/", "/?q=zzz", "/?q=wwww", "/?limit=0", RELATED, related!(122), "/docs", "/nowhere"] {
         for (width, scheme) in [(320, "light"), (320, "dark"), (1280, "light"), (1280, "dark")] {
             browser.view(width, scheme);
             browser.open(&web.url(path));

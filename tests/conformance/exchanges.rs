@@ -11,12 +11,13 @@ use tempfile::TempDir;
 use crate::http::responses::style;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::Web;
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing};
 use crate::support::tool::Tool;
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .with_tool(Tool::Httpolice, &[Engine::Sqlite], tests![exchanges_keep_to_the_standards])
+        .with_tool(Tool::Httpolice, &[Engine::any()], tests![exchanges_keep_to_the_standards])
         .trials()
 }
 
@@ -82,12 +83,12 @@ fn exchanges_keep_to_the_standards(database: &Database) {
     let mut recorder = Recorder { web: &web, folder, whole: Vec::new(), answers: Vec::new() };
     let resources = [
         "/",
-        "/users",
-        "/users?limit=1",
-        "/users/1",
-        "/users/1/friends",
-        "/users.ndjson",
-        "/users.csv",
+        LISTING,
+        listing!("?limit=1"),
+        FIRST,
+        RELATED,
+        NDJSON,
+        CSV,
         "/livez",
         "/readyz",
         "/metrics",
@@ -119,10 +120,10 @@ fn exchanges_keep_to_the_standards(database: &Database) {
         recorder.exchange(&(request("GET", resource, &[]).replace("HTTP/1.1", "HTTP/1.0") + "\r\n"));
     }
     let body = ["Content-Type: text/plain", "Content-Length: 2"];
-    recorder.exchange(&(request("POST", "/users", &body) + END + "{}"));
-    recorder.exchange(&(request("POST", "/users", &[body[0], body[1], "Expect: 100-continue"]) + END + "{}"));
-    recorder.exchange(&(request("POST", "/users", &[body[0], "Content-Length: 70000"]) + END + &"x".repeat(70_000)));
-    recorder.exchange(&(request("GET", &format!("/users?q={}", "a".repeat(9000)), &[]) + END));
+    recorder.exchange(&(request("POST", LISTING, &body) + END + "{}"));
+    recorder.exchange(&(request("POST", LISTING, &[body[0], body[1], "Expect: 100-continue"]) + END + "{}"));
+    recorder.exchange(&(request("POST", LISTING, &[body[0], "Content-Length: 70000"]) + END + &"x".repeat(70_000)));
+    recorder.exchange(&(request("GET", &format!("{LISTING}?q={}", "a".repeat(9000)), &[]) + END));
     recorder.exchange(
         &(resources.map(|resource| request("GET", resource, &[]) + "\r\n").concat()
             + &request("GET", "/livez", &[])

@@ -8,19 +8,20 @@ use serde_json::{Value, json};
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::Web;
+use crate::support::resource::{FIRST, LISTING};
 use crate::support::tool::Tool;
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .with_tool(Tool::Promtool, &Engine::ALL, tests![metrics_are_in_their_format])
-        .with_tool(Tool::Promtool, &[Engine::Sqlite], tests![the_dashboard_asks_for_what_there_is])
+        .with_tool(Tool::Promtool, &[Engine::any()], tests![the_dashboard_asks_for_what_there_is])
         .trials()
 }
 
 fn metrics_are_in_their_format(database: &Database) {
     let web = Web::seeded(database);
-    for path in ["/users", "/users/1", "/nothing", "/readyz"] {
+    for path in [LISTING, FIRST, "/nothing", "/readyz"] {
         web.get(path);
     }
     let mut promtool = Tool::Promtool.command();
@@ -52,7 +53,7 @@ fn the_dashboard_asks_for_what_there_is(database: &Database) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 
     let web = Web::seeded(database);
-    web.get("/users");
+    web.get(LISTING);
     let metrics = web.get("/metrics").body;
     for query in queries {
         let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');

@@ -12,6 +12,7 @@ use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
+        // PostgreSQL rejects values of clients that SQLite accepts.
         .with_tool(Tool::Schemathesis, &[Engine::Sqlite, Engine::Postgres], tests![the_service_does_what_it_describes])
         .trials()
 }

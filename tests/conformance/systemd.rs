@@ -12,7 +12,7 @@ use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .with_tool(Tool::SystemdAnalyze, &[Engine::Sqlite], tests![the_systemd_unit_is_tight])
+        .with_tool(Tool::SystemdAnalyze, &[Engine::any()], tests![the_systemd_unit_is_tight])
         .trials()
 }
 

@@ -16,8 +16,10 @@ use crate::support::engine::{Certificate, Database, Engine, Family, Server};
 use crate::support::fault_proxy::Proxy;
 use crate::support::load::Load;
 use crate::support::pooler::{Mode, Pooler};
-use crate::support::process::{
-    WIDE_USERS, Web, code, import_csv, migrate_command, migrated, seed, stderr, web, wide_users,
+use crate::support::process::{Web, code, import_csv, migrate_command, migrated, seed, stderr, web};
+use crate::support::resource::{
+    COUNT, FIRST, LISTING, LISTING_JSON, NDJSON, RELATED, RELATED_JSON, SECOND, SECOND_JSON, TABLE, WIDE_ROWS, listing,
+    wide_rows,
 };
 use crate::support::sql::Sql;
 use crate::support::tool::Tool;
@@ -53,6 +55,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             tests![a_pooler_that_tracks_statements_needs_no_parameter, migrate_refuses_a_pooler_that_shares_sessions],
         )
         .on(&Engine::MYSQL, tests![connections_that_were_idle_too_long_cost_nothing])
+        // SQLite alone has a file that can be missing or read-only.
         .on(&[Engine::Sqlite], tests![a_missing_file_is_told_with_its_remedy, a_database_that_is_read_only_is_served])
         .once(tests![an_unreachable_host_is_told])
         .and(sessions::tests())
@@ -61,20 +64,14 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 fn the_url_alone_attaches_the_database(database: &Database) {
     let web = Web::seeded(database);
-    let users = web.get("/users");
+    let users = web.get(LISTING);
     assert_eq!(users.status, 200);
     assert_eq!(users.header("content-type"), Some("application/json"));
-    assert_eq!(
-        users.body,
-        r#"[{"id":1,"username":"admin","email":"admin@example.com"},{"id":2,"username":"guest","email":"guest@example.com"}]"#
-    );
-    assert_eq!(web.get("/users/2").body, r#"{"id":2,"username":"guest","email":"guest@example.com"}"#);
-    assert_eq!(
-        web.get("/users/1/friends").body,
-        r#"[{"id":2,"username":"guest","email":"guest@example.com","since":"2015-07-01T00:07:00Z"}]"#
-    );
+    assert_eq!(users.body, LISTING_JSON);
+    assert_eq!(web.get(SECOND).body, SECOND_JSON);
+    assert_eq!(web.get(RELATED).body, RELATED_JSON);
     assert_eq!(web.get("/readyz").status, 200);
-    assert_eq!(web.send("HEAD", "/users", &[]).body, "");
+    assert_eq!(web.send("HEAD", LISTING, &[]).body, "");
     let page = web.get("/");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
     assert!(page.body.contains("<td>admin<wbr>@example.com</td>"), "{}", page.body);
@@ -88,7 +85,7 @@ fn the_url_alone_attaches_the_database(database: &Database) {
 fn a_process_lives_unready_on_an_old_schema(database: &Database) {
     let web = Web::start(database, &[]);
     assert_eq!(web.get("/livez").status, 200);
-    for path in ["/readyz", "/users"] {
+    for path in ["/readyz", LISTING] {
         let answer = web.get(path);
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{path}: {}", answer.body);
     }
@@ -123,7 +120,7 @@ fn an_outage_heals_by_itself(database: &Database) {
         for _ in 0..4 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    let status = web.get("/users").status;
+                    let status = web.get(LISTING).status;
                     statuses.lock().unwrap().push(status);
                 }
             });
@@ -134,7 +131,7 @@ fn an_outage_heals_by_itself(database: &Database) {
         assert_eq!(web.get("/livez").status, 200);
         assert_eq!(web.get("/readyz").status, 503);
         server.run();
-        eventually("it serves again", || web.get("/users").status == 200);
+        eventually("it serves again", || web.get(LISTING).status == 200);
         over.store(true, Ordering::Relaxed);
     });
     let mut statuses = statuses.into_inner().unwrap();
@@ -151,7 +148,7 @@ fn an_outage_heals_by_itself(database: &Database) {
     eventually("the cause is told", || told("cannot connect to the database at /"));
     server.run();
     eventually("it becomes ready", || late.get("/readyz").status == 200);
-    assert_eq!(late.get("/users").status, 200);
+    assert_eq!(late.get(LISTING).status, 200);
 }
 
 fn a_wrong_login_is_told_without_its_secret(database: &Database) {
@@ -176,7 +173,7 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
         ("OTEL_BSP_SCHEDULE_DELAY", "1"),
     ];
     let web = Web::start_at(&url, &environment);
-    let body = web.get("/readyz").body + &web.get("/users").body + &web.get("/").body;
+    let body = web.get("/readyz").body + &web.get(LISTING).body + &web.get("/").body;
     eventually("the cause is logged", || web.log().contains("the database is unavailable"));
     eventually("traces are tried to be sent", || web.log().contains("HTTP export failed"));
     assert!(!web.log().contains("canary") && !body.contains("canary"));
@@ -198,11 +195,11 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
 /// As many requests at once as the pool has connections, all kept waiting: each must reach the
 /// database, because the pool has a connection for each.
 fn assert_pool_is_whole(web: &Web, database: &Database, size: usize) {
-    let lock = database.hold_users();
+    let lock = database.hold_rows();
     let before = web.events().len();
     thread::scope(|scope| {
         for _ in 0..size {
-            scope.spawn(|| assert_eq!(web.get("/users").status, 503));
+            scope.spawn(|| assert_eq!(web.get(LISTING).status, 503));
         }
     });
     drop(lock);
@@ -212,7 +209,7 @@ fn assert_pool_is_whole(web: &Web, database: &Database, size: usize) {
         causes.filter(|cause| cause.starts_with("the query took longer than")).count()
     };
     eventually("each request reached the database", || timed_out() == size);
-    eventually("it serves again", || web.get("/users").status == 200);
+    eventually("it serves again", || web.get(LISTING).status == 200);
 }
 
 fn a_slow_query_ends_in_time(database: &Database) {
@@ -226,10 +223,10 @@ fn a_slow_query_ends_in_time(database: &Database) {
     assert_pool_is_whole(&web, database, 2);
 
     // One more than the pool holds waits for a connection, and no longer than it may.
-    let lock = database.hold_users();
+    let lock = database.hold_rows();
     thread::scope(|scope| {
         for _ in 0..3 {
-            scope.spawn(|| assert_eq!(web.get("/users").status, 503));
+            scope.spawn(|| assert_eq!(web.get(LISTING).status, 503));
         }
     });
     drop(lock);
@@ -246,8 +243,8 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
         ("DATABASE_MAX_CONNECTIONS", "4"),
     ];
     let web = Web::start(database, &limits);
-    let lock = database.hold_users();
-    let finished = || web.events().into_iter().filter(|event| event["route"] == "/users").collect::<Vec<_>>();
+    let lock = database.hold_rows();
+    let finished = || web.events().into_iter().filter(|event| event["route"] == LISTING).collect::<Vec<_>>();
     let in_flight = || {
         let metrics = web.get("/metrics").body;
         let line = metrics.lines().find(|line| line.starts_with("http_requests_in_flight ")).unwrap().to_owned();
@@ -257,7 +254,7 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
         let mut clients: Vec<TcpStream> =
             (0..20).map(|_| TcpStream::connect(("127.0.0.1", web.port)).unwrap()).collect();
         for (n, client) in clients.iter_mut().enumerate() {
-            client.write_all(b"GET /users HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            client.write_all(format!("GET {LISTING} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
             if n % 2 == 0 {
                 // Closed with a reset, as by a client that crashes; the others close politely, and the
                 // server finishes for them, who may still be reading.
@@ -276,7 +273,7 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
 
 fn an_idle_connection_that_was_killed_is_noticed(database: &Database) {
     let web = Web::seeded(database);
-    assert_eq!(web.get("/users").status, 200);
+    assert_eq!(web.get(LISTING).status, 200);
     let mut sql = database.sql();
     match database.engine.family() {
         Family::MySql => {
@@ -291,27 +288,27 @@ fn an_idle_connection_that_was_killed_is_noticed(database: &Database) {
     }
     // Longer than the second for which a connection is trusted.
     thread::sleep(Duration::from_millis(1100));
-    assert_eq!(web.get("/users").status, 200);
+    assert_eq!(web.get(LISTING).status, 200);
 }
 
 /// Cut off in the middle, a stream lacks the chunk that would end it, and the log says why.
 fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
     migrated(database, &["up"]);
-    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    assert_eq!(code(&import_csv(database, &wide_rows())), 0);
     let web = Web::start(database, &[]);
-    let mut reader = web.slow_reader("/users.ndjson");
-    database.sql().execute("ALTER TABLE users RENAME TO gone");
+    let mut reader = web.slow_reader(NDJSON);
+    database.sql().execute(&format!("ALTER TABLE {TABLE} RENAME TO gone"));
     let mut rest = Vec::new();
     // Whether the end is an error is the system's choice.
     let _ = reader.read_to_end(&mut rest);
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.ends_with("0\r\n\r\n"), "it looks complete");
-    assert!(rest.matches("{\"id\":").count() < WIDE_USERS);
+    assert!(rest.matches("{\"id\":").count() < WIDE_ROWS);
     eventually("the cause is logged", || web.log().contains("the stream broke off"));
     let event = web.events().into_iter().find(|event| event["message"] == "the stream broke off").unwrap();
     assert!(event["request_id"].is_string(), "{event}");
     // Before the first byte, the same is an answer.
-    assert_eq!(web.get("/users.ndjson").status, 503);
+    assert_eq!(web.get(NDJSON).status, 503);
 }
 
 /// More clients than the pooler has connections get every answer, and each resource is served.
@@ -320,7 +317,7 @@ fn assert_serves_load(web: &Web) {
     eventually("it serves", || load.answered() > 500);
     let (answered, failures) = load.end();
     assert_eq!(failures, [""; 0], "beside {answered} that were answered");
-    for path in ["/readyz", "/users/1", "/users/1/friends", "/users.ndjson", "/users?q=ad", "/"] {
+    for path in ["/readyz", FIRST, RELATED, NDJSON, listing!("?q=ad"), "/"] {
         assert_eq!(web.get(path).status, 200, "{path}");
     }
 }
@@ -340,7 +337,7 @@ fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
     // A transaction that runs into its limit takes its connection with it.
     let mut lock = Sql::connect(&url);
     lock.execute("BEGIN");
-    lock.execute("LOCK TABLE users");
+    lock.execute(&format!("LOCK TABLE {TABLE}"));
     assert_eq!(ask_at_once(&web), 0);
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'app' AND wait_event_type = 'Lock'";
     eventually("its statement has ended in the server", || lock.number(waiting) == 0);
@@ -400,7 +397,8 @@ fn migrate_refuses_a_pooler_that_shares_sessions(database: &Database) {
         assert!(stderr(&done).contains("use the URL of the server itself"), "{}", stderr(&done));
     }
     assert_eq!(
-        Sql::connect(&url).number("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'users'"),
+        Sql::connect(&url)
+            .number(&format!("SELECT COUNT(*) FROM information_schema.tables WHERE table_name = '{TABLE}'")),
         0
     );
 
@@ -410,7 +408,7 @@ fn migrate_refuses_a_pooler_that_shares_sessions(database: &Database) {
             seed(&Pooler::start_as(version, Mode::Session, &server, 4).url(""));
         }
     }
-    assert_eq!(Sql::connect(&url).number("SELECT COUNT(*) FROM users"), 2);
+    assert_eq!(Sql::connect(&url).number(COUNT), 2);
 }
 
 fn a_server_that_is_full_is_told(database: &Database) {
@@ -446,12 +444,12 @@ fn a_server_that_is_full_is_told(database: &Database) {
         others.push(other);
     }
     let web = Web::start_at(&url, &[]);
-    let answer = web.get("/users");
+    let answer = web.get(LISTING);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     assert_eq!((web.get("/readyz").status, web.get("/livez").status), (503, 200));
     eventually("the cause is logged", || web.log().contains(told));
     others.truncate(1);
-    eventually("it serves", || web.get("/users").status == 200);
+    eventually("it serves", || web.get(LISTING).status == 200);
     eventually("it is ready", || web.get("/readyz").status == 200);
 }
 
@@ -499,7 +497,7 @@ fn ask_at_once(web: &Web) -> usize {
         for _ in 0..4 {
             scope.spawn(|| {
                 let started = Instant::now();
-                statuses.lock().unwrap().push(web.get("/users").status);
+                statuses.lock().unwrap().push(web.get(LISTING).status);
                 // Ten times what the limits come to: a request that nobody bounds would wait for minutes.
                 assert!(started.elapsed() < Duration::from_secs(10));
             });
@@ -610,7 +608,7 @@ fn a_server_is_verified_when_that_is_asked(database: &Database) {
     let done = up(&verified(port, &right));
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     let web = Web::start_at(&verified(port, &right), &[]);
-    assert_eq!(web.get("/users").status, 200);
+    assert_eq!(web.get(LISTING).status, 200);
 
     let (_foreign_server, foreign_port) = start(Some(&foreign));
     let (_plain_server, plain_port) = start(None);
@@ -622,7 +620,7 @@ fn a_server_is_verified_when_that_is_asked(database: &Database) {
         assert_ne!(code(&done), 0, "{told}");
         assert!(stderr(&done).contains(told), "{told}: {}", stderr(&done));
         let web = Web::start_at(&url, &[]);
-        assert_eq!((web.get("/readyz").status, web.get("/users").status), (503, 503));
+        assert_eq!((web.get("/readyz").status, web.get(LISTING).status), (503, 503));
         eventually("the cause is logged", || web.log().contains(told));
     }
     let done = up(&verified(port, &missing));
@@ -643,7 +641,7 @@ fn a_database_that_is_read_only_is_served(database: &Database) {
     drop(Web::seeded(database));
     let url = database.url.replace("mode=rwc", "mode=ro");
     let web = Web::start_at(&url, &[]);
-    assert_eq!((web.get("/readyz").status, web.get("/users").status), (200, 200));
+    assert_eq!((web.get("/readyz").status, web.get(LISTING).status), (200, 200));
     let done = migrate_command(&["seed", "3"], &[("DATABASE_URL", &url)]).output().unwrap();
     assert_eq!(code(&done), 71);
     assert!(stderr(&done).contains("it is read-only"), "{}", stderr(&done));

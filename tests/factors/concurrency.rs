@@ -16,7 +16,8 @@ use sqlx::{
 };
 
 use crate::support::engine::{Database, Engine, Family};
-use crate::support::process::{WIDE_USERS, Web, code, import_csv, migrated, wide_users};
+use crate::support::process::{Web, code, import_csv, migrated};
+use crate::support::resource::{FIRST, LISTING, NDJSON, RELATED, WIDE_ROWS, listing, related, wide_rows};
 use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -28,7 +29,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             processes_serve_side_by_side
         ])
         .on(&[Engine::Postgres], tests![a_statement_keeps_its_plan])
-        .on(&[Engine::Sqlite], tests![the_workers_are_the_environments])
+        .any(tests![the_workers_are_the_environments])
         .and(managers::tests())
         .trials()
 }
@@ -189,7 +190,7 @@ fn a_statement_keeps_its_plan(database: &Database) {
         (Web::start(database, &[]), "force_generic_plan"),
         (Web::start(database, &[("DATABASE_URL", url.as_str())]), "auto"),
     ] {
-        assert_eq!(web.get("/users/1").json()["username"], mode);
+        assert_eq!(web.get(FIRST).json()["username"], mode);
     }
 }
 
@@ -202,45 +203,45 @@ fn pages_are_complete_and_in_order(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "500"]);
     let web = Web::start(database, &[]);
-    let everyone = web.all("/users?limit=1000");
+    let everyone = web.all(listing!("?limit=1000"));
     assert_eq!(everyone.len(), 500);
     for (column, key) in [("id", "id"), ("username", "username"), ("email", "email")] {
         let mut expected = everyone.clone();
         expected.sort_by_key(|user| (user[key].as_i64(), user[key].as_str().map(str::to_ascii_lowercase)));
-        assert_eq!(web.all(&format!("/users?sort={column}&limit=7")), expected, "{column}");
+        assert_eq!(web.all(&format!("{LISTING}?sort={column}&limit=7")), expected, "{column}");
         expected.reverse();
-        assert_eq!(web.all(&format!("/users?sort=-{column}&limit=100")), expected, "-{column}");
+        assert_eq!(web.all(&format!("{LISTING}?sort=-{column}&limit=100")), expected, "-{column}");
     }
     // Exactly full pages end without a link to an empty one.
-    assert_eq!(web.get("/users?limit=500").next(), None);
-    assert_eq!(web.get("/users").json().as_array().unwrap().len(), 100);
+    assert_eq!(web.get(listing!("?limit=500")).next(), None);
+    assert_eq!(web.get(LISTING).json().as_array().unwrap().len(), 100);
 
     let ada = |user: &&serde_json::Value| user["username"].as_str().unwrap().starts_with("ada");
-    let found = web.all("/users?q=ADA&limit=3&sort=-username");
+    let found = web.all(listing!("?q=ADA&limit=3&sort=-username"));
     assert_eq!(found.len(), everyone.iter().filter(ada).count());
     assert!(found.len() > 3 && found.iter().all(|user| ada(&user)));
-    assert_eq!(web.all("/users?q=ada.abbott@").len(), 1);
-    assert_eq!(web.all("/users?q=nobody-here").len(), 0);
+    assert_eq!(web.all(listing!("?q=ada.abbott@")).len(), 1);
+    assert_eq!(web.all(listing!("?q=nobody-here")).len(), 0);
 
-    let friends = web.all("/users/1/friends?limit=2");
+    let friends = web.all(related!(1, "?limit=2"));
     let ids: Vec<_> = friends.iter().map(|friend| friend["id"].as_i64().unwrap()).collect();
     assert!(ids.len() > 2 && ids.is_sorted(), "{ids:?}");
-    assert_eq!(friends, web.all("/users/1/friends"));
+    assert_eq!(friends, web.all(RELATED));
 }
 
 /// A client that asks for everything and reads nothing leaves the only connection to the others.
 fn a_slow_reader_holds_no_connection(database: &Database) {
     migrated(database, &["up"]);
-    assert_eq!(code(&import_csv(database, &wide_users())), 0);
+    assert_eq!(code(&import_csv(database, &wide_rows())), 0);
     let web = Web::start(database, &[("DATABASE_MAX_CONNECTIONS", "1")]);
-    let mut reader = web.slow_reader("/users.ndjson");
+    let mut reader = web.slow_reader(NDJSON);
     for _ in 0..20 {
-        assert_eq!(web.get("/users?limit=1").status, 200);
+        assert_eq!(web.get(listing!("?limit=1")).status, 200);
     }
     let mut rest = String::new();
     reader.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("\r\n0\r\n\r\n"), "it is complete");
-    assert_eq!(rest.matches("{\"id\":").count(), WIDE_USERS);
+    assert_eq!(rest.matches("{\"id\":").count(), WIDE_ROWS);
 }
 
 fn processes_serve_side_by_side(database: &Database) {
@@ -250,7 +251,7 @@ fn processes_serve_side_by_side(database: &Database) {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..50 {
-                        assert_eq!(web.get("/users").status, 200);
+                        assert_eq!(web.get(LISTING).status, 200);
                     }
                 });
             }

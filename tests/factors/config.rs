@@ -12,6 +12,7 @@ use roster::config::{Config, Endpoint, LogFormat};
 
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{Web, code, migrate_command, seed, stderr, web};
+use crate::support::resource::LISTING;
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -743,7 +744,7 @@ fn every_component_takes_the_largest_numbers(database: &Database) {
         ],
     );
     for _ in 0..4 {
-        assert_eq!(web.get("/users").status, 200);
+        assert_eq!(web.get(LISTING).status, 200);
         assert_eq!(web.get("/readyz").status, 200);
     }
     assert!(!web.log().contains("panicked"), "{}", web.log());

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::engine::Database;
 use crate::support::process::{Web, code, import_csv, migrate_from, migrated, stderr};
+use crate::support::resource::{FIRST, LISTING, NDJSON, RELATED, listing, related};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -74,7 +75,7 @@ fn order_and_uniqueness_ignore_ascii_case_alone(database: &Database) {
     assert_eq!(code(&done), 0, "{}", stderr(&done));
 
     let web = Web::start(database, &[]);
-    let listed = web.all("/users?sort=username&limit=3");
+    let listed = web.all(listing!("?sort=username&limit=3"));
     let listed: Vec<&str> = listed.iter().map(|user| user["username"].as_str().unwrap()).collect();
     let mut expected = NAMES;
     expected.sort_by_key(|name| name.to_ascii_lowercase());
@@ -112,7 +113,7 @@ fn a_prefix_means_the_same(database: &Database) {
         ("%F0%9D%92%B3", vec!["𝒳"]),
         ("1@E", vec!["_x"]),
     ] {
-        let found = web.all(&format!("/users?limit=2&q={q}"));
+        let found = web.all(&format!("{LISTING}?limit=2&q={q}"));
         let found: Vec<&str> = found.iter().map(|user| user["username"].as_str().unwrap()).collect();
         assert_eq!(found, expected, "{q}");
     }
@@ -124,30 +125,33 @@ fn a_stream_holds_every_user(database: &Database) {
     migrated(database, &["seed", "4500"]);
     let web = Web::start(database, &[]);
     for query in ["", "?sort=-email", "?q=AD", "?limit=7&sort=username"] {
-        let streamed = web.get(&format!("/users.ndjson{query}"));
+        let streamed = web.get(&format!("{LISTING}.ndjson{query}"));
         assert_eq!(streamed.header("content-type"), Some("application/x-ndjson"));
         let streamed: Vec<Value> = streamed.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let listed = if query.contains("limit") {
-            web.get(&format!("/users{query}")).json().as_array().unwrap().clone()
+            web.get(&format!("{LISTING}{query}")).json().as_array().unwrap().clone()
         } else {
-            web.all(&format!("/users{}limit=1000", if query.is_empty() { "?".to_owned() } else { format!("{query}&") }))
+            web.all(&format!(
+                "{LISTING}{}limit=1000",
+                if query.is_empty() { "?".to_owned() } else { format!("{query}&") }
+            ))
         };
         assert_eq!(streamed, listed, "{query}");
 
         let rows = listed.iter().map(|user| {
             format!("{},{},{}\r\n", user["id"], user["username"].as_str().unwrap(), user["email"].as_str().unwrap())
         });
-        let csv = web.get(&format!("/users.csv{query}"));
+        let csv = web.get(&format!("{LISTING}.csv{query}"));
         assert_eq!(csv.header("content-type"), Some("text/csv; charset=utf-8; header=present"));
         let expected = iter::once("id,username,email\r\n".to_owned()).chain(rows).collect::<Vec<_>>().concat();
         assert_eq!(csv.body, expected, "{query}");
-        let negotiated = web.get_with(&format!("/users{query}"), &[("accept", "text/csv")]);
+        let negotiated = web.get_with(&format!("{LISTING}{query}"), &[("accept", "text/csv")]);
         assert_eq!(negotiated.body, csv.body, "{query}");
     }
-    let head = web.send("HEAD", "/users.ndjson", &[]);
+    let head = web.send("HEAD", NDJSON, &[]);
     assert_eq!((head.status, head.body.as_str(), head.header("content-length")), (200, "", None));
-    assert_eq!(web.get("/users.csv?q=nobody-here").body, "id,username,email\r\n");
-    assert_eq!(web.get("/users.ndjson?page=2").status, 400);
+    assert_eq!(web.get(listing!(".csv?q=nobody-here")).body, "id,username,email\r\n");
+    assert_eq!(web.get(listing!(".ndjson?page=2")).status, 400);
 }
 
 fn lengths_are_limited(database: &Database) {
@@ -158,8 +162,8 @@ fn lengths_are_limited(database: &Database) {
     let done = import_csv(database, &format!("username,email\n{name},{email}\n"));
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     let web = Web::start(database, &[]);
-    assert_eq!(web.get("/users").json()[0]["username"], name.as_str());
-    assert_eq!(web.get("/users/1").json()["email"], email.as_str());
+    assert_eq!(web.get(LISTING).json()[0]["username"], name.as_str());
+    assert_eq!(web.get(FIRST).json()["email"], email.as_str());
     // The table itself refuses what the import would.
     for values in [format!("('{name}é', 'a@b')"), format!("('a', 'é{email}')"), "('', 'a@b')".to_owned()] {
         let refused = database.sql().refuses(&format!("INSERT INTO users (username, email) VALUES {values}"));
@@ -169,9 +173,9 @@ fn lengths_are_limited(database: &Database) {
 
 fn a_deleted_user_leaves_no_friendship(database: &Database) {
     let web = Web::seeded(database);
-    assert_eq!(web.all("/users/1/friends").len(), 1);
+    assert_eq!(web.all(RELATED).len(), 1);
     database.sql().execute("DELETE FROM users WHERE id = 2");
-    assert_eq!(web.all("/users/1/friends").len(), 0);
+    assert_eq!(web.all(RELATED).len(), 0);
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
 }
 
@@ -198,15 +202,15 @@ fn friends_have_a_time_alike(database: &Database) {
 
     let web = Web::start(database, &[]);
     let ids = |query: &str| -> Vec<_> {
-        web.all(&format!("/users/1/friends{query}")).iter().map(|friend| friend["id"].as_i64().unwrap()).collect()
+        web.all(&format!("{RELATED}{query}")).iter().map(|friend| friend["id"].as_i64().unwrap()).collect()
     };
     for limit in ["", "&limit=1", "&limit=2", "&limit=3"] {
         assert_eq!(ids(&format!("?sort=since{limit}")), [6, 3, 2, 4, 5, 7], "{limit}");
         assert_eq!(ids(&format!("?sort=-since{limit}")), [7, 5, 4, 2, 3, 6], "{limit}");
         assert_eq!(ids(&format!("?sort=-id{limit}")), [7, 6, 5, 4, 3, 2], "{limit}");
     }
-    assert_eq!(web.all("/users/1/friends")[3]["since"], "2020-01-01T00:00:00Z");
-    let page = web.get_with("/users/1/friends?sort=-since&limit=2", &[("accept", "text/html")]).body;
+    assert_eq!(web.all(RELATED)[3]["since"], "2020-01-01T00:00:00Z");
+    let page = web.get_with(related!(1, "?sort=-since&limit=2"), &[("accept", "text/html")]).body;
     assert!(page.contains("<time>9999-12-31T23:59:59Z</time>"), "{page}");
     assert!(page.contains("aria-sort=\"descending\"><a href=\"?sort=since"), "{page}");
 
@@ -242,6 +246,6 @@ fn a_friendship_of_nobody_is_refused(database: &Database) {
         let report = reported.lines().find(|report| report.starts_with(&format!("line {line}: "))).unwrap_or_default();
         assert!(report.contains(column) && report.contains(reason), "{line}: {reported}");
     }
-    let since = Web::start(database, &[]).all("/users/1/friends")[0]["since"].as_str().unwrap().to_owned();
+    let since = Web::start(database, &[]).all(RELATED)[0]["since"].as_str().unwrap().to_owned();
     assert!(since.starts_with("20") && since.len() == "2026-01-31T23:59:59Z".len(), "{since}");
 }

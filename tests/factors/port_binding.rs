@@ -6,28 +6,26 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::Database;
 use crate::support::process::{Web, code, migrated, stderr, web};
-use crate::support::{Tests, free_port, tests};
+use crate::support::{Port, Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .on(
-            &[Engine::Sqlite],
-            tests![
-                the_port_is_the_environments,
-                every_address_of_both_families_is_bound,
-                a_port_in_use_is_told_with_its_remedy,
-                a_foreign_address_is_told_with_its_remedy,
-                healthcheck_asks_the_running_server
-            ],
-        )
+        .any(tests![
+            the_port_is_the_environments,
+            every_address_of_both_families_is_bound,
+            a_port_in_use_is_told_with_its_remedy,
+            a_foreign_address_is_told_with_its_remedy,
+            healthcheck_asks_the_running_server
+        ])
         .once(tests![a_descriptor_that_is_no_listener_is_told])
         .trials()
 }
 
 fn the_port_is_the_environments(database: &Database) {
-    let port = free_port().to_string();
+    let reserved = Port::reserve();
+    let port = reserved.number.to_string();
     let web = Web::start(database, &[("PORT", &port)]);
     assert_eq!(web.port.to_string(), port);
     assert_eq!(web.get("/livez").status, 200);
@@ -36,7 +34,8 @@ fn the_port_is_the_environments(database: &Database) {
 /// A pod may have addresses of IPv6 alone.
 fn every_address_of_both_families_is_bound(database: &Database) {
     migrated(database, &["up"]);
-    let port = free_port().to_string();
+    let reserved = Port::reserve();
+    let port = reserved.number.to_string();
     let status = |host: &str| {
         let mut stream = TcpStream::connect(format!("{host}:{port}")).ok()?;
         stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
@@ -86,7 +85,8 @@ fn a_foreign_address_is_told_with_its_remedy(database: &Database) {
 }
 
 fn healthcheck_asks_the_running_server(database: &Database) {
-    let port = free_port().to_string();
+    let reserved = Port::reserve();
+    let port = reserved.number.to_string();
     let environment = [("DATABASE_URL", database.url.as_str()), ("PORT", &port)];
     let nobody = web(&["healthcheck"], &environment);
     assert_eq!(code(&nobody), 1);

@@ -4,11 +4,13 @@ use libtest_mimic::Trial;
 
 use crate::support::engine::{Database, Engine, holds_only};
 use crate::support::process::Web;
+use crate::support::resource::{FIRST, LISTING, SECOND_JSON, TABLE, listing};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .each(tests![any_process_answers_any_page, a_change_is_seen_by_every_process_at_once])
+        // SQLite alone is in a folder of the test.
         .on(&[Engine::Sqlite], tests![nothing_is_written_beside_the_database])
         .trials()
 }
@@ -17,26 +19,26 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn any_process_answers_any_page(database: &Database) {
     let one = Web::seeded(database);
     let other = Web::start(database, &[]);
-    let first = one.get("/users?limit=1");
+    let first = one.get(listing!("?limit=1"));
     let second = other.get(&first.next().unwrap());
-    assert_eq!(second.json()[0]["username"], "guest");
+    assert_eq!(second.body, format!("[{SECOND_JSON}]"));
     assert_eq!(second.next(), None);
 }
 
 fn a_change_is_seen_by_every_process_at_once(database: &Database) {
     let webs = [Web::seeded(database), Web::start(database, &[])];
     for web in &webs {
-        assert_eq!(web.get("/users").json().as_array().unwrap().len(), 2);
+        assert_eq!(web.get(LISTING).json().as_array().unwrap().len(), 2);
     }
-    database.sql().execute("DELETE FROM users WHERE username = 'guest'");
+    database.sql().execute(&format!("DELETE FROM {TABLE} WHERE id = 2"));
     for web in &webs {
-        assert_eq!(web.get("/users").json().as_array().unwrap().len(), 1);
+        assert_eq!(web.get(LISTING).json().as_array().unwrap().len(), 1);
     }
 }
 
 fn nothing_is_written_beside_the_database(database: &Database) {
     let web = Web::seeded(database);
-    for path in ["/", "/users", "/users/1", "/readyz", "/nothing"] {
+    for path in ["/", LISTING, FIRST, "/readyz", "/nothing"] {
         web.get(path);
     }
     let file = database.file();

@@ -5,14 +5,12 @@ use std::path::Path;
 
 use libtest_mimic::Trial;
 
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::Database;
 use crate::support::process::Web;
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
-    Tests::of(module_path!())
-        .on(&[Engine::Sqlite], tests![the_description_is_the_committed_one, the_description_has_a_page])
-        .trials()
+    Tests::of(module_path!()).any(tests![the_description_is_the_committed_one, the_description_has_a_page]).trials()
 }
 
 fn the_description_is_the_committed_one(database: &Database) {

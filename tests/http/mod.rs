@@ -5,10 +5,18 @@ mod documentation;
 mod limits;
 mod prefix;
 pub(crate) mod responses;
+mod users;
 
 use libtest_mimic::Trial;
 
 pub(crate) fn tests() -> Vec<Trial> {
-    let modules = [connection::tests(), documentation::tests(), limits::tests(), prefix::tests(), responses::tests()];
+    let modules = [
+        connection::tests(),
+        documentation::tests(),
+        limits::tests(),
+        prefix::tests(),
+        responses::tests(),
+        users::tests(),
+    ];
     modules.into_iter().flatten().collect()
 }

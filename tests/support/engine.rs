@@ -20,8 +20,9 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use tempfile::TempDir;
 
+use super::resource::TABLE;
 use super::sql::Sql;
-use super::{eventually, free_port};
+use super::{Port, eventually};
 
 /// A database product, or a version of one, that the tests run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,15 @@ impl Engine {
     pub(crate) const MYSQL: [Self; 2] = [Self::MariaDb, Self::MySql];
     /// Those of the PostgreSQL family.
     pub(crate) const POSTGRES: [Self; 2] = [Self::Postgres, Self::Postgres18];
+
+    /// The engine of the tests that need no particular one: the first that `REQUIRE_ENGINES` names, or else the first
+    /// that is installed.
+    pub(crate) fn any() -> Self {
+        let required = std::env::var("REQUIRE_ENGINES").unwrap_or_default();
+        let first = required.split(',').next().unwrap().trim();
+        let named = Self::ALL.into_iter().find(|engine| engine.name() == first);
+        named.or_else(|| Self::ALL.into_iter().find(|engine| engine.is_installed())).unwrap_or(Self::ALL[0])
+    }
 
     /// The name in test names and in `REQUIRE_ENGINES`.
     pub(crate) const fn name(self) -> &'static str {
@@ -153,15 +163,15 @@ impl Database {
         Sql::connect(&self.url)
     }
 
-    /// Keeps every reader of a server's users waiting, until the result is dropped.
-    pub(crate) fn hold_users(&self) -> Sql {
+    /// Keeps every reader of a server's rows waiting, until the result is dropped.
+    pub(crate) fn hold_rows(&self) -> Sql {
         let mut sql = self.sql();
         match self.engine.family() {
             Family::Sqlite => unreachable!("its readers never wait"),
-            Family::MySql => sql.execute("LOCK TABLES users WRITE"),
+            Family::MySql => sql.execute(&format!("LOCK TABLES {TABLE} WRITE")),
             Family::Postgres => {
                 sql.execute("BEGIN");
-                sql.execute("LOCK TABLE users");
+                sql.execute(&format!("LOCK TABLE {TABLE}"));
             }
         }
         sql
@@ -265,7 +275,7 @@ pub(crate) struct Server {
 
 /// How a server is reached over the network: on the loopback address alone.
 struct Network {
-    port: u16,
+    port: Port,
     /// Whether it has the certificate that is in its folder.
     has_certificate: bool,
 }
@@ -278,7 +288,8 @@ impl Server {
 
     /// A server that listens on the network too, with a certificate for this host, if any. Gives its port.
     pub(crate) fn start_with_certificate(engine: Engine, certificate: Option<&Certificate>) -> (Self, u16) {
-        let port = free_port();
+        let port = Port::reserve();
+        let number = port.number;
         let server = Self::start_on(engine, |server| {
             if let Some(certificate) = certificate {
                 for (name, text) in [("cert.pem", &certificate.chain), ("key.pem", &certificate.key)] {
@@ -292,7 +303,7 @@ impl Server {
             }
             Some(Network { port, has_certificate: certificate.is_some() })
         });
-        (server, port)
+        (server, number)
     }
 
     fn start_on(engine: Engine, network: impl FnOnce(&Self) -> Option<Network>) -> Self {
@@ -383,7 +394,9 @@ impl Server {
                 }
                 guard.args(match &self.network {
                     None => vec!["--skip-networking".to_owned()],
-                    Some(network) => vec!["--bind-address=127.0.0.1".to_owned(), format!("--port={}", network.port)],
+                    Some(network) => {
+                        vec!["--bind-address=127.0.0.1".to_owned(), format!("--port={}", network.port.number)]
+                    }
                 });
                 if let Some(Network { has_certificate: true, .. }) = self.network {
                     guard.arg(format!("--ssl-cert={}", self.folder.join("cert.pem").display()));
@@ -399,7 +412,7 @@ impl Server {
                 match &self.network {
                     None => _ = guard.args(["-c", "listen_addresses="]),
                     Some(network) => {
-                        guard.args(["-c", "listen_addresses=127.0.0.1", "-p", &network.port.to_string()]);
+                        guard.args(["-c", "listen_addresses=127.0.0.1", "-p", &network.port.number.to_string()]);
                         if network.has_certificate {
                             let file = |name| self.folder.join(name).display().to_string();
                             guard.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={}", file("cert.pem"))]);
@@ -456,7 +469,7 @@ impl Server {
                 format!("mysql://{user}@localhost/{database}?socket={folder}%2Fsock&ssl-mode={mode}")
             }
             Family::Postgres => {
-                let port = self.network.as_ref().map_or(5432, |network| network.port);
+                let port = self.network.as_ref().map_or(5432, |network| network.port.number);
                 format!("postgres://{user}@localhost:{port}/{database}?host={folder}")
             }
         }

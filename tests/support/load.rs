@@ -1,5 +1,6 @@
 //! Clients that ask without pause, never ask twice, and count whatever comes.
 
+use super::resource::LISTING;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -50,8 +51,8 @@ fn ask(port: u16) -> Result<(), String> {
     let told = |step: &'static str| move |error: std::io::Error| format!("{step}: {error}");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).map_err(told("connect"))?;
     stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(told("set"))?;
-    let request = b"GET /users?limit=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).map_err(told("write"))?;
+    let request = format!("GET {LISTING}?limit=1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(told("write"))?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(told("read"))?;
     if answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("}]") {

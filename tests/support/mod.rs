@@ -7,15 +7,17 @@ pub(crate) mod load;
 pub(crate) mod pooler;
 pub(crate) mod prefix_proxy;
 pub(crate) mod process;
+pub(crate) mod resource;
 pub(crate) mod sql;
 pub(crate) mod step_proxy;
 pub(crate) mod tool;
 
-use std::io::Write as _;
-use std::net::TcpListener;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use socket2::{Domain, Socket, Type};
 
 use engine::{Database, Engine};
 use tool::Tool;
@@ -84,6 +86,11 @@ impl Tests {
         self
     }
 
+    /// Tests that run on one engine, whichever that is, on a database of their own.
+    pub(crate) fn any<const N: usize>(self, tests: List<fn(&Database), N>) -> Self {
+        self.on(&[Engine::any()], tests)
+    }
+
     /// Tests that run on every engine, on a database of their own.
     pub(crate) fn each<const N: usize>(self, tests: List<fn(&Database), N>) -> Self {
         self.on(&Engine::ALL, tests)
@@ -115,7 +122,7 @@ fn announce_all(kind: &str, variable: &str, all: &[(&str, bool, &str)]) -> bool 
     let mut is_complete = true;
     let mut say = |line: String, is_fine: bool| {
         is_complete &= is_fine;
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = writeln!(io::stderr(), "{line}");
     };
     for name in required.iter().filter(|required| !all.iter().any(|(name, ..)| name == *required)) {
         say(format!("{variable}: there is no {kind} {name}"), false);
@@ -130,9 +137,30 @@ fn announce_all(kind: &str, variable: &str, all: &[(&str, bool, &str)]) -> bool 
     is_complete
 }
 
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// A port that is reserved for a server until this is dropped.
+///
+/// Its socket is bound and does not listen. So the kernel assigns the port to nobody else, and a server that sets
+/// `SO_REUSEADDR`, as all of the tests do, can listen on it.
+pub(crate) struct Port {
+    pub(crate) number: u16,
+    _socket: Socket,
+}
+
+impl Port {
+    /// Reserves a port on all addresses of this machine.
+    pub(crate) fn reserve() -> Self {
+        let bound = |domain, host: IpAddr| {
+            let socket = Socket::new(domain, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::new(host, 0).into())?;
+            Ok::<_, io::Error>(socket)
+        };
+        let socket = bound(Domain::IPV6, Ipv6Addr::UNSPECIFIED.into())
+            .or_else(|_| bound(Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()))
+            .unwrap();
+        let number = socket.local_addr().unwrap().as_socket().unwrap().port();
+        Self { number, _socket: socket }
+    }
 }
 
 /// Waits until something is so, and fails the test when it does not become so in half a minute.

@@ -7,12 +7,12 @@ use std::process::{Child, Stdio};
 use super::engine::Server;
 use super::sql::Sql;
 use super::tool::Tool;
-use super::{eventually, free_port};
+use super::{Port, eventually};
 
 /// A running pooler. Dropped, it is killed; and when this process ends, however it does, its shell sees the end of its
 /// input.
 pub(crate) struct Pooler {
-    pub(crate) port: u16,
+    port: Port,
     guard: Child,
 }
 
@@ -32,16 +32,17 @@ impl Pooler {
 
     /// A pooler of this version. The newer one tracks prepared statements, as it does by default.
     pub(crate) fn start_as(version: Tool, mode: Mode, server: &Server, connections: usize) -> Self {
-        let port = free_port();
+        let port = Port::reserve();
+        let number = port.number;
         let folder = server.socket().parent().unwrap().to_owned();
-        let file = folder.join(format!("pgbouncer-{port}.ini"));
+        let file = folder.join(format!("pgbouncer-{number}.ini"));
         let mode = format!("{mode:?}").to_lowercase();
         let settings = format!(
             "[databases]\n\
              app = host={} user=postgres\n\
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\n\
-             listen_port = {port}\n\
+             listen_port = {number}\n\
              unix_socket_dir =\n\
              auth_type = any\n\
              pool_mode = {mode}\n\
@@ -51,7 +52,7 @@ impl Pooler {
         );
         fs::write(&file, settings).unwrap();
         let mut guard = server.command("sh");
-        guard.args(["-c", "\"$@\" 2>\"pgbouncer-$0.log\" & read end; kill -9 $!", &port.to_string()]);
+        guard.args(["-c", "\"$@\" 2>\"pgbouncer-$0.log\" & read end; kill -9 $!", &number.to_string()]);
         guard.args(version.program().unwrap()).arg(&file);
         let guard = guard.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0).spawn();
         let pooler = Self { port, guard: guard.unwrap() };
@@ -61,7 +62,7 @@ impl Pooler {
 
     /// The database `app` behind it, with these parameters.
     pub(crate) fn url(&self, parameters: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/app?sslmode=disable{parameters}", self.port)
+        format!("postgres://postgres@127.0.0.1:{}/app?sslmode=disable{parameters}", self.port.number)
     }
 }
 

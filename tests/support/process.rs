@@ -76,15 +76,6 @@ pub(crate) fn import_csv(database: &Database, csv: &str) -> Output {
     migrate_from(database, &["import", "-", "--format", "csv"], csv)
 }
 
-/// How many users [`wide_users`] holds: more bytes than all the buffers between a server and its client.
-pub(crate) const WIDE_USERS: usize = 40_000;
-
-/// Users with names and addresses as long as they may be, as CSV.
-pub(crate) fn wide_users() -> String {
-    let rows = (0..WIDE_USERS).map(|n| format!("{n:080},{n:0106}@b.example.com"));
-    std::iter::once("username,email".to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
-}
-
 pub(crate) fn code(done: &Output) -> i32 {
     done.status.code().expect("it was not killed")
 }
@@ -271,6 +262,11 @@ impl Web {
 
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Whether it accepts a connection.
+    pub(crate) fn is_accepting(&self) -> bool {
+        TcpStream::connect(("127.0.0.1", self.port)).is_ok()
     }
 
     pub(crate) fn signal(&self, name: &str) {

@@ -20,6 +20,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{Web, code, migrate_command, migrated, seed, stderr};
+use crate::support::resource::{COUNT, LISTING, insert, listing, table};
 use crate::support::sql::Sql;
 use crate::support::{Tests, eventually, tests};
 
@@ -102,7 +103,7 @@ fn sessions_never_exceed_their_number(database: &Database) {
         ("DATABASE_MAX_CONNECTIONS", "4"),
         ("WEB_CONCURRENCY", "2"),
     ];
-    let mut lock = database.hold_users();
+    let mut lock = database.hold_rows();
     let other = session_id(&mut lock, database);
     let (over, most) = (AtomicBool::new(false), AtomicI64::new(0));
     thread::scope(|scope| {
@@ -116,10 +117,10 @@ fn sessions_never_exceed_their_number(database: &Database) {
         for _ in 0..10 {
             thread::scope(|scope| {
                 for _ in 0..8 {
-                    scope.spawn(|| assert_eq!(web.get("/users").status, 503));
+                    scope.spawn(|| assert_eq!(web.get(LISTING).status, 503));
                     scope.spawn(|| {
                         let mut client = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
-                        client.write_all(b"GET /users HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+                        client.write_all(format!("GET {LISTING} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
                         thread::sleep(Duration::from_millis(50));
                         client.shutdown(Shutdown::Both).unwrap();
                     });
@@ -129,7 +130,7 @@ fn sessions_never_exceed_their_number(database: &Database) {
             web.get("/readyz");
         }
         drop(lock);
-        eventually("it serves again", || web.get("/users").status == 200);
+        eventually("it serves again", || web.get(LISTING).status == 200);
         over.store(true, Ordering::Relaxed);
     });
     // One more, for readiness.
@@ -159,8 +160,7 @@ fn has_ended(runtime: &Runtime, db: &Db) -> bool {
 
 /// A write that waits for a row of another transaction, or for its table, and is given up.
 fn nothing_is_committed_after_its_timeout(database: &Database) {
-    const LATE: &str = "INSERT INTO users (username, email) VALUES ('late', 'late@example.com')";
-    const COUNT: &str = "SELECT COUNT(*) FROM users WHERE username = 'late'";
+    const LATE: &str = insert!("late");
     migrated(database, &["up"]);
     let (runtime, db) = pool(database);
     let mut sql = database.sql();
@@ -171,7 +171,7 @@ fn nothing_is_committed_after_its_timeout(database: &Database) {
             other.execute(LATE);
             other
         } else {
-            database.hold_users()
+            database.hold_rows()
         };
         let outcome = runtime.block_on(db.execute(&[LATE]));
         assert!(matches!(outcome, Err(Error::Timeout(_) | Error::Transient(_))), "{outcome:?}");
@@ -300,8 +300,8 @@ fn hostile_defaults_change_nothing(database: &Database) {
     let mut other = Sql::connect(&server.url("app"));
     thread::scope(|scope| {
         other.execute(match database.engine.family() {
-            Family::MySql => "LOCK TABLES users WRITE",
-            _ => "BEGIN; LOCK TABLE users",
+            Family::MySql => concat!("LOCK TABLES ", table!(), " WRITE"),
+            _ => concat!("BEGIN; LOCK TABLE ", table!()),
         });
         let import = scope.spawn(|| migrate(&["import", &file]));
         thread::sleep(Duration::from_millis(1500));
@@ -311,10 +311,10 @@ fn hostile_defaults_change_nothing(database: &Database) {
 
     let web = Web::start_at(&url, &[("DATABASE_MAX_CONNECTIONS", "1"), ("DATABASE_ACQUIRE_TIMEOUT_MS", "10000")]);
     let names =
-        || web.all("/users").iter().map(|user| user["username"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        || web.all(LISTING).iter().map(|user| user["username"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(names(), ["Müller", "😀", "back\\slash"]);
     // A row of another session is seen at once.
-    other.execute("INSERT INTO users (username, email) VALUES ('later', 'later@example.com')");
+    other.execute(insert!("later"));
     if database.engine.family() == Family::MySql {
         other.execute("COMMIT");
     }
@@ -371,11 +371,11 @@ fn a_passing_fault_keeps_its_connection(database: &Database) {
 /// Before the first migration, every request meets an error of the schema.
 fn a_schema_error_keeps_its_connection(database: &Database) {
     let web = Web::start(database, &[("DATABASE_MAX_CONNECTIONS", "1")]);
-    assert_eq!(web.get("/users").status, 503);
+    assert_eq!(web.get(LISTING).status, 503);
     assert_eq!(web.get("/readyz").status, 503);
     let before = ids(database);
     for _ in 0..5 {
-        assert_eq!(web.get("/users").status, 503);
+        assert_eq!(web.get(LISTING).status, 503);
         assert_eq!(web.get("/readyz").status, 503);
     }
     assert_eq!(ids(database), before);
@@ -398,7 +398,7 @@ fn a_passing_fault_of_a_task_is_69(database: &Database) {
     }
     let mut other = database.sql();
     other.execute(if database.engine.family() == Family::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" });
-    other.execute("INSERT INTO users (username, email) VALUES ('admin', 'admin@example.com')");
+    other.execute(insert!("admin"));
     let done = migrate_command(&["seed"], &[("DATABASE_URL", &database.url)]).output().unwrap();
     assert_eq!(code(&done), 69, "{}", stderr(&done));
     drop(other);
@@ -413,10 +413,10 @@ fn a_server_without_room_for_a_statement_is_unavailable(database: &Database) {
     seed(&url);
     let web = Web::start_at(&url, &[("DATABASE_MAX_CONNECTIONS", "1")]);
     server.admin().execute("SET GLOBAL max_prepared_stmt_count = 0");
-    let answer = web.get("/users");
+    let answer = web.get(LISTING);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")), "{}", answer.body);
     server.admin().execute("SET GLOBAL max_prepared_stmt_count = 1000");
-    assert_eq!(web.get("/users").status, 200);
+    assert_eq!(web.get(LISTING).status, 200);
 }
 
 /// A database in another encoding cannot compare every character of a search.
@@ -426,8 +426,8 @@ fn a_value_of_a_client_is_a_bad_request(database: &Database) {
     let url = server.url("app");
     seed(&url);
     let web = Web::start_at(&url, &[]);
-    assert_eq!(web.get("/users?q=adm").status, 200);
-    let answer = web.get("/users?q=%F0%9F%98%80");
+    assert_eq!(web.get(listing!("?q=adm")).status, 200);
+    let answer = web.get(listing!("?q=%F0%9F%98%80"));
     assert_eq!(answer.status, 400, "{}", answer.body);
     eventually("the cause is logged", || web.log().contains("22P05"));
 }
@@ -442,7 +442,7 @@ fn readiness_does_not_depend_on_the_pool(database: &Database) {
         ("WEB_CONCURRENCY", "2"),
     ];
     let web = Web::start(database, &limits);
-    let lock = database.hold_users();
+    let lock = database.hold_rows();
     let gauge = |name: &str| {
         let metrics = web.get("/metrics").body;
         let line = metrics.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
@@ -450,7 +450,7 @@ fn readiness_does_not_depend_on_the_pool(database: &Database) {
     };
     thread::scope(|scope| {
         for _ in 0..5 {
-            scope.spawn(|| assert_eq!(web.get("/users").status, 200));
+            scope.spawn(|| assert_eq!(web.get(LISTING).status, 200));
         }
         eventually("the pool is in use", || gauge("db_pool_connections{state=\"used\"}") == 2);
         eventually("the others wait", || gauge("db_pool_pending_acquires") >= 3);

@@ -12,9 +12,9 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::engine::{Database, Engine, program};
+use crate::support::engine::{Database, program};
 use crate::support::process::stderr;
-use crate::support::{Tests, eventually, free_port, tests};
+use crate::support::{Port, Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
@@ -22,7 +22,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_push_to_a_buildpack_platform_replaces_the_process,
             a_push_to_a_plain_platform_replaces_the_process
         ])
-        .on(&[Engine::Sqlite], tests![a_checkout_runs_its_newest_build])
+        .once(tests![a_checkout_runs_its_newest_build])
         .trials()
 }
 
@@ -62,7 +62,7 @@ fn pushes_replace(database: &Database, build: &str, shell: &str) {
 }
 
 /// The newest build runs, whether it is a debug or a release build.
-fn a_checkout_runs_its_newest_build(_: &Database) {
+fn a_checkout_runs_its_newest_build() {
     let checkout = TempDir::with_prefix("roster-checkout-").unwrap();
     copy_checkout(checkout.path());
     let run =
@@ -98,7 +98,7 @@ fn write_script(path: &Path, text: &str) {
 /// A bare repository with the hook, and a checkout that is pushed to it.
 struct Platform {
     folder: TempDir,
-    port: u16,
+    port: Port,
     environment: Vec<(&'static str, String)>,
     agent: ureq::Agent,
 }
@@ -106,7 +106,7 @@ struct Platform {
 impl Platform {
     fn new(database: &Database, build: &str, shell: &str) -> Self {
         let folder = TempDir::with_prefix("roster-platform-").unwrap();
-        let port = free_port();
+        let port = Port::reserve();
         let binaries = Path::new(env!("CARGO_BIN_EXE_web")).parent().unwrap();
         let cargo = format!(
             "#!/bin/sh\n\
@@ -129,7 +129,7 @@ impl Platform {
             ("PLATFORM_SHELL", program(shell).unwrap().display().to_string()),
             ("DATABASE_URL", database.url.clone()),
             ("HOST", "127.0.0.1".to_owned()),
-            ("PORT", port.to_string()),
+            ("PORT", port.number.to_string()),
         ];
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let platform = Self { folder, port, environment, agent };
@@ -172,7 +172,7 @@ impl Platform {
     }
 
     fn get(&self, path: &str) -> Option<(u16, String)> {
-        let mut answer = self.agent.get(format!("http://127.0.0.1:{}{path}", self.port)).call().ok()?;
+        let mut answer = self.agent.get(format!("http://127.0.0.1:{}{path}", self.port.number)).call().ok()?;
         Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
     }
 

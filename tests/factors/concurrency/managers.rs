@@ -14,7 +14,7 @@ use roster::db::migrations::LATEST;
 use crate::support::engine::{Database, Engine, program};
 use crate::support::process::{Web, migrated, stderr};
 use crate::support::tool::Tool;
-use crate::support::{Tests, eventually, free_port, tests};
+use crate::support::{Port, Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
@@ -49,7 +49,8 @@ fn the_procfile_runs(database: &Database) {
     assert!(release.status.success() && told.contains(&format!("migrations 1 to {LATEST} applied")), "{told}");
     assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
 
-    let mut web = Web::launch(honcho(&["start", "--port", &free_port().to_string(), "web"]));
+    let port = Port::reserve();
+    let mut web = Web::launch(honcho(&["start", "--port", &port.number.to_string(), "web"]));
     assert_eq!(web.get("/readyz").status, 200);
     web.signal("TERM");
     // The manager's code is its own: that of its signal.
@@ -103,7 +104,8 @@ fn runit_starts_a_killed_process_again(database: &Database) {
     fs::create_dir(&binary).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_web"), binary.join("web")).unwrap();
     let path = format!("{}:{}", binary.display(), path());
-    for (name, value) in [("DATABASE_URL", &database.url), ("PORT", &free_port().to_string()), ("PATH", &path)] {
+    let port = Port::reserve();
+    for (name, value) in [("DATABASE_URL", &database.url), ("PORT", &port.number.to_string()), ("PATH", &path)] {
         fs::write(service.join("env").join(name), value).unwrap();
     }
 
