@@ -88,7 +88,7 @@ pub struct Config {
     /// process); false by default.
     #[serde(default, deserialize_with = "boolean")]
     pub auto_migrate: bool,
-    /// How many sample users `web` inserts when the table of users is empty (development); 0 by default.
+    /// The number of samples that `web` inserts if there are none (development); 0 by default.
     #[serde(default, deserialize_with = "integer::<_, _, 0, 100_000_000>")]
     pub auto_seed: u32,
     /// The release that this process runs, shown in logs and by `/version`.

@@ -1,17 +1,18 @@
-//! **roster** lists users from a database, as a twelve-factor service.
+//! **roster** is a twelve-factor service, and an application that it carries: a list of users and their friends.
 //!
-//! Data flows one way, and the modules stand in its order:
+//! Data flows one way. These are the modules in its order:
 //!
 //! - [`config`] reads the environment, once;
-//! - [`lifecycle`] is a process from its start to its end: signals, readiness, what is in flight;
 //! - [`json`] writes JSON without line breaks;
-//! - [`telemetry`] writes events to the process's output;
-//! - [`db`] is the attached database: the pool, the migrations, a file a table;
-//! - [`admin`] is what `migrate` does besides the schema: sample users, import, export;
-//! - [`http`] is the routes and what stands behind each;
-//! - [`server`] runs them until a stop is requested.
+//! - [`lifecycle`] is a process from its start to its end: signals, readiness, what is in flight;
+//! - [`telemetry`] writes events to the output of the process;
+//! - [`db`] is the attached database: the pool, the engines, the migrations;
+//! - [`http`] is what surrounds every handler: middleware, errors, negotiation, the operational routes;
+//! - [`listing`] makes pages, streams, imports and exports from the description of a table;
+//! - [`users`] and [`friends`] are the application, and [`resources`] is the one list that names them;
+//! - [`server`] serves connections until a stop is requested.
 //!
-//! The binaries `web` and `migrate` put these together, and alone may print or exit.
+//! The binaries `web` and `migrate` put these together. Only they print or exit.
 
 pub mod config;
 pub mod db;

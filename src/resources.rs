@@ -32,6 +32,9 @@ fn routes(config: &mut ServiceConfig) {
         .service(get_with_page("/users/{id}/friends", friends::api::list));
 }
 
+/// One of the samples of [`seed`], for messages.
+pub const SAMPLE: &str = "sample user";
+
 /// Rows of the sample that one transaction inserts: enough that its cost is that of its rows, few enough for every
 /// engine's limit of parameters (32,766 in SQLite).
 const BATCH: usize = 5_000;

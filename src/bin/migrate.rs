@@ -19,7 +19,7 @@ use roster::listing::export;
 use roster::listing::file::{self, Format};
 use roster::listing::import::{self, BadRow, Import};
 use roster::listing::output::{self, Place, Replacement, Sink};
-use roster::resources::{self, REQUIRED_SCHEMA, TABLES};
+use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 
@@ -83,18 +83,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Inserts sample users and their friendships; a second run changes nothing
+    /// Inserts sample rows; a second run changes nothing
     Seed {
-        /// How many; the first two are admin and guest
+        /// The number of samples
         #[arg(value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
         count: u32,
     },
-    /// Inserts the users of a file, all or none
+    /// Inserts the rows of a file, all or none
     Import {
         /// A CSV file with a header, or NDJSON, in UTF-8; - is standard input
         ///
-        /// The columns are username, email, and id if ids are to be kept. CSV is separated by commas, semicolons or tabs. White
-        /// space around a username or an e-mail address is removed.
+        /// Its columns are those of the table. An id may be absent; then the database chooses it. CSV is separated by commas,
+        /// semicolons or tabs. White space around a text is removed.
         file: PathBuf,
         /// The file's format, where its name does not end with .csv, .ndjson or .jsonl
         #[arg(long)]
@@ -105,7 +105,7 @@ enum Command {
         #[command(flatten)]
         table: TableName,
     },
-    /// Writes all users to a file
+    /// Writes all rows of a table to a file
     Export {
         /// The file; - is standard output
         ///
@@ -287,10 +287,10 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
         Command::Status { json } => status(session, json, stop).await?,
         Command::Seed { count } => {
             require_schema(session, stop).await?;
-            let mut progress = Progress::new("users", Some(u64::from(count)));
+            let mut progress = Progress::new("samples", Some(u64::from(count)));
             let done = resources::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
             progress.end();
-            print(format_args!("{} in place", counted(done as u64, "sample user"))).await?;
+            print(format_args!("{} in place", counted(done as u64, SAMPLE))).await?;
             end = ended(done < count as usize);
         }
         Command::Import { file, format, skip_bad, table } => {

@@ -20,8 +20,7 @@ const BAD_CONFIGURATION: u8 = 78;
 /// The longest that a health check waits for the server.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Lists users from a database, over HTTP. Configured by environment variables alone; without a
-/// command, it serves.
+/// The HTTP server. It is configured by environment variables alone. Without a command, it serves.
 #[derive(Parser)]
 #[command(name = "web", version)]
 struct Arguments {
@@ -88,7 +87,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Applies migrations and inserts sample users, where the configuration asks for it.
+/// Applies migrations and inserts samples, where the configuration asks for it.
 async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()> {
     if !config.auto_migrate && config.auto_seed == 0 {
         return Ok(());
@@ -100,7 +99,7 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     if config.auto_seed > 0 && resources::is_empty(&mut session).await.map_err(named("AUTO_SEED"))? {
         let seeded = resources::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await;
         let count = seeded.map_err(named("AUTO_SEED"))?;
-        tracing::info!(count, "sample users inserted");
+        tracing::info!(count, "samples inserted");
     }
     session.close().await;
     Ok(())

@@ -8,7 +8,7 @@ const STYLE: &str = include_str!("../../templates/style.css");
 /// Its name, which changes with its content, so a browser may cache it indefinitely.
 pub(crate) const STYLE_NAME: &str = concat!("style-", env!("STYLE_HASH"), ".css");
 
-/// The relative reference from a path to the root of the service, such as `../../` from `/users/1/friends` (RFC 3986,
+/// The relative reference from a path to the root of the service, such as `../../` from `/books/1/authors` (RFC 3986,
 /// section 5.2). Every link starts with it, because a proxy may publish the service under a prefix that it strips.
 pub(crate) fn root(path: &str) -> String {
     // No resource has a path that deep. Without the limit, an error page could be several times as long as its request.
@@ -44,8 +44,8 @@ mod tests {
             ("/", "./"),
             ("/docs", "./"),
             ("/docs/", "../"),
-            ("/users/1/friends", "../../"),
-            ("/users/1/friends/", "../../../"),
+            ("/books/1/authors", "../../"),
+            ("/books/1/authors/", "../../../"),
             ("//a", "../"),
             ("/a%2Fb/c", "../"),
         ] {

@@ -106,7 +106,7 @@ mod tests {
                 assert_eq!(kind_of(code, ""), kind_of_code, "{code}");
             }
         }
-        for message in ["no such table: users", "table users has no column named email"] {
+        for message in ["no such table: books", "table books has no column named title"] {
             assert_eq!(kind_of(1, message), Kind::Schema, "{message}");
         }
     }
