@@ -1,12 +1,14 @@
 //! I. Codebase: one codebase tracked in revision control, many deploys.
 
 mod imports;
+mod service;
 
 use std::path::Path;
 use std::process::Command;
 
 use imports::{imports_are_those_of_the_architecture, no_two_files_import_each_other};
 use libtest_mimic::Trial;
+use service::{the_service_carries_another_application, the_service_names_no_resource};
 use tempfile::TempDir;
 
 use crate::support::engine::Database;
@@ -19,7 +21,9 @@ pub(crate) fn tests() -> Vec<Trial> {
             both_binaries_are_of_one_version,
             a_clone_has_the_committed_bytes,
             no_two_files_import_each_other,
-            imports_are_those_of_the_architecture
+            imports_are_those_of_the_architecture,
+            the_service_names_no_resource,
+            the_service_carries_another_application
         ])
         .any(tests![version_names_the_commit])
         .trials()

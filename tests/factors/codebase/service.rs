@@ -1,0 +1,146 @@
+//! The service names no resource of the application, and stands without it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// The application.
+const APPLICATION: [&str; 3] = ["src/users", "src/friends", "src/resources.rs"];
+/// What it names, as words of the code.
+const RESOURCES: [&str; 3] = ["users", "friend", "friends"];
+/// Where a user is that of a database, or of a URL.
+const DATABASE_USERS: [&str; 3] = ["src/config", "src/db", "src/fuzzing.rs"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+pub(super) fn the_service_names_no_resource() {
+    let mut found = Vec::new();
+    let files = files(&root().join("src"));
+    for path in &files {
+        let path = path.strip_prefix(root()).unwrap();
+        if APPLICATION.iter().any(|application| path.starts_with(application)) {
+            continue;
+        }
+        let has_database_users = DATABASE_USERS.iter().any(|folder| path.starts_with(folder)) || path == Path::new("src/config.rs");
+        for (number, line) in fs::read_to_string(root().join(path)).unwrap().lines().enumerate() {
+            // The list of modules.
+            if path == Path::new("src/lib.rs") && (line.starts_with("pub mod ") || line.starts_with("//! ")) {
+                continue;
+            }
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_lowercase);
+            if words.any(|word| RESOURCES.contains(&&*word) || word == "user" && !has_database_users) {
+                found.push(format!("{}:{}: {line}", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(files.len() > 80, "{files:?}");
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The list of another application, with one table.
+const OTHER: &str = r#"//! The resources of this application.
+
+use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
+use tokio_util::sync::CancellationToken;
+
+use crate::db::{Db, Error, Session};
+use crate::http::{Application, Problem, get};
+use crate::listing::{Column, Resource, Table, row};
+
+pub const REQUIRED_SCHEMA: i64 = 1;
+pub static APPLICATION: Application = Application {
+    routes: |config| _ = config.service(get("/books", books)),
+    required_schema: REQUIRED_SCHEMA,
+};
+pub const TABLES: &[&Table] = &[Books::TABLE];
+pub const SAMPLE: &str = "sample book";
+
+row! {
+    /// A book.
+    pub struct Book<'r> {
+        /// The primary key.
+        pub id: i64,
+        /// The title.
+        pub title: &'r str,
+    }
+}
+
+/// The table of books.
+pub struct Books;
+
+impl Resource for Books {
+    type Row<'r> = Book<'r>;
+    const TABLE: &'static Table = &Table {
+        name: "books",
+        row: "book",
+        from: "books",
+        columns: &[Column::id("id"), Column::text("title", 80).ordered_by("title_key")],
+        search: None,
+        constraints: &[],
+    };
+}
+
+async fn books(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    crate::listing::pages::page_or_stream::<Books>(&request, db).await
+}
+
+/// Nothing.
+pub async fn is_empty(_: &mut Session) -> Result<bool, Error> {
+    Ok(false)
+}
+
+/// Nothing.
+pub async fn seed(_: &mut Session, _: usize, _: &CancellationToken, _: impl FnMut(usize)) -> Result<usize, Error> {
+    Ok(0)
+}
+"#;
+
+/// A copy of the checkout with another application compiles, and passes its unit tests.
+pub(super) fn the_service_carries_another_application() {
+    let copy = TempDir::with_prefix("roster-copy-").unwrap();
+    for name in ["Cargo.toml", "Cargo.lock", "build.rs", "openapi.json", "rust-toolchain.toml", "src", "templates"] {
+        for file in if root().join(name).is_dir() { files(&root().join(name)) } else { vec![root().join(name)] } {
+            let target = copy.path().join(file.strip_prefix(root()).unwrap());
+            fs::create_dir_all(target.parent().unwrap()).unwrap();
+            fs::copy(file, target).unwrap();
+        }
+    }
+    for folder in ["src/users", "src/friends"] {
+        fs::remove_dir_all(copy.path().join(folder)).unwrap();
+    }
+    for template in ["users", "friends", "row", "pages"] {
+        fs::remove_file(copy.path().join(format!("templates/{template}.html"))).unwrap();
+    }
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let lines = lib.lines().filter(|line| !RESOURCES.iter().any(|name| line.contains(name)));
+    fs::write(copy.path().join("src/lib.rs"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    fs::write(copy.path().join("src/resources.rs"), OTHER).unwrap();
+    for (engine, key) in [("sqlite", "lower(title)"), ("postgres", "lower(title)"), ("mysql", "lower(title)")] {
+        let folder = copy.path().join("migrations").join(engine);
+        fs::create_dir_all(&folder).unwrap();
+        let sql = format!("CREATE TABLE books (id INTEGER PRIMARY KEY, title VARCHAR(80), title_key VARCHAR(80) AS ({key}));");
+        fs::write(folder.join("0001_books.up.sql"), sql).unwrap();
+        fs::write(folder.join("0001_books.down.sql"), "DROP TABLE books;").unwrap();
+    }
+    for stub in ["tests/main.rs", "benches/micro.rs"] {
+        fs::create_dir_all(copy.path().join(stub).parent().unwrap()).unwrap();
+        fs::write(copy.path().join(stub), "fn main() {}").unwrap();
+    }
+    // The dependencies are those that this test was built with. The programs have other names than those of this checkout.
+    let programs = Path::new(env!("CARGO_BIN_EXE_web")).ancestors().nth(2).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["test", "--locked", "--offline", "--lib", "--bins"]).current_dir(copy.path());
+    let done = cargo.env("CARGO_TARGET_DIR", programs).output().unwrap();
+    let output = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success() && output.contains("test listing::"), "{output}{}", String::from_utf8_lossy(&done.stderr));
+}
