@@ -1,5 +1,6 @@
 //! What an application implements for each kind of row.
 
+use super::column::Column;
 use super::row::Row;
 use super::table::Table;
 
@@ -9,4 +10,40 @@ pub trait Resource: 'static {
     type Row<'r>: Row<'r>;
     /// Where the rows are.
     const TABLE: &'static Table;
+    /// Evaluated when a listing is compiled, so that a forgotten column is an error of the build.
+    const IS_CONSISTENT: () = assert!(
+        are_named(<Self::Row<'static> as Row<'static>>::FIELDS, Self::TABLE.columns),
+        "the columns of the table must have the names of the fields of the row, in the same order"
+    );
+}
+
+/// Whether the columns have these names, in the same order.
+const fn are_named(fields: &[&str], columns: &[Column]) -> bool {
+    let mut position = 0;
+    while position < fields.len() && position < columns.len() {
+        let (field, column) = (fields[position].as_bytes(), columns[position].name.as_bytes());
+        let mut byte = 0;
+        while byte < field.len() && byte < column.len() && field[byte] == column[byte] {
+            byte += 1;
+        }
+        if byte < field.len() || byte < column.len() {
+            return false;
+        }
+        position += 1;
+    }
+    fields.len() == columns.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Column, are_named};
+
+    #[test]
+    fn columns_are_compared_with_fields_by_name_and_order() {
+        let columns = [Column::id("id"), Column::text("title", 80)];
+        assert!(are_named(&["id", "title"], &columns));
+        for fields in [&["id"][..], &["title", "id"], &["id", "titles"], &["id", "tit"], &["id", "title", "year"]] {
+            assert!(!are_named(fields, &columns), "{fields:?}");
+        }
+    }
 }

@@ -18,6 +18,9 @@ pub fn write_json(out: &mut Vec<u8>, row: &impl Serialize) {
 
 /// A row as the driver holds it, borrowed until the next one is read. [`row`] implements it.
 pub trait Row<'r>: Copy + Serialize {
+    /// The names of its fields.
+    const FIELDS: &'static [&'static str];
+
     /// Reads the columns in the order of the table.
     ///
     /// # Errors
@@ -71,6 +74,8 @@ macro_rules! row {
         }
 
         impl<$r> $crate::listing::row::Row<$r> for $name<$r> {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
+
             fn read<DB: $crate::db::Values>(row: &$r DB::Row) -> Result<Self, sqlx::Error> {
                 let mut position = 0..;
                 Ok(Self {
