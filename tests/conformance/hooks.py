@@ -13,7 +13,7 @@ def before_call(context, case, kwargs):
     if not query:
         return
     sort, q, after = query.get("sort", "id"), query.get("q"), query.get("after")
-    if re.fullmatch("-?(id|username|email)", str(sort)):
+    if re.fullmatch("-?(id|username|email|since)", str(sort)):
         # A search is ordered by the column that it matches.
         if isinstance(q, str) and q:
             column = "email" if "@" in q else "username"
@@ -31,6 +31,9 @@ def cursor(column, after):
     given = base64.urlsafe_b64decode(after + "=" * (-len(after) % 4)) if len(after) % 4 != 1 else b""
     if column == "id":
         key = given if len(given) == 9 and given[:1] == letter else letter + sum(after.encode()).to_bytes(8, "big")
+    elif column == "since":
+        # It is not unique, so the id is in the cursor too.
+        key = letter + 2 * sum(after.encode()).to_bytes(8, "big")
     else:
         key = given if given[:1] == letter else letter + after[:100].encode()
     return base64.urlsafe_b64encode(key).decode().rstrip("=")

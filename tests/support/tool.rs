@@ -1,6 +1,5 @@
-//! Programs from outside: judges that know a standard better than our own assertions do, and what a process
-//! meets where it is deployed. A test that needs
-//! one is ignored where it is not installed; `REQUIRE_TOOLS=chromedriver,promtool,…` makes a missing one an error.
+//! External programs: conformance tools, and what a process runs beside where it is deployed. A test that needs one is
+//! ignored where it is not installed; `REQUIRE_TOOLS=chromedriver,promtool,…` makes a missing one an error.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,7 +7,7 @@ use std::process::Command;
 
 use super::engine::{in_tree, program};
 
-/// A program that judges what the service does, or runs it.
+/// A program that checks the service, or runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     /// The browser's, by WebDriver; with axe-core for what people with other senses make of a page.
@@ -83,7 +82,7 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools")
 }
 
-/// The script that judges a page's accessibility from within.
+/// The script that checks a page's accessibility from within.
 pub(crate) fn axe() -> PathBuf {
     folder().join("node_modules/axe-core/axe.min.js")
 }
