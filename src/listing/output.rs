@@ -192,6 +192,8 @@ impl Replacement {
     /// When no temporary file can be created.
     pub fn of(target: PathBuf) -> io::Result<Self> {
         let exists = target.try_exists()?;
+        // The error of a folder that does not exist is clearer than that of the temporary file.
+        fs::metadata(folder_of(&target))?;
         // Private while it may replace a private file. A new file gets the permissions of the umask.
         let mode = Permissions::from_mode(if exists { 0o600 } else { 0o666 });
         let mut beside = tempfile::Builder::new();

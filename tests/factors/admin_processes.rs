@@ -58,8 +58,9 @@ pub(crate) fn tests() -> Vec<Trial> {
                 a_run_that_completes_after_a_signal_succeeds
             ],
         )
-        // A task on a server is killed at each message instead, and reports a missing folder in other words.
-        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered, files_that_cannot_be_used_are_named])
+        // A task on a server is killed at each message instead.
+        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered])
+        .each(tests![files_that_cannot_be_used_are_named])
         .any(tests![tasks_ask_for_the_schema_first, web_may_migrate_and_seed_itself])
         .on(
             &Engine::MYSQL,

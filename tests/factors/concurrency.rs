@@ -7,6 +7,7 @@ use std::fs;
 use std::io::Read as _;
 
 use libtest_mimic::Trial;
+use roster::db::Timestamp;
 use roster::friends::{self, Friends};
 use roster::listing::{Key, Listing, Resource as _};
 use roster::users::Users;
@@ -38,6 +39,9 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn every_listing_is_one_range_of_one_index(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "20000"]);
+    // An optimiser may sort the few friends of a sample.
+    database.sql().execute("DELETE FROM friends WHERE user_id = 1");
+    database.sql().execute("INSERT INTO friends (user_id, friend_id) SELECT 1, id FROM users WHERE id > 1");
     database.sql().execute(match database.engine.family() {
         Family::MySql => "ANALYZE TABLE users, friends",
         _ => "ANALYZE",
@@ -84,22 +88,27 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
     }
     assert_eq!(explained, 20);
 
-    let index = match database.engine.family() {
-        Family::MySql => "PRIMARY",
-        Family::Postgres => "friends_pkey",
-        Family::Sqlite => "PRIMARY KEY",
-    };
-    for after in [None, Some(Key { value: 10_000.into(), id: None })] {
-        let listing = Listing {
-            table: Friends::TABLE,
-            scope: Some(friends::of(1)),
-            column: 0,
-            descending: false,
-            prefix: None,
-            after,
-            limit: 20,
+    for (column, value, id) in
+        [("id", 10_000.into(), None), ("since", Timestamp::parse("2018-01-01T00:00:00Z").unwrap().into(), Some(10_000))]
+    {
+        let index = match (column, database.engine.family()) {
+            ("id", Family::MySql) => "PRIMARY",
+            ("id", Family::Postgres) => "friends_pkey",
+            ("id", Family::Sqlite) => "PRIMARY KEY",
+            _ => "friends_user_id_since",
         };
-        assert_index(database.engine, index, true, &explain(database, &listing), &format!("{listing:?}"));
+        for (after, descending) in [(None, false), (None, true), (Some(Key { value, id }), false)] {
+            let listing = Listing {
+                table: Friends::TABLE,
+                scope: Some(friends::of(1)),
+                column: Friends::TABLE.position(column).unwrap(),
+                descending,
+                prefix: None,
+                after,
+                limit: 20,
+            };
+            assert_index(database.engine, index, true, &explain(database, &listing), &format!("{listing:?}"));
+        }
     }
 }
 

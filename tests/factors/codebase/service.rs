@@ -30,7 +30,8 @@ pub(super) fn the_service_names_no_resource() {
         if APPLICATION.iter().any(|application| path.starts_with(application)) {
             continue;
         }
-        let has_database_users = DATABASE_USERS.iter().any(|folder| path.starts_with(folder)) || path == Path::new("src/config.rs");
+        let has_database_users =
+            DATABASE_USERS.iter().any(|folder| path.starts_with(folder)) || path == Path::new("src/config.rs");
         for (number, line) in fs::read_to_string(root().join(path)).unwrap().lines().enumerate() {
             // The list of modules.
             if path == Path::new("src/lib.rs") && (line.starts_with("pub mod ") || line.starts_with("//! ")) {
@@ -128,7 +129,9 @@ pub(super) fn the_service_carries_another_application() {
     for (engine, key) in [("sqlite", "lower(title)"), ("postgres", "lower(title)"), ("mysql", "lower(title)")] {
         let folder = copy.path().join("migrations").join(engine);
         fs::create_dir_all(&folder).unwrap();
-        let sql = format!("CREATE TABLE books (id INTEGER PRIMARY KEY, title VARCHAR(80), title_key VARCHAR(80) AS ({key}));");
+        let sql = format!(
+            "CREATE TABLE books (id INTEGER PRIMARY KEY, title VARCHAR(80), title_key VARCHAR(80) AS ({key}));"
+        );
         fs::write(folder.join("0001_books.up.sql"), sql).unwrap();
         fs::write(folder.join("0001_books.down.sql"), "DROP TABLE books;").unwrap();
     }
@@ -142,5 +145,9 @@ pub(super) fn the_service_carries_another_application() {
     cargo.args(["test", "--locked", "--offline", "--lib", "--bins"]).current_dir(copy.path());
     let done = cargo.env("CARGO_TARGET_DIR", programs).output().unwrap();
     let output = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success() && output.contains("test listing::"), "{output}{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success() && output.contains("test listing::"),
+        "{output}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
