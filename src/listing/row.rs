@@ -16,7 +16,7 @@ pub fn write_json(out: &mut Vec<u8>, row: &impl Serialize) {
     json::write(out, row).expect("numbers and text are JSON");
 }
 
-/// A row as the driver holds it, borrowed until the next one is read. [`row`] implements it.
+/// A row as the driver holds it, borrowed until the next one is read. The macro `row!` implements it.
 pub trait Row<'r>: Copy + Serialize {
     /// The names of its fields.
     const FIELDS: &'static [&'static str];
