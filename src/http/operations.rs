@@ -1,4 +1,4 @@
-//! What operators and their machines ask: is it alive, is it ready, what is it.
+//! The handlers for operators: liveness, readiness, metrics and version.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
