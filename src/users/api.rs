@@ -104,12 +104,12 @@ pub(crate) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
     respond_with_etag(&request, Format::Json, body, None)
 }
 
-/// The problem that no user has an id.
+/// The problem for an id that no user has.
 pub(crate) fn unknown() -> Problem {
     Problem::not_found("there is no user with this id")
 }
 
-/// Reads an id in a path. A user has one address, so a number is written in one way.
+/// Reads an id in a path. A user has one URL, so only the canonical form of a number is accepted, such as `1` and not `01`.
 ///
 /// # Errors
 /// 400, if it is not a number.

@@ -1,4 +1,4 @@
-//! Users: the example of an application. The service knows them by `src/resources.rs` alone.
+//! Users: the first example of a resource. The service uses them only by `src/resources.rs`.
 
 pub mod api;
 pub mod pages;
