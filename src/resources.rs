@@ -95,8 +95,8 @@ mod tests {
     #[derive(OpenApi)]
     #[openapi(
         info(
-            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
-                           the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
+            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request id, as in \
+                           the header x-request-id of every response and in the log. HEAD is supported wherever GET is."
         ),
         // Relative to the URL of this description, so it includes a path prefix.
         servers((url = ".")),

@@ -137,15 +137,15 @@ impl Problem {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem, description = "A problem of RFC 9457.")]
 pub(crate) struct Body<'a> {
-    /// Always `about:blank`: the status says which problem it is.
+    /// Always `about:blank`: the status identifies the problem.
     r#type: &'a str,
-    /// The status in words.
+    /// The reason phrase of the status.
     title: &'a str,
-    /// The status.
+    /// The status code.
     status: u16,
-    /// What to do about it.
+    /// The explanation of this problem.
     detail: &'a str,
-    /// The id of the request, under which the log has it.
+    /// The request id, which is also in the log.
     instance: &'a str,
 }
 
