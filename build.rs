@@ -40,7 +40,7 @@ fn commit() {
     for name in GIVEN {
         println!("cargo::rerun-if-env-changed={name}");
     }
-    // cargo takes a file that is missing for one that has changed.
+    // cargo treats a missing file as a changed one.
     let head = if Path::new(".git/logs/HEAD").exists() { ".git/logs/HEAD" } else { "build.rs" };
     println!("cargo::rerun-if-changed={head}");
     let given = GIVEN.iter().filter_map(|name| std::env::var(name).ok()).find(|commit| !commit.is_empty());

@@ -39,8 +39,7 @@ pub enum Db {
 }
 
 impl Db {
-    /// A pool without connections: each is opened when it is first needed, so a process starts
-    /// whether or not its database is there.
+    /// A pool without connections. Each is opened when it is first needed, so a process starts without its database.
     #[must_use]
     pub fn open(config: &Config) -> Self {
         match config.database_url.options.clone() {
@@ -54,11 +53,11 @@ impl Db {
         }
     }
 
-    /// The version of the schema that the database has, 0 when it has none. It is read on a connection of its own, so
-    /// that the answer does not depend on how busy the pool is.
+    /// The version of the schema in the database, or 0 if it has none. It is read on a separate connection, so the result
+    /// does not depend on the load of the pool.
     ///
     /// # Errors
-    /// Those of any query, when the database does not answer.
+    /// Those of any query.
     pub async fn schema_version(&self) -> Result<i64, Error> {
         const SQL: &str = "SELECT MAX(version) FROM roster_migrations WHERE success";
         let version: Result<Option<i64>, Error> = on_engine!(Db, self, pool => pool.probe(async |conn, persistent| {
@@ -71,10 +70,10 @@ impl Db {
         }
     }
 
-    /// Whether the database answers, and its schema has at least the required version.
+    /// Checks that the database responds, and that its schema has at least the required version.
     ///
     /// # Errors
-    /// What is missing.
+    /// The reason why the process is not ready.
     pub async fn ready(&self, required: i64) -> Result<(), Unready> {
         match self.schema_version().await {
             Ok(found) if found >= required => Ok(()),
@@ -97,8 +96,8 @@ impl Db {
         }).await)
     }
 
-    /// The same pool as this worker should use it: what it opens is its own first, because a connection is woken on
-    /// the thread that opened it.
+    /// The same pool for this worker, which prefers the connections that it opened. A connection wakes the thread that
+    /// opened it.
     #[must_use]
     pub fn for_worker(&self, worker: usize) -> Self {
         match self {
@@ -108,13 +107,13 @@ impl Db {
         }
     }
 
-    /// How the pool is used just now.
+    /// The current use of the pool.
     #[must_use]
     pub fn connections(&self) -> Connections {
         on_engine!(Db, self, pool => pool.connections())
     }
 
-    /// Closes every idle connection as its protocol wants it, and opens no new one.
+    /// Closes each idle connection as its protocol requires. No connection is opened afterwards.
     pub async fn close(&self) {
         on_engine!(Db, self, pool => pool.close().await);
     }
@@ -123,7 +122,7 @@ impl Db {
 /// Why a process cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum Unready {
-    /// The database does not answer.
+    /// The database does not respond.
     #[error("{0}")]
     Database(#[source] Error),
     /// The schema is older than this release.

@@ -99,7 +99,7 @@ where
 {
     web::resource(pattern)
         .route(web::get().to(handler.clone()))
-        // The server leaves the body of an answer to HEAD out by itself.
+        // The server omits the body of a response to HEAD.
         .route(web::method(Method::HEAD).to(handler))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::method_not_allowed()) }))
         .wrap(from_fn(move |request, next| middleware::serve(route, request, next)))
@@ -129,14 +129,14 @@ mod tests {
             "well"
         }
         actix_web::rt::System::new().block_on(async {
-            // Nobody asks the database.
+            // The test does not use the database.
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
             let state = Data::new(State::new(&config, &NONE, Arc::default(), &DroppedLines::default()));
             let app = App::new().app_data(state).service(get("/", handler));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();
-            // The test service hands over as an error what a server would send.
+            // The test service returns the response as an error, which a server would send.
             let error = actix_web::dev::Service::call(&app, panicking).await.expect_err("a panic");
             let response = error.error_response();
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

@@ -1,4 +1,4 @@
-//! Listing as a tool: pages, streams, files and imports of any table, from a description of its columns.
+//! Pages, streams, exports and imports of any table, from a description of its columns.
 //!
 //! An application implements [`Resource`] for each kind of row, which names the row's type and its [`Table`]. The rest is
 //! here: keyset cursors, the parameters of a listing and their links, streams, CSV and NDJSON.

@@ -1,4 +1,4 @@
-//! The resources of this application: the one list from which the service knows them.
+//! The resources of this application. The service uses them only by this list.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::users::{self, Users};
 /// its database.
 pub const REQUIRED_SCHEMA: i64 = 3;
 
-/// What the service has to know about this application.
+/// This application, as the service uses it.
 pub static APPLICATION: Application = Application { routes, required_schema: REQUIRED_SCHEMA };
 
 /// The tables of `migrate import` and `migrate export`. The first is the default.
@@ -32,7 +32,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(get_with_page("/users/{id}/friends", friends::api::list));
 }
 
-/// One of the samples of [`seed`], for messages.
+/// The name of one row of [`seed`], for messages.
 pub const SAMPLE: &str = "sample user";
 
 /// Rows of the sample that one transaction inserts: enough that its cost is that of its rows, few enough for every
@@ -95,8 +95,8 @@ mod tests {
     #[derive(OpenApi)]
     #[openapi(
         info(
-            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request's id, as in \
-                           the header x-request-id of every answer and in the log. HEAD is answered wherever GET is."
+            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request id, as in \
+                           the header x-request-id of every response and in the log. HEAD is supported wherever GET is."
         ),
         // Relative to the URL of this description, so it includes a path prefix.
         servers((url = ".")),

@@ -26,9 +26,9 @@ use crate::resources::APPLICATION;
 use crate::telemetry::DroppedLines;
 use drain::{AcceptGate, drain};
 
-/// How many connections may wait to be accepted; the standard library's 128 are few for a burst.
+/// The number of connections that may wait to be accepted. The 128 of the standard library are too few for a burst.
 const BACKLOG: i32 = 1024;
-/// How often a server that is not ready looks again.
+/// The interval of readiness checks until the server is ready.
 const READY_POLL: Duration = Duration::from_secs(1);
 
 /// A port that cannot be served.
@@ -43,15 +43,15 @@ pub struct BindError {
 /// What a server accepts connections from.
 pub struct Listener {
     socket: TcpListener,
-    /// Whether whoever started this process holds it as well, and will hand it to the next.
+    /// Whether the supervisor passed this socket, keeps it open, and passes it to the next process.
     is_inherited: bool,
 }
 
-/// Takes the listener that this process was started with, by systemd's protocol of socket activation (`LISTEN_FDS`),
-/// or else binds the configured address.
+/// Uses the listener that the supervisor passed, by systemd's protocol of socket activation (`LISTEN_FDS`). Without one,
+/// binds the configured address.
 ///
 /// # Errors
-/// What stands in the way, and which variable to set.
+/// The cause, and which variable to set.
 pub fn bind(config: &Config) -> Result<Listener, BindError> {
     let host = config.host;
     let address = SocketAddr::new(host, config.port);
@@ -168,7 +168,7 @@ fn service(
     })
 }
 
-/// Logs when the database can be served from, or why not yet.
+/// Logs each reason why the process is not ready, and then that it is ready.
 async fn log_when_ready(db: &Db, required_schema: i64) {
     let mut last = None;
     while let Err(unready) = db.ready(required_schema).await {

@@ -54,13 +54,13 @@ pub struct Status {
     pub version: i64,
     /// Its name, unless the binary is older than the migration.
     pub name: Option<&'static str>,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// When it was applied, in UTC.
     pub applied_at: Option<String>,
 }
 
-/// Where a migration stands.
+/// The state of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
@@ -68,7 +68,7 @@ pub enum State {
     Applied,
     /// `migrate up` will apply it.
     Pending,
-    /// Its process was killed during the migration; `migrate up` or `migrate down` completes it.
+    /// Its process was killed during the migration. `migrate up` completes it, and `migrate down` reverts it.
     Interrupted,
     /// It was applied from a file that has changed since.
     Modified,
@@ -76,7 +76,7 @@ pub enum State {
     Newer,
 }
 
-/// Every migration that the binary or the database knows, in order.
+/// Every migration of the binary and of the ledger, in order.
 ///
 /// # Errors
 /// Those of the database, and [`Error::LockTimeout`] if another session locks the ledger.

@@ -16,7 +16,7 @@ use super::engine::{mysql, on_engine};
 use super::error::Error;
 use crate::config::{DatabaseUrl, DriverOptions};
 
-/// The longest time to open the session of an admin task. A server that starts, or is far away, may need seconds.
+/// The longest time to open the session of an admin task. A remote server, or one that is starting, may need seconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest time to close it. A server may be unresponsive.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ impl Session {
     /// Opens a connection, unless `stop` is cancelled first.
     ///
     /// # Errors
-    /// [`Error::Connect`] with the cause, also when the server does not answer, [`Error::Stopped`] and [`Error::Pooler`].
+    /// [`Error::Connect`] with the cause, also when the server does not respond, [`Error::Stopped`] and [`Error::Pooler`].
     pub async fn open(url: &DatabaseUrl, stop: &CancellationToken) -> Result<Self, Error> {
         tokio::select! {
             opened = timeout(CONNECT_TIMEOUT, Self::connect(url)) => opened.unwrap_or_else(|_| {

@@ -14,8 +14,8 @@ use crate::users::api::{parse_id, unknown};
 
 /// A page of a user's friends.
 ///
-/// The next page is in the header `Link`. For `Accept: text/html`, it is a page for people, which ignores parameters
-/// that it does not have.
+/// The next page is in the header `Link`. For `Accept: text/html`, it is an HTML page, which ignores unknown
+/// parameters.
 #[utoipa::path(
     get,
     path = "/users/{id}/friends",
@@ -32,11 +32,11 @@ use crate::users::api::{parse_id, unknown};
             content((Vec<Friend> = "application/json"), (String = "text/html")),
             headers(
                 ("etag" = String, description = "For If-None-Match."),
-                ("link" = String, description = "Where the next page is, if there is one, relative to the request (RFC 8288)."),
+                ("link" = String, description = "The next page, if there is one, relative to the request (RFC 8288)."),
             ),
         ),
-        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
-        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
+        (status = 304, description = "The content matches If-None-Match."),
+        (status = 412, description = "The content does not match If-Match.", body = Body, content_type = "application/problem+json"),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
         (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,

@@ -1,4 +1,4 @@
-//! Friends: the second example, a part of a join that belongs to a user.
+//! Friends: the second example, a join of which a listing has the rows of one user.
 
 pub mod api;
 mod page;

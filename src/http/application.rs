@@ -1,8 +1,8 @@
-//! What the service has to know about its application.
+//! The interface of an application to the service.
 
 use actix_web::web::ServiceConfig;
 
-/// What the service has to know about its application.
+/// An application, as the service uses it.
 #[derive(Debug)]
 pub struct Application {
     /// Adds its routes.

@@ -19,7 +19,7 @@ pub(crate) fn root(path: &str) -> String {
     }
 }
 
-/// `GET /style-{hash}.css`. During a roll, a page of one release may request the stylesheet from a process of
+/// `GET /style-{hash}.css`. During a rolling update, a page of one release may request the stylesheet from a process of
 /// another. It gets the one that exists, without permission to cache it.
 pub(super) async fn style(request: HttpRequest) -> HttpResponse {
     let kept = if request.path().strip_prefix('/') == Some(STYLE_NAME) {

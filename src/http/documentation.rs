@@ -34,10 +34,10 @@ pub(crate) enum Failures {
     /// There are more than 100 headers, or more than 128 KiB of them.
     #[response(status = 431)]
     HeadTooLarge,
-    /// Something went wrong on the server.
+    /// An unexpected error on the server.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(problem::Body<'static>),
-    /// The database is away, or the pool or the process is full.
+    /// The database is unavailable, or the limit of connections or requests is reached.
     #[response(
         status = 503,
         content_type = "application/problem+json",

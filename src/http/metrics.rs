@@ -1,4 +1,4 @@
-//! What Prometheus asks: counts and times of requests by route, and the state of the pool.
+//! Metrics for Prometheus: requests and their durations by route, and the database connections.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use prometheus::{
 use crate::db::Connections;
 use crate::telemetry::DroppedLines;
 
-/// The media type of the text format, in which `/metrics` answers.
+/// The media type of the text format of `/metrics`.
 pub(super) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
-/// Bounds in seconds. A page takes a millisecond or less, so that is where most of them are; the last is the
-/// default of `REQUEST_TIMEOUT_MS`.
+/// Bounds in seconds. Most are small, because a page takes a millisecond or less. The last is the default of
+/// `REQUEST_TIMEOUT_MS`.
 const BUCKETS: [f64; 14] =
     [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -91,7 +91,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Counts a request by labels that are few, whatever clients send.
+    /// Records a request. Each label has few values, so clients cannot create new time series.
     pub(super) fn record(&self, method: &str, route: &str, status: StatusCode, duration: Duration) {
         self.requests.with_label_values(&[method, route, status.as_str()]).inc();
         self.durations.with_label_values(&[method, route]).observe(duration.as_secs_f64());
@@ -102,7 +102,7 @@ impl Metrics {
         self.aborted.inc();
     }
 
-    /// The metrics as text, with what is measured only when it is asked for.
+    /// The metrics as text. The gauges are set here, because they are read only for this.
     pub(super) fn render(&self, in_flight: usize, connections: Connections) -> prometheus::Result<Vec<u8>> {
         let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.in_flight.set(gauge(in_flight));

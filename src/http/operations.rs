@@ -1,4 +1,4 @@
-//! What operators and their machines ask: is it alive, is it ready, what is it.
+//! The handlers for operators: liveness, readiness, metrics and version.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
@@ -12,25 +12,25 @@ use super::problem::Problem;
 use super::state::State;
 use crate::db::{Db, Unready};
 
-/// Whether this process lives: that it answers is the answer.
+/// Liveness probe: always 200.
 ///
-/// It never asks the database, whose outage no restart of this process would end.
+/// It does not depend on the database, because a restart of this process would not end an outage of the database.
 #[utoipa::path(
     get,
     path = "/livez",
-    responses((status = 200, description = "It lives.", body = String, content_type = "text/plain"), Failures)
+    responses((status = 200, description = "The process is running.", body = String, content_type = "text/plain"), Failures)
 )]
 pub(crate) async fn livez() -> HttpResponse {
     text("alive\n")
 }
 
-/// Whether a balancer may send requests here.
+/// Readiness probe: whether a load balancer may send requests to this process.
 ///
-/// A 503 names what is missing.
+/// A 503 has the reason.
 #[utoipa::path(
     get,
     path = "/readyz",
-    responses((status = 200, description = "It may.", body = String, content_type = "text/plain"), Failures)
+    responses((status = 200, description = "The process is ready.", body = String, content_type = "text/plain"), Failures)
 )]
 pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if state.lifecycle.is_unready() {
@@ -48,12 +48,12 @@ pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
     Ok(text("ready\n"))
 }
 
-/// Counts, times and gauges for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
     responses(
-        (status = 200, description = "Its text format.", body = String, content_type = "text/plain"),
+        (status = 200, description = "The metrics, in the text format of Prometheus.", body = String, content_type = "text/plain"),
         Failures,
     )
 )]
@@ -66,7 +66,7 @@ pub(crate) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResp
         .body(text))
 }
 
-/// What a process runs.
+/// The version of a process.
 #[derive(Serialize, ToSchema)]
 #[expect(clippy::struct_field_names, reason = "they are the answer's members")]
 pub(crate) struct Version<'a> {
@@ -74,12 +74,12 @@ pub(crate) struct Version<'a> {
     version: &'a str,
     /// The git commit that it was built from.
     commit: &'a str,
-    /// The release, if its deploy names one.
+    /// The release, if `RELEASE_ID` is set.
     release_id: Option<&'a str>,
 }
 
-/// What this process runs.
-#[utoipa::path(get, path = "/version", responses((status = 200, description = "What it runs.", body = Version), Failures))]
+/// The version, the commit and the release of this process.
+#[utoipa::path(get, path = "/version", responses((status = 200, description = "The version.", body = Version), Failures))]
 pub(crate) async fn version(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store"))).json(Version {
         version: env!("CARGO_PKG_VERSION"),

@@ -15,14 +15,13 @@ use super::assets::STYLE_NAME;
 use super::limits::{BODY_MAX, URI_MAX};
 use crate::{db, json};
 
-/// An answer that is not what the client asked for. What it tells the client and what it tells the
-/// log are apart, so that nothing unexpected leaks.
+/// An error response. The client receives the detail, and the log has the cause, so no internal message leaks.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
-    /// For the client, who can act on it.
+    /// Sent to the client.
     detail: Cow<'static, str>,
-    /// For the log alone.
+    /// Logged, and not sent.
     cause: Option<String>,
 }
 
@@ -32,7 +31,7 @@ impl Problem {
     }
 
     pub(crate) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
-        // What a client sent in place of a name may be of any length.
+        // An unknown name is text of the client, of any length.
         let name: String = name.chars().take(40).collect();
         Self::new(StatusCode::BAD_REQUEST, format!("{name}: {reason}"))
     }
@@ -73,12 +72,12 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")
     }
 
-    /// The process has as many requests at work as it may.
+    /// The limit of concurrent requests is reached.
     pub(crate) fn full(limit: usize) -> Self {
         Self::unavailable("the server is busy", &format_args!("MAX_IN_FLIGHT: {limit} requests are at work"))
     }
 
-    /// The handler did not answer in time.
+    /// The handler did not respond in time.
     pub(crate) fn too_slow(limit: Duration) -> Self {
         let cause = format!("REQUEST_TIMEOUT_MS: no answer within {} ms", limit.as_millis());
         Self::unavailable("the request took too long", &cause)
@@ -93,7 +92,7 @@ impl Problem {
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail) }
     }
 
-    /// An error that the framework raised by itself, in the shape of ours.
+    /// The problem of an error: that of the handler, or one for an error of the framework.
     pub(crate) fn of(error: &actix_web::Error) -> Self {
         error.as_error::<Self>().cloned().unwrap_or_else(|| {
             let status = error.as_response_error().status_code();
@@ -134,19 +133,19 @@ impl Problem {
     }
 }
 
-/// The members of RFC 9457, section 3.1. The instance is the id of the request, under which the log has it.
+/// The members of RFC 9457, section 3.1. The instance is the request id, which is also in the log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem, description = "A problem of RFC 9457.")]
 pub(crate) struct Body<'a> {
-    /// Always `about:blank`: the status says which problem it is.
+    /// Always `about:blank`: the status identifies the problem.
     r#type: &'a str,
-    /// The status in words.
+    /// The reason phrase of the status.
     title: &'a str,
-    /// The status.
+    /// The status code.
     status: u16,
-    /// What to do about it.
+    /// The explanation of this problem.
     detail: &'a str,
-    /// The id of the request, under which the log has it.
+    /// The request id, which is also in the log.
     instance: &'a str,
 }
 
@@ -189,7 +188,7 @@ impl ResponseError for Problem {
         self.status
     }
 
-    /// Only the status: the request's context, which knows the instance, renders the rest.
+    /// Only the status. The context of the request renders the rest, because it has the instance.
     fn error_response(&self) -> HttpResponse {
         HttpResponse::new(self.status)
     }

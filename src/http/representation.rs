@@ -1,5 +1,4 @@
-//! Which representation of a resource a client wants, and whether it has it already (RFC 9110,
-//! sections 12 and 13).
+//! Content negotiation and conditional requests (RFC 9110, sections 12 and 13).
 
 use actix_web::http::header::{self, ETag, EntityTag, Header as _, HeaderMap, HeaderValue, IfMatch, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse};
@@ -41,7 +40,7 @@ impl Format {
 struct Accept<'a>(&'a str);
 
 impl<'a> Accept<'a> {
-    /// None if the client accepts everything, or does not say what. Most clients do, and need no parser.
+    /// None if the header is absent, `*/*` or not valid. This is so for most requests, and they need no parser.
     fn of(headers: &'a HeaderMap) -> Option<Self> {
         let accept = headers.get(header::ACCEPT).filter(|accept| *accept != "*/*")?;
         accept.to_str().ok().map(Self).filter(Self::is_valid)
@@ -54,7 +53,7 @@ impl<'a> Accept<'a> {
             _ if range.eq_ignore_ascii_case(media_type) => Some(2),
             Some((kind, "*")) if kind.eq_ignore_ascii_case(own_type) => Some(1),
             Some(("*", "*")) => Some(0),
-            // Clients of Java send it, and mean every type.
+            // Java's HttpURLConnection sends it for every type.
             None if range == "*" => Some(0),
             _ => None,
         };
@@ -70,7 +69,7 @@ impl<'a> Accept<'a> {
         covering.max_by_key(|(specificity, _)| *specificity).map_or(0.0, |(_, weight)| weight)
     }
 
-    /// Whether a range is a media type at all. A server may disregard the header otherwise.
+    /// Whether the header contains a media range. A server may ignore an invalid header.
     fn is_valid(&self) -> bool {
         self.0.contains(['/', '*'])
     }

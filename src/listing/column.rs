@@ -19,7 +19,7 @@ pub struct Column {
     pub key: Option<&'static str>,
     /// Which values it accepts.
     pub kind: Kind,
-    /// Whether the database chooses a value when it is absent.
+    /// Whether the database chooses the value if a new row has none.
     pub has_default: bool,
     /// Whether no two rows of a listing have the same key. Otherwise the listing is ordered by the first column, too.
     pub is_unique: bool,
@@ -28,7 +28,7 @@ pub struct Column {
 /// Which values a column accepts.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
-    /// A whole number from 1 to 2^53 - 1, which the database chooses when it is absent.
+    /// A whole number from 1 to 2^53 - 1. The database chooses it if a new row has none.
     Id,
     /// The id of a row of another table.
     Reference,
@@ -74,7 +74,7 @@ impl Column {
         Self { sql, ..self }
     }
 
-    /// Ordered by this indexed expression.
+    /// Ordered by this indexed expression. For text, it must be the text with A–Z in lower case, ordered by code point.
     #[must_use]
     pub const fn ordered_by(self, key: &'static str) -> Self {
         Self { key: Some(key), ..self }
@@ -86,7 +86,7 @@ impl Column {
         Self { is_unique: true, ..self }
     }
 
-    /// The database chooses a value when it is absent.
+    /// The database chooses the value if a new row has none.
     #[must_use]
     pub const fn defaulted(self) -> Self {
         Self { has_default: true, ..self }
@@ -193,8 +193,8 @@ fn is_blank(character: char) -> bool {
     character.is_whitespace() && !character.is_control() && !matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a character has no shape of its own behind the one before it: Unicode's Default_Ignorable_Code_Point, which
-/// includes the controls of direction, with the interlinear controls, the tags and the empty pattern of Braille.
+/// Whether a character is invisible after the one before it: Unicode's Default_Ignorable_Code_Point, which includes the
+/// controls of direction; the interlinear controls; the tags; and the empty pattern of Braille.
 fn is_invisible(character: char, before: Option<char>) -> bool {
     // Variants of ideographs and emoji.
     if matches!(character, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}') {

@@ -91,7 +91,7 @@ impl Encoder {
                     .map_err(csv_error)?;
                 }
                 writer.write_record(None::<&[u8]>).map_err(csv_error)?;
-                // Its own buffer fills it now and then.
+                // The writer has its own buffer, so this length grows in steps.
                 if writer.get_ref().len() < CHUNK {
                     return Ok(None);
                 }

@@ -19,10 +19,10 @@ pub enum Error {
     /// The database failed; nothing was imported.
     #[error(transparent)]
     Database(#[from] DbError),
-    /// The file is not text in UTF-8, but this.
+    /// The file is not UTF-8 text. The field is the detected format.
     #[error("the file is {0}: save it as CSV or NDJSON in UTF-8")]
     NotText(&'static str),
-    /// The line is not the header that the rows need.
+    /// The header is not valid: its line, and the reason.
     #[error("line {0}: {1}")]
     Header(u64, String),
     /// Some rows cannot be imported, so none was.

@@ -57,7 +57,7 @@ pub async fn import<R: Read>(
     progress: impl FnMut(u64),
 ) -> Result<Imported, Error> {
     let batches = read(table, open, format).map_err(Error::Read)?;
-    // The statement that is stopped leaves the connection in the middle of its answer.
+    // A stopped statement leaves its result unread, so the connection cannot be used again.
     let done = tokio::select! {
         biased;
         () = stop.cancelled() => Err(Error::Stopped),

@@ -44,7 +44,7 @@ impl NewRow {
         self.0.get(position)?.as_ref()
     }
 
-    /// The values that the row brings.
+    /// The values of the row, without those that the database chooses.
     pub(super) fn values(&self) -> impl Iterator<Item = &Value<'static>> {
         self.0.iter().flatten()
     }
@@ -54,7 +54,7 @@ impl NewRow {
         self.value(position).map(|value| value.clone().into_key())
     }
 
-    /// Whether the row brings a value for each column.
+    /// Whether the row has a value for each column.
     pub(super) fn is_complete(&self) -> bool {
         self.0.iter().all(Option::is_some)
     }

@@ -1,4 +1,4 @@
-//! A page of a listing as JSON, and what pages for people have in common.
+//! A page of a listing as JSON, and the parts that HTML pages share.
 
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;

@@ -231,17 +231,21 @@ impl<T: Resource> IntoParams for Query<T> {
             .minimum(Some(1))
             .maximum(Some(LIMIT_MAX));
         let mut sort = "The column that orders the listing, with `-` before it to descend; `id` by default.".to_owned();
-        let mut after = "Where to go on: a cursor from the `Link` of the page before, with the same `sort`".to_owned();
+        let mut after = "A cursor from the `Link` of the page before, with the same `sort`".to_owned();
         if table.search.is_some() {
             after += " and `q`";
             let _ = write!(
                 sort,
-                " With `q` the order is that of the column that it matches, and this may only reverse it."
+                " With `q`, the listing is ordered by the column that `q` matches, and `sort` may only reverse it."
             );
         }
         let orders = sortable(table).flat_map(|name| [name.to_owned(), format!("-{name}")]);
         let mut parameters = vec![
-            parameter("limit", "The maximum number of rows: 100 by default for a page, and all for a stream.", limit),
+            parameter(
+                "limit",
+                "The maximum number of rows: 100 by default for JSON, and all rows for a stream.",
+                limit,
+            ),
             parameter("after", &(after + "."), text().pattern(Some("^[A-Za-z0-9_-]+$"))),
             parameter("sort", &sort, text().enum_values(Some(orders))),
         ];

@@ -24,7 +24,7 @@ pub struct Key {
 /// The part of a table that a listing shows: the rows whose column, named first, has this value.
 pub type Scope = (&'static str, i64);
 
-/// Which rows, in which order, from which one on.
+/// The query of one page: its rows, their order, and the position where it begins.
 #[derive(Clone)]
 pub struct Listing {
     /// Where the rows are.
@@ -35,9 +35,9 @@ pub struct Listing {
     pub column: usize,
     /// From the highest to the lowest.
     pub descending: bool,
-    /// Only those whose column begins so, ignoring ASCII case.
+    /// Only rows whose column begins with this text, ignoring ASCII case.
     pub prefix: Option<String>,
-    /// Only those behind this key (keyset paging: <https://use-the-index-luke.com/no-offset>).
+    /// Only rows after this key (keyset paging: <https://use-the-index-luke.com/no-offset>).
     pub after: Option<Key>,
     /// The maximum number of rows.
     pub limit: u32,
@@ -81,7 +81,7 @@ impl Listing {
         if let Some(after) = &self.after {
             let (beyond, from) = if self.descending { (" < ", " <= ") } else { (" > ", " >= ") };
             if let Some(last) = after.id {
-                // The first condition is the range of the index. A comparison of pairs is none for MySQL.
+                // The first condition is the range of the index. MySQL does not use a range for a comparison of pairs.
                 condition(&mut query, key, from, &after.value);
                 query.push(" AND (").push(key).push(beyond);
                 DB::bind(&mut query, &after.value);
@@ -111,7 +111,7 @@ impl Listing {
     }
 }
 
-/// The values that a listing has are those of clients, so they are not shown.
+/// The values of a listing come from clients, so they are not shown.
 impl fmt::Debug for Listing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = if self.descending { "descending" } else { "ascending" };
@@ -150,8 +150,8 @@ pub async fn page<T: Resource>(
     }).await)
 }
 
-/// Reads the answer to its end, so that the connection is ready for the next query. It is the driver's own stream, without
-/// the one that `fetch` puts around it.
+/// Reads all rows, so that the connection is ready for the next query. The stream is that of the driver, because the stream
+/// of `fetch` adds another layer.
 async fn read<R, Q, T: Resource>(
     mut rows: BoxStream<'_, Result<Either<Q, R>, sqlx::Error>>,
     listing: &Listing,

@@ -73,7 +73,7 @@ impl<R: Read> Input<R> {
 
     /// The buffered bytes. Empty at the end of the file.
     fn fill(&mut self) -> Result<&[u8], Error> {
-        // Twice, because the borrow checker does not let a loop return what it borrowed.
+        // The loop cannot return the bytes that `fill_buf` borrows, so `buffer` borrows them again.
         while let Err(error) = self.reader.fill_buf() {
             if error.kind() != io::ErrorKind::Interrupted {
                 return Err(Error::Read(error));

@@ -97,7 +97,7 @@ pub(super) async fn taken<L>(
     table: &'static Table,
     rows: &[(L, NewRow)],
 ) -> Result<Taken, Error> {
-    /// None if the rows bring no keys.
+    /// None if the rows have no keys.
     fn query<DB: Values, L>(table: &'static Table, rows: &[(L, NewRow)]) -> Option<QueryBuilder<DB>> {
         let mut query: Option<QueryBuilder<DB>> = None;
         for (at, column) in table.unique() {
@@ -140,7 +140,7 @@ pub(super) async fn taken<L>(
     })
 }
 
-/// Lets the ids that the database chooses continue after those that were inserted with an id.
+/// Makes the ids that the database generates continue after the highest id that was inserted explicitly.
 ///
 /// # Errors
 /// Those of the database.

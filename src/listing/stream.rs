@@ -50,9 +50,9 @@ pub(crate) async fn respond<T: Resource>(
     Ok(response.streaming(stream::once(async { Ok(page) }).chain(pages(rest))))
 }
 
-/// The pages behind the first, each of them read while the one before it is sent: the database and the client
-/// need not wait for each other. An error ends the stream without its last chunk, which tells the client that
-/// it is not complete (RFC 9112, section 8).
+/// The pages after the first. Each is read while the one before it is sent, so the database and the client do not wait for
+/// each other. An error ends the stream without its last chunk. So the client detects that the stream is not complete (RFC
+/// 9112, section 8).
 fn pages<T: Resource>(rest: Option<Export<T>>) -> impl Stream<Item = Result<Bytes, Broken>> {
     stream::try_unfold(rest.map(Export::ahead), |ahead| async {
         let Some(ahead) = ahead else { return Ok(None) };
@@ -92,7 +92,7 @@ impl<T: Resource> Export<T> {
         spawn(page.instrument(span))
     }
 
-    /// The next page, behind what it begins with, and the export of what follows it, if anything does.
+    /// The next page, after the text `begin`, and the export of the rows that follow it, if there are any.
     async fn page(mut self, begin: &str) -> Result<(Bytes, Option<Self>), db::Error> {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
         let mut rows = Vec::with_capacity(begin.len() + ROW_SIZE * self.listing.limit as usize);

@@ -15,7 +15,7 @@ type Parameters = Query<Users>;
 /// A page of users as an array, or every matching user as a stream.
 ///
 /// The next page is in the header `Link`. With `Accept: application/x-ndjson` or `text/csv`, all users are sent, a
-/// line each, unless there is a limit; a stream that breaks off lacks its last chunk.
+/// line each, unless there is a limit; an incomplete stream lacks its last chunk.
 #[utoipa::path(
     get,
     path = "/users",
@@ -24,19 +24,19 @@ type Parameters = Query<Users>;
     responses(
         (
             status = 200,
-            description = "Users, in ascending id unless sort says otherwise.",
+            description = "Users, in ascending order of id unless sort is given.",
             content(
                 (Vec<User> = "application/json"),
                 (String = "application/x-ndjson"),
                 (String = "text/csv"),
             ),
             headers(
-                ("etag" = String, description = "Of a page: for If-None-Match."),
-                ("link" = String, description = "Of a page that another follows: where that is, relative to the request (RFC 8288)."),
+                ("etag" = String, description = "Of a page, for If-None-Match."),
+                ("link" = String, description = "Of a page: the next page, if there is one, relative to the request (RFC 8288)."),
             ),
         ),
-        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
-        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
+        (status = 304, description = "The content matches If-None-Match."),
+        (status = 412, description = "The content does not match If-Match.", body = Body, content_type = "application/problem+json"),
         (status = 406, description = "None of these types is acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,
     )
@@ -88,8 +88,8 @@ pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
             body = User,
             headers(("etag" = String, description = "For If-None-Match.")),
         ),
-        (status = 304, description = "The client's copy, named by If-None-Match, is the same."),
-        (status = 412, description = "If-Match names other content.", body = Body, content_type = "application/problem+json"),
+        (status = 304, description = "The content matches If-None-Match."),
+        (status = 412, description = "The content does not match If-Match.", body = Body, content_type = "application/problem+json"),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
         (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,
@@ -104,12 +104,12 @@ pub(crate) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) ->
     respond_with_etag(&request, Format::Json, body, None)
 }
 
-/// The problem that no user has an id.
+/// The problem for an id that no user has.
 pub(crate) fn unknown() -> Problem {
     Problem::not_found("there is no user with this id")
 }
 
-/// Reads an id in a path. A user has one address, so a number is written in one way.
+/// Reads an id in a path. A user has one URL, so only the canonical form of a number is accepted, such as `1` and not `01`.
 ///
 /// # Errors
 /// 400, if it is not a number.

@@ -1,4 +1,4 @@
-//! Users: the example of an application. The service knows them by `src/resources.rs` alone.
+//! Users: the first example of a resource. The service uses them only by `src/resources.rs`.
 
 pub mod api;
 pub mod pages;
@@ -12,10 +12,10 @@ row! {
         /// The primary key.
         #[schema(example = 1)]
         pub id: i64,
-        /// Unique, whatever the case of its ASCII letters.
+        /// Unique, ignoring ASCII case.
         #[schema(max_length = 80, example = "admin")]
         pub username: &'r str,
-        /// Unique, whatever the case of its ASCII letters.
+        /// Unique, ignoring ASCII case.
         #[schema(max_length = 120, example = "admin@example.com")]
         pub email: &'r str,
     }
@@ -37,7 +37,7 @@ impl Resource for Users {
         ],
         search: Some(Search {
             column: |q| if q.contains('@') { "email" } else { "username" },
-            description: "What the username begins with, or the e-mail address when there is an `@` in it, in any case.",
+            description: "A prefix of the username, or of the e-mail address if it contains `@`. ASCII case is ignored.",
         }),
         constraints: &[
             ("users_username_key", "username is taken, in the table or by an earlier line"),

@@ -70,11 +70,11 @@ const LAST: [&str; 50] = [
     "turing", "weber", "wirth",
 ];
 
-/// The number of namesakes that follow one another. So a batch fills few pages of each index, and each page is written
+/// The number of consecutive users with the same name. So a batch fills few pages of each index, and each page is written
 /// once.
 const NAMESAKES: usize = 400;
 
-/// The nth sample user. The first two are those of the tutorial that this service comes from.
+/// The nth sample user. The first two are `admin` and `guest`.
 fn user(n: usize) -> NewRow {
     const NAMES: usize = FIRST.len() * LAST.len();
     let name = |n: usize| {
@@ -84,7 +84,7 @@ fn user(n: usize) -> NewRow {
     let username = match n {
         0 => "admin".to_owned(),
         1 => "guest".to_owned(),
-        // Each first name meets each last name before a number tells namesakes apart.
+        // Each first name is combined with each last name. Further users with the same name get a number.
         n if n - 2 < NAMES => name(n - 2),
         n => {
             let n = n - 2 - NAMES;
@@ -96,8 +96,8 @@ fn user(n: usize) -> NewRow {
     NewRow::of(Users::TABLE, [None, Some((&*username).into()), Some((&*email).into())]).expect("it obeys the rules")
 }
 
-/// Inserts the sample users of this range that do not exist yet, and returns the ids of all of them, in order. An e-mail
-/// address may be that of another user, who has another name. Then the sample has no row, and the id is 0.
+/// Inserts the sample users of this range that do not exist yet, and returns the ids of all of them, in order. If
+/// another user has the e-mail address of a sample, the sample is not inserted, and its id is 0.
 ///
 /// # Errors
 /// Those of the database.

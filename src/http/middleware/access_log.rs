@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 
-/// What the log has of a request. The names are those of its fields.
+/// The values of the line of a request.
 pub(super) struct Line<'a> {
     pub(super) request_id: &'a str,
     pub(super) trace_id: &'a str,

@@ -3,10 +3,10 @@
 use super::context::RequestContext;
 use crate::http::problem::Problem;
 
-/// The routes that are served even if the process is full: operators need them most then.
+/// The routes that are served above the limit, because operators need them during overload.
 const ALWAYS_SERVED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
-/// Counts a request as at work, until its response has been read by the connection. Rejects it if the process is full.
+/// Counts a request as at work, until its response has been read by the connection. Rejects it if the limit is reached.
 pub(super) fn admit(context: &mut RequestContext) -> Result<(), Problem> {
     if context.route.pattern.is_some_and(|pattern| ALWAYS_SERVED.contains(&pattern)) {
         return Ok(());

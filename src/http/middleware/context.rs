@@ -31,7 +31,7 @@ pub(crate) trait Transport {
     fn abort_reason(&self) -> &'static str;
 }
 
-/// What is known of a request. Its line in the log is written when it is dropped.
+/// The data of a request. Its line in the log is written when it is dropped.
 pub(crate) struct RequestContext {
     pub(super) state: Data<State>,
     /// None in a test without a server, and for bytes that are not a request.
@@ -155,15 +155,15 @@ impl RequestContext {
         self.guard.end_work();
     }
 
-    /// Ends a request whose response was not sent completely. Returns whether only a reset of the connection tells the
-    /// client.
+    /// Ends a request whose response was not sent completely. Returns whether the connection must be reset, because its
+    /// normal end would make the response look complete.
     pub(crate) fn abort(mut self, reason: &'static str) -> bool {
         self.aborted = Some(reason);
         self.is_close_delimited
     }
 }
 
-/// One line a request, and its count and time.
+/// Writes the line of the request, and records its metrics.
 impl Drop for RequestContext {
     fn drop(&mut self) {
         let duration = self.started.elapsed();
@@ -193,7 +193,7 @@ impl Drop for RequestContext {
     }
 }
 
-/// A method by its name when it is one of HTTP's (RFC 9110 and 5789), because a client may make up any other.
+/// The name of a standard method (RFC 9110 and 5789). Any other is `other`, because a client may send any text.
 fn name(method: &Method) -> &'static str {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"];
     KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")

@@ -1,4 +1,4 @@
-//! The headers that tell browsers what a response may do.
+//! The headers that restrict what browsers do with a response.
 
 use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -19,7 +19,7 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
 ];
 
-/// Adds them to every response, after its conversion to one of hyper, because constants need no conversion.
+/// Adds them to a response of hyper, where constants need no conversion. The caller then adds `others` more headers.
 pub(crate) fn add(headers: &mut HeaderMap, others: usize) {
     headers.reserve(HEADERS.len() + others);
     for (name, value) in HEADERS {

@@ -32,7 +32,7 @@ impl Trace {
             None => (TraceId::from(fastrand::u128(1..)), TraceFlags::NOT_SAMPLED),
         };
         let id = trace_id.to_string();
-        // At the level of an error, so that no filter takes the ids from the lines of the request.
+        // At the level ERROR, so that no filter of the log removes the ids from the lines of the request.
         let span = tracing::error_span!("request", request_id, trace_id = id);
         Self { span, id, span_id: SpanId::from(fastrand::u64(1..)), flags, exported }
     }
@@ -51,7 +51,7 @@ impl Trace {
         Self { span, id, span_id: own.span_id(), flags: own.trace_flags(), exported: true }
     }
 
-    /// The `traceparent` of the response: the place of the request in its trace.
+    /// The `traceparent` of the response, with the id of the request's own span.
     pub(super) fn header(&self) -> Option<HeaderValue> {
         HeaderValue::try_from(format!("00-{}-{}-{:02x}", self.id, self.span_id, self.flags)).ok()
     }

@@ -13,11 +13,11 @@ pub(super) fn no_two_files_import_each_other() {
     let example: Imports = [("a", "b"), ("b", "c"), ("c", "b"), ("d", "d")]
         .map(|(from, to)| (from.to_owned(), BTreeSet::from([to.to_owned()])))
         .into();
-    assert_eq!(circles(&example), [["b", "c", "b"], ["c", "b", "c"]]);
+    assert_eq!(cycles(&example), [["b", "c", "b"], ["c", "b", "c"]]);
 
     let files = files();
     assert!(files.len() > 50 && files["src/server.rs"].contains("src/http.rs"), "{files:?}");
-    let found = circles(&files);
+    let found = cycles(&files);
     assert!(found.is_empty(), "these files import each other: {found:#?}");
 
     let mut modules = Imports::new();
@@ -27,7 +27,7 @@ pub(super) fn no_two_files_import_each_other() {
         let imports: BTreeSet<_> = imports.map(str::to_owned).collect();
         modules.entry(module).or_default().extend(imports);
     }
-    let found = circles(&modules);
+    let found = cycles(&modules);
     assert!(found.is_empty(), "these modules import each other: {found:#?}");
 }
 
@@ -64,8 +64,8 @@ fn module_of(file: &str) -> &str {
 }
 
 /// The shortest way from each file through others back to itself, if there is one.
-fn circles(imports: &Imports) -> Vec<Vec<String>> {
-    let circle = |start: &String| {
+fn cycles(imports: &Imports) -> Vec<Vec<String>> {
+    let cycle = |start: &String| {
         let mut seen = BTreeSet::new();
         let mut ways = VecDeque::from([vec![start]]);
         while let Some(way) = ways.pop_front() {
@@ -83,7 +83,7 @@ fn circles(imports: &Imports) -> Vec<Vec<String>> {
         }
         None
     };
-    imports.keys().filter_map(circle).collect()
+    imports.keys().filter_map(cycle).collect()
 }
 
 /// The files that each file imports: by `use`, or by a path in its code. A path leads to the file of the longest module in

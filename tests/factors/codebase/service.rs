@@ -1,4 +1,4 @@
-//! The service names no resource of the application, and stands without it.
+//! The service names no resource of the application, and compiles without it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
