@@ -41,15 +41,18 @@ fn commit() {
         println!("cargo::rerun-if-env-changed={name}");
     }
     // cargo treats a missing file as a changed one.
-    let head = if Path::new(".git/logs/HEAD").exists() { ".git/logs/HEAD" } else { "build.rs" };
-    println!("cargo::rerun-if-changed={head}");
+    let head = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|head| Path::new(head).exists());
+    println!("cargo::rerun-if-changed={}", head.as_deref().unwrap_or("build.rs"));
     let given = GIVEN.iter().filter_map(|name| std::env::var(name).ok()).find(|commit| !commit.is_empty());
-    let commit = given.or_else(|| {
-        // Without a .git folder here, git would use a repository of a parent folder.
-        Path::new(".git").exists().then_some(())?;
-        let git = Command::new("git").args(["rev-parse", "HEAD"]).output().ok()?;
-        let commit = String::from_utf8(git.stdout).ok()?;
-        git.status.success().then(|| commit.trim().to_owned())
-    });
+    let commit = given.or_else(|| git(&["rev-parse", "HEAD"]));
     println!("cargo::rustc-env=ROSTER_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+}
+
+/// What git prints, if this folder is a checkout.
+fn git(arguments: &[&str]) -> Option<String> {
+    // Without a .git folder here, git would use a repository of a parent folder.
+    Path::new(".git").exists().then_some(())?;
+    let git = Command::new("git").args(arguments).output().ok()?;
+    let output = String::from_utf8(git.stdout).ok()?;
+    git.status.success().then(|| output.trim().to_owned())
 }

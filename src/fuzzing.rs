@@ -35,9 +35,9 @@ use crate::telemetry::DroppedLines;
 /// # Panics
 /// When an input breaks it, as each of these functions.
 pub fn cursor(table: &Table, text: &str) {
-    for column in table.columns.iter().filter(|column| column.key.is_some()) {
-        if let Some(key) = cursor::decode(text, column) {
-            assert_eq!(cursor::encode(column, &key), text, "{key:?}");
+    for (position, _) in table.columns.iter().enumerate().filter(|(_, column)| column.key.is_some()) {
+        if let Some(key) = cursor::decode(text, table, position) {
+            assert_eq!(cursor::encode(table, position, &key), text, "{key:?}");
         }
     }
 }

@@ -35,8 +35,7 @@ fn routes(config: &mut ServiceConfig) {
 /// The name of one row of [`seed`], for messages.
 pub const SAMPLE: &str = "sample user";
 
-/// Rows of the sample that one transaction inserts: enough that its cost is that of its rows, few enough for every
-/// engine's limit of parameters (32,766 in SQLite).
+/// Samples that one transaction inserts: enough that its cost is that of its rows.
 const BATCH: usize = 5_000;
 
 /// Whether the database has no rows that samples could mix with.
@@ -48,8 +47,8 @@ pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
 }
 
 /// Inserts the first `count` sample users that do not exist yet, and their friendships. A second run changes nothing, and
-/// one that was interrupted is continued. Returns the number of sample users that exist, which is less than `count` if
-/// `stop` was cancelled.
+/// one that was interrupted is continued. Returns the number of samples that were processed, which is less than `count`
+/// if `stop` was cancelled.
 ///
 /// # Errors
 /// Those of the database. Completed batches stay.
@@ -59,7 +58,7 @@ pub async fn seed(
     stop: &CancellationToken,
     mut progress: impl FnMut(usize),
 ) -> Result<usize, Error> {
-    let mut ids: Vec<i64> = Vec::new();
+    let mut ids: Vec<Option<i64>> = Vec::new();
     while ids.len() < count && !stop.is_cancelled() {
         let start = ids.len();
         // The stopped statement may wait for a lock of another session. Its batch is not committed.
@@ -74,7 +73,7 @@ pub async fn seed(
     Ok(ids.len())
 }
 
-async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<i64>) -> Result<(), Error> {
+async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<Option<i64>>) -> Result<(), Error> {
     let start = range.start;
     session.begin().await?;
     ids.extend(users::sample::insert_range(session, range).await?);

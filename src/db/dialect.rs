@@ -33,7 +33,7 @@ pub trait Dialect: Values {
     /// Makes the ids that the database generates for a table continue after the highest id that was inserted
     /// explicitly. None where the engine does so itself.
     #[must_use]
-    fn resync_sequence(_table: &'static str) -> Option<SqlStr> {
+    fn resync_sequence(_table: &'static str, _id: &'static str) -> Option<SqlStr> {
         None
     }
     /// Begins a transaction. With transaction pooling, it includes the settings that a session would keep.

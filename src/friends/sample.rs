@@ -23,16 +23,15 @@ fn since(n: usize) -> Timestamp {
 }
 
 /// Inserts the friendships of sample users from this number on, in both directions. The ids are those of all sample users
-/// so far; 0 is no user.
+/// so far. A sample without an id has no friends.
 ///
 /// # Errors
 /// Those of the database.
 ///
 /// # Panics
 /// Never: the rows obey the rules of the table.
-pub async fn insert_from(session: &mut Session, start: usize, ids: &[i64]) -> Result<(), Error> {
-    let pairs = (start.max(1)..ids.len()).map(|n| (ids[n], ids[friend(n)], n));
-    let pairs = pairs.filter(|&(one, other, _)| one != 0 && other != 0);
+pub async fn insert_from(session: &mut Session, start: usize, ids: &[Option<i64>]) -> Result<(), Error> {
+    let pairs = (start.max(1)..ids.len()).filter_map(|n| Some((ids[n]?, ids[friend(n)]?, n)));
     let both = pairs.flat_map(|(one, other, n)| [(one, other, n), (other, one, n)]);
     let rows = both.map(|(user, friend, n)| {
         NewRow::of(FRIENDSHIPS, [Some(user.into()), Some(friend.into()), Some(since(n).into())])

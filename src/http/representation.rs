@@ -1,5 +1,7 @@
 //! Content negotiation and conditional requests (RFC 9110, sections 12 and 13).
 
+use std::borrow::Cow;
+
 use actix_web::http::header::{self, ETag, EntityTag, Header as _, HeaderMap, HeaderValue, IfMatch, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -37,13 +39,16 @@ impl Format {
 }
 
 /// The media types that a client accepts (RFC 9110, section 12.5.1).
-struct Accept<'a>(&'a str);
+struct Accept<'a>(Cow<'a, str>);
 
 impl<'a> Accept<'a> {
     /// None if the header is absent, `*/*` or not valid. This is so for most requests, and they need no parser.
     fn of(headers: &'a HeaderMap) -> Option<Self> {
-        let accept = headers.get(header::ACCEPT).filter(|accept| *accept != "*/*")?;
-        accept.to_str().ok().map(Self).filter(Self::is_valid)
+        let mut lines = headers.get_all(header::ACCEPT).filter_map(|accept| accept.to_str().ok());
+        let first = lines.next()?;
+        // Several lines are one list (RFC 9110, section 5.3).
+        let accept = lines.fold(Cow::Borrowed(first), |list, line| Cow::Owned(format!("{list}, {line}")));
+        (accept != "*/*").then_some(Self(accept)).filter(Self::is_valid)
     }
 
     /// The weight of a media type, from 0 to 1: that of the most specific range that covers it, or 0.
@@ -183,6 +188,15 @@ mod tests {
         ] {
             assert_eq!(negotiated(accept), format, "{accept}");
         }
+    }
+
+    #[test]
+    fn several_lines_are_one_list() {
+        let request = TestRequest::get()
+            .append_header((header::ACCEPT, "application/json;q=0.1"))
+            .append_header((header::ACCEPT, "text/csv"));
+        let offered = [Format::Json, Format::Ndjson, Format::Csv];
+        assert_eq!(negotiate(&request.to_http_request(), &offered).ok(), Some(Format::Csv));
     }
 
     #[test]

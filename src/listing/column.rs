@@ -107,7 +107,7 @@ impl Column {
     /// Reads a value from text, such as that of a file. None if it is absent.
     pub(super) fn parse(&self, text: &str) -> Result<Option<Value<'static>>, String> {
         match self.kind {
-            Kind::Id | Kind::Reference | Kind::Time if text.is_empty() && self.has_default => Ok(None),
+            _ if text.is_empty() && self.has_default => Ok(None),
             Kind::Id | Kind::Reference => {
                 if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
                     return Err("does not consist of the digits 0 to 9".to_owned());
@@ -170,6 +170,7 @@ fn visible(value: &str, longest: usize) -> Result<&str, String> {
         let kind = match character {
             character if character.is_control() => "a control character",
             '\u{2028}' | '\u{2029}' => "a line separator",
+            '\u{fffd}' => "the replacement character of an encoding error",
             character if is_invisible(character, before) => "an invisible character",
             ' ' if before == Some(' ') => return Err("has two blanks in a row".to_owned()),
             ' ' => "",
@@ -258,6 +259,7 @@ mod tests {
             ("a\u{2028}", "has a line separator (U+2028)"),
             ("a\u{2029}b", "has a line separator (U+2029)"),
             ("\u{feff}a", "has an invisible character (U+FEFF)"),
+            ("a\u{fffd}", "has the replacement character of an encoding error (U+FFFD)"),
             ("a\u{200b}", "has an invisible character (U+200B)"),
             ("a\u{200d}b", "has an invisible character (U+200D)"),
             ("\u{202e}a", "has an invisible character (U+202E)"),

@@ -34,10 +34,10 @@ pub enum Error {
         rows: u64,
     },
     /// Ids of the file are in the table, and those that the database chooses cannot continue after them.
-    #[error("{cause}: a file with ids needs the rights SELECT and UPDATE on the sequence {table}_id_seq")]
+    #[error("{cause}: a file with ids needs the rights SELECT and UPDATE on the sequence {sequence}")]
     Ids {
-        /// The table.
-        table: &'static str,
+        /// The sequence of the ids.
+        sequence: String,
         /// The database's error.
         cause: DbError,
     },

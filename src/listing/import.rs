@@ -13,7 +13,7 @@ use super::file::{Error, Format};
 use super::new_row::NewRow;
 use super::reader;
 use super::statements::{Existing, Taken, insert, resync_ids, taken};
-use super::table::Table;
+use super::table::{Table, is_taken};
 use crate::db::{Error as DbError, Session};
 
 /// Rows that a transaction sends at once: below every engine's limit of parameters, and below the 1,000 values from which
@@ -77,24 +77,27 @@ struct Batch {
     bad: Vec<BadRow>,
 }
 
-/// The rows of a batch whose keys are not known to be taken, each with its line. A statement has an id for each of its
-/// rows or for none.
+/// The rows of a batch whose keys are not known to be taken, each with its line. Rows with values for the same columns
+/// stand together.
 #[derive(Default)]
 struct Sorted<'b> {
-    complete: Vec<(u64, &'b NewRow)>,
+    with_ids: Vec<(u64, &'b NewRow)>,
     without_ids: Vec<(u64, &'b NewRow)>,
     bad: Vec<BadRow>,
 }
 
 impl<'b> Sorted<'b> {
-    fn of(rows: &'b [(u64, NewRow)], mut taken: Taken) -> Self {
+    fn of(table: &Table, rows: &'b [(u64, NewRow)], mut taken: Taken) -> Self {
         let mut sorted = Self::default();
         for (line, row) in rows {
             match &*taken.claim(row) {
-                [] if row.is_complete() => sorted.complete.push((*line, row)),
+                [] if row.has_id(table) => sorted.with_ids.push((*line, row)),
                 [] => sorted.without_ids.push((*line, row)),
                 columns => sorted.bad.push((*line, is_taken(columns))),
             }
+        }
+        for rows in [&mut sorted.with_ids, &mut sorted.without_ids] {
+            rows.sort_by_cached_key(|(_, row)| row.present());
         }
         sorted
     }
@@ -149,18 +152,18 @@ async fn fill(
         let ended_early = || Err(Error::Read(io::Error::other("the reading thread ended early")));
         let Some(Batch { good, mut bad }) = next.unwrap_or_else(ended_early)? else { break };
         let rows = good.len() + bad.len();
-        has_ids |= table.columns[0].is_unique && good.iter().any(|(_, row)| row.is_complete());
+        has_ids |= good.iter().any(|(_, row)| row.has_id(table));
         let known = if may_be_known { taken(session, table, &good).await? } else { Taken::none(table) };
-        let mut sorted = Sorted::of(&good, known);
+        let mut sorted = Sorted::of(table, &good, known);
         let mut is_inserted = insert_all(session, table, &sorted, has_ids).await?;
         if !is_inserted && !may_be_known {
-            sorted = Sorted::of(&good, taken(session, table, &good).await?);
+            sorted = Sorted::of(table, &good, taken(session, table, &good).await?);
             is_inserted = insert_all(session, table, &sorted, has_ids).await?;
         }
         may_be_known = !sorted.bad.is_empty();
         bad.append(&mut sorted.bad);
         if !is_inserted {
-            insert_each(session, table, &sorted.complete, &mut bad).await?;
+            insert_each(session, table, &sorted.with_ids, &mut bad).await?;
             if has_ids {
                 resync(session, table).await?;
             }
@@ -183,7 +186,9 @@ async fn fill(
 
 async fn resync(session: &mut Session, table: &'static Table) -> Result<(), Error> {
     resync_ids(session, table).await.map_err(|error| match error {
-        DbError::Query(_) => Error::Ids { table: table.name, cause: error },
+        DbError::Query(_) => {
+            Error::Ids { sequence: format!("{}_{}_seq", table.name, table.columns[0].name), cause: error }
+        }
         error => error.into(),
     })
 }
@@ -197,7 +202,7 @@ async fn insert_all(
 ) -> Result<bool, Error> {
     session.execute("SAVEPOINT batch").await?;
     let inserted = async {
-        insert(session, table, &rows_of(&sorted.complete), Existing::Refuse).await?;
+        insert(session, table, &rows_of(&sorted.with_ids), Existing::Refuse).await?;
         if has_ids && !sorted.without_ids.is_empty() {
             resync(session, table).await?;
         }
@@ -246,9 +251,4 @@ async fn insert_each(
         session.execute("RELEASE SAVEPOINT batch").await?;
     }
     Ok(())
-}
-
-fn is_taken(columns: &[&str]) -> String {
-    let columns: Vec<String> = columns.iter().map(|column| format!("{column} is taken")).collect();
-    format!("{}, in the table or by an earlier line", columns.join(" and "))
 }

@@ -1,6 +1,6 @@
 //! A row to be inserted.
 
-use super::column::Column;
+use super::column::{Column, Kind};
 use super::table::Table;
 use crate::db::Value;
 
@@ -33,9 +33,17 @@ impl NewRow {
     ///
     /// # Errors
     /// Every column whose value breaks a rule.
+    ///
+    /// # Panics
+    /// If the table has another number of columns.
     pub fn of<const N: usize>(table: &Table, values: [Option<Value<'_>>; N]) -> Result<Self, InvalidRow> {
+        assert_eq!(N, table.columns.len(), "one value for each column of {}", table.name);
         let mut values = values.into_iter();
-        Self::new(table, |_, column| values.next().flatten().map(|value| column.check(value)).transpose())
+        Self::new(table, |_, column| match values.next().flatten() {
+            Some(value) => column.check(value).map(Some),
+            None if column.has_default => Ok(None),
+            None => Err("is missing".to_owned()),
+        })
     }
 
     /// The value of the column at this position. None if the database chooses it.
@@ -54,9 +62,14 @@ impl NewRow {
         self.value(position).map(|value| value.clone().into_key())
     }
 
-    /// Whether the row has a value for each column.
-    pub(super) fn is_complete(&self) -> bool {
-        self.0.iter().all(Option::is_some)
+    /// Whether the row brings a value, for each column.
+    pub(super) fn present(&self) -> Vec<bool> {
+        self.0.iter().map(Option::is_some).collect()
+    }
+
+    /// Whether the row brings the id that the database would choose.
+    pub(super) fn has_id(&self, table: &Table) -> bool {
+        matches!(table.columns[0].kind, Kind::Id) && self.value(0).is_some()
     }
 }
 

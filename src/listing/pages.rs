@@ -34,8 +34,6 @@ pub(crate) async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<
 /// A page as JSON, which is not sent yet.
 pub(crate) struct JsonPage<'a> {
     request: &'a HttpRequest,
-    /// The last segment of the path.
-    name: &'static str,
     body: Vec<u8>,
     /// The query string of the next page.
     next: Option<String>,
@@ -49,7 +47,7 @@ pub(crate) async fn json_page<'a, T: Resource>(
     scope: Option<Scope>,
 ) -> Result<JsonPage<'a>, Problem> {
     let listing = parameters.listing(scope, LIMIT)?;
-    let mut body = Vec::with_capacity(ROW_SIZE * (listing.limit as usize).min(100));
+    let mut body = Vec::with_capacity(ROW_SIZE * (listing.limit as usize).min(LIMIT as usize));
     body.push(b'[');
     let push = &mut |row: T::Row<'_>| {
         if body.len() > 1 {
@@ -58,7 +56,7 @@ pub(crate) async fn json_page<'a, T: Resource>(
         write_json(&mut body, &row);
     };
     let next = page::<T>(db, &listing, push).await?.map(|key| parameters.query(&listing, Some(&key)));
-    Ok(JsonPage { request, name: T::TABLE.name, body, next })
+    Ok(JsonPage { request, body, next })
 }
 
 impl JsonPage<'_> {
@@ -75,7 +73,8 @@ impl JsonPage<'_> {
     /// 412 for another `If-Match`.
     pub(crate) fn respond(mut self) -> Result<HttpResponse, Problem> {
         self.body.push(b']');
-        let link = self.next.map(|query| format!("<{}?{query}>; rel=\"next\"", self.name));
+        let name = self.request.path().rsplit('/').next().unwrap_or_default();
+        let link = self.next.map(|query| format!("<{name}?{query}>; rel=\"next\""));
         let link = link.and_then(|link| HeaderValue::try_from(link).ok());
         respond_with_etag(self.request, Format::Json, self.body, link)
     }

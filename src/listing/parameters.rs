@@ -86,7 +86,7 @@ impl Parameters {
             sort.column = column;
         }
         let after = match &self.after {
-            Some(cursor) => Some(cursor::decode(cursor, &table.columns[sort.column]).ok_or_else(|| {
+            Some(cursor) => Some(cursor::decode(cursor, table, sort.column).ok_or_else(|| {
                 Problem::bad_parameter("after", "it is not a cursor that a Link of this listing named")
             })?),
             None => None,
@@ -105,7 +105,7 @@ impl Parameters {
     /// The query string of the page behind this key of a listing of these parameters, or of its first page.
     #[must_use]
     pub fn query(&self, listing: &Listing, after: Option<&Key>) -> String {
-        self.sorted(self.sort, after.map(|key| cursor::encode(listing.column(), key)))
+        self.sorted(self.sort, after.map(|key| cursor::encode(listing.table, listing.column, key)))
     }
 
     /// These parameters with another order and cursor.

@@ -142,7 +142,7 @@ pub async fn page<T: Resource>(
     listing: &Listing,
     each: &mut dyn FnMut(T::Row<'_>),
 ) -> Result<Option<Key>, Error> {
-    let () = T::IS_CONSISTENT;
+    let ((), ()) = (T::IS_CONSISTENT, T::HAS_ID);
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = listing.select();
         let rows = conn.fetch_many(query.build().persistent(persistent));

@@ -1,6 +1,6 @@
 //! What an application implements for each kind of row.
 
-use super::column::Column;
+use super::column::{Column, Kind};
 use super::row::Row;
 use super::table::Table;
 
@@ -14,6 +14,11 @@ pub trait Resource: 'static {
     const IS_CONSISTENT: () = assert!(
         are_named(<Self::Row<'static> as Row<'static>>::FIELDS, Self::TABLE.columns),
         "the columns of the table must have the names of the fields of the row, in the same order"
+    );
+    /// Evaluated in the same way. The first column identifies a row, and orders a listing.
+    const HAS_ID: () = assert!(
+        matches!(Self::TABLE.columns[0].kind, Kind::Id) && Self::TABLE.columns[0].key.is_some(),
+        "the first column of a table that is listed must be an id with a key"
     );
 }
 

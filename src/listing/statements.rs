@@ -30,7 +30,10 @@ pub async fn is_empty(session: &mut Session, table: &Table) -> Result<bool, Erro
     })
 }
 
-/// Inserts rows by one statement: all of them or none. Either each of them has an id or none has.
+/// The highest number of parameters of a statement that every engine supports (SQLite: 32,766).
+const PARAMETERS_MAX: usize = 32_766;
+
+/// Inserts rows, in the transaction of the caller. Consecutive rows with values for the same columns share a statement.
 ///
 /// # Errors
 /// [`Error::Constraint`] when one of them breaks a constraint.
@@ -39,8 +42,7 @@ pub async fn insert(session: &mut Session, table: &Table, rows: &[&NewRow], exis
     fn statement<DB: Dialect>(table: &Table, rows: &[&NewRow], existing: Existing) -> QueryBuilder<DB> {
         let mut query = QueryBuilder::new("INSERT INTO ");
         query.push(table.name).push(" (");
-        let present =
-            (0..).zip(table.names()).filter(|(at, _)| rows.first().is_some_and(|row| row.value(*at).is_some()));
+        let present = (0..).zip(table.names()).filter(|(at, _)| rows[0].value(*at).is_some());
         push_list(&mut query, present.map(|(_, name)| name));
         for (number, row) in rows.iter().enumerate() {
             query.push(if number > 0 { "), (" } else { ") VALUES (" });
@@ -55,11 +57,12 @@ pub async fn insert(session: &mut Session, table: &Table, rows: &[&NewRow], exis
         }
         query
     }
-    if rows.is_empty() {
-        return Ok(());
+    for rows in rows.chunk_by(|row, next| row.present() == next.present()) {
+        for rows in rows.chunks(PARAMETERS_MAX / table.columns.len()) {
+            on_engine!(Session, session, conn => statement(table, rows, existing).build().execute(&mut *conn).await.map(drop))?;
+        }
     }
-    on_engine!(Session, session, conn => statement(table, rows, existing).build().execute(conn).await.map(drop))
-        .map_err(Error::from)
+    Ok(())
 }
 
 /// The keys of rows in a table, and of earlier rows of the same file.
@@ -146,7 +149,7 @@ pub(super) async fn taken<L>(
 /// Those of the database.
 pub(super) async fn resync_ids(session: &mut Session, table: &Table) -> Result<(), Error> {
     fn statement<C: sqlx::Connection<Database: Dialect>>(_: &C, table: &Table) -> Option<SqlStr> {
-        C::Database::resync_sequence(table.name)
+        C::Database::resync_sequence(table.name, table.columns[0].name)
     }
     let statement = on_engine!(Session, session, conn => statement(conn, table));
     match statement {

@@ -18,7 +18,8 @@ pub struct Table {
     pub columns: &'static [Column],
     /// The meaning of the parameter `q`. None if the table has no search.
     pub search: Option<Search>,
-    /// The constraints by the names that the engines report, each with the reason why a row is refused.
+    /// Other constraints than those of unique columns, by the names that the engines report, each with the reason why a
+    /// row is refused.
     pub constraints: &'static [(&'static str, &'static str)],
 }
 
@@ -65,7 +66,7 @@ impl Table {
         query.push(" FROM ").push(self.from);
     }
 
-    /// The value of the column at this position, in a row that [`Table::select`] returned.
+    /// The value of the column at this position, in a row of the table. For files; a listing uses `Row::read`.
     pub(super) fn read<'r, DB: Values>(&self, row: &'r DB::Row, position: usize) -> Result<Value<'r>, sqlx::Error> {
         match self.columns[position].kind {
             Kind::Id | Kind::Reference => DB::read_integer(row, position).map(Value::from),
@@ -74,22 +75,44 @@ impl Table {
         }
     }
 
-    /// The order of an export: its first columns identify a row.
+    /// The order of an export: the id, or the references with which the primary key begins.
     pub(super) fn order(&self) -> String {
+        if matches!(self.columns[0].kind, Kind::Id) {
+            return self.columns[0].sql.to_owned();
+        }
         let ids = self.columns.iter().take_while(|column| matches!(column.kind, Kind::Id | Kind::Reference));
         ids.map(|column| column.sql).collect::<Vec<_>>().join(", ")
     }
 
     /// The reason why the table refuses a row that breaks this constraint.
     pub(super) fn refusal(&self, constraint: &str) -> String {
-        let reason = self.constraints.iter().find(|(name, _)| *name == constraint);
-        reason.map_or_else(|| format!("it breaks the constraint {constraint}"), |(_, reason)| (*reason).to_owned())
+        if let Some((_, reason)) = self.constraints.iter().find(|(name, _)| *name == constraint) {
+            return (*reason).to_owned();
+        }
+        // PostgreSQL and MySQL report the name of the constraint, and SQLite that of the column.
+        let is_broken = |column: &Column| {
+            let key = column.key.unwrap_or(column.name);
+            let (key_name, primary) = (format!("{}_{key}", self.name), format!("{}_pkey", self.name));
+            constraint == key
+                || constraint == key_name
+                || matches!(column.kind, Kind::Id) && (constraint == primary || constraint == "PRIMARY")
+        };
+        match self.unique().find(|(_, column)| is_broken(column)) {
+            Some((_, column)) => is_taken(&[column.name]),
+            None => format!("it breaks the constraint {constraint}"),
+        }
     }
 
     /// The columns whose values differ between any two rows of the table.
     pub(super) fn unique(&self) -> impl Iterator<Item = (usize, &'static Column)> {
         (0..).zip(self.columns).filter(|(_, column)| column.is_unique)
     }
+}
+
+/// The reason why a row is refused whose values in these columns exist already.
+pub(super) fn is_taken(columns: &[&str]) -> String {
+    let columns: Vec<String> = columns.iter().map(|column| format!("{column} is taken")).collect();
+    format!("{}, in the table or by an earlier line", columns.join(" and "))
 }
 
 pub(super) fn push_list<DB: Values>(query: &mut QueryBuilder<DB>, items: impl Iterator<Item = &'static str>) {

@@ -97,11 +97,11 @@ fn user(n: usize) -> NewRow {
 }
 
 /// Inserts the sample users of this range that do not exist yet, and returns the ids of all of them, in order. If
-/// another user has the e-mail address of a sample, the sample is not inserted, and its id is 0.
+/// another user has the e-mail address of a sample, the sample is not inserted, and has no id.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_range(session: &mut Session, range: Range<usize>) -> Result<Vec<i64>, Error> {
+pub async fn insert_range(session: &mut Session, range: Range<usize>) -> Result<Vec<Option<i64>>, Error> {
     let batch: Vec<NewRow> = range.map(user).collect();
     let mut found = ids(session, batch.iter()).await?;
     let missing: Vec<&NewRow> = batch.iter().filter(|user| !found.contains_key(&username(user))).collect();
@@ -109,7 +109,7 @@ pub async fn insert_range(session: &mut Session, range: Range<usize>) -> Result<
         insert(session, Users::TABLE, &missing, Existing::Keep).await?;
         found.extend(ids(session, missing.into_iter()).await?);
     }
-    Ok(batch.iter().map(|user| found.get(&username(user)).copied().unwrap_or(0)).collect())
+    Ok(batch.iter().map(|user| found.get(&username(user)).copied()).collect())
 }
 
 fn username(user: &NewRow) -> String {

@@ -28,10 +28,11 @@ impl Dialect for Postgres {
     }
 
     // The sequence has the name that PostgreSQL gives it. It never goes back, because ids of deleted rows are not reused.
-    fn resync_sequence(table: &'static str) -> Option<SqlStr> {
+    fn resync_sequence(table: &'static str, id: &'static str) -> Option<SqlStr> {
         let mut sql = QueryBuilder::<Self>::new("SELECT setval('");
-        sql.push(table).push("_id_seq', greatest((SELECT max(id) FROM ").push(table);
-        sql.push("), (SELECT last_value FROM ").push(table).push("_id_seq)))");
+        let sequence = format!("{table}_{id}_seq");
+        sql.push(&sequence).push("', greatest((SELECT max(").push(id).push(") FROM ").push(table);
+        sql.push("), (SELECT last_value FROM ").push(&sequence).push(")))");
         Some(sql.sql())
     }
 }

@@ -12,5 +12,10 @@ pub(super) fn admit(context: &mut RequestContext) -> Result<(), Problem> {
         return Ok(());
     }
     let limit = context.state.limits.max_in_flight;
-    if context.guard.begin_work() >= limit { Err(Problem::full(limit)) } else { Ok(()) }
+    if context.guard.begin_work() < limit {
+        return Ok(());
+    }
+    // A rejected request is not at work, however slowly the client reads its response.
+    context.guard.end_work();
+    Err(Problem::full(limit))
 }
