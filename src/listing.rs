@@ -21,6 +21,7 @@ mod statements;
 mod stream;
 mod table;
 
+pub(crate) use column::ID_MAX;
 pub use column::{Column, Kind};
 pub use new_row::{InvalidRow, NewRow};
 pub(crate) use pages::{Heading, headings, link};

@@ -149,7 +149,7 @@ pub async fn run(
     };
     let (outcome, aborted) = tokio::join!(running, stopping);
     db.close().await;
-    tracing::info!(cut = aborted, "stopped");
+    tracing::info!(aborted, "stopped");
     outcome.map(|()| aborted)
 }
 

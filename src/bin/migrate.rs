@@ -23,7 +23,7 @@ use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 
-/// Looks after the database that DATABASE_URL names. Without a command it does `up`.
+/// Manages the database of DATABASE_URL. Without a command it does `up`.
 ///
 /// Results go to standard output, and log lines to standard error.
 #[derive(Parser)]

@@ -1,4 +1,4 @@
-//! `web`: serves HTTP, asks a running server how it is, or checks the configuration.
+//! `web`: serves HTTP, checks the health of a running server, or checks the configuration.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -81,7 +81,7 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     match signals.run(&stop, task).await {
         (Some(outcome), _) => {
             telemetry.flush();
-            outcome.map(|cut| if cut == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            outcome.map(|aborted| if aborted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
     }
@@ -139,7 +139,7 @@ fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
         Ok(status)
     };
     let shown = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-    let status = request().with_context(|| format!("no answer from {}", shown()))?;
+    let status = request().with_context(|| format!("no response from {}", shown()))?;
     anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not {state}: {}", status.trim_end());
     Ok(ExitCode::SUCCESS)
 }

@@ -487,7 +487,7 @@ impl Drop for Attempt<'_> {
                 &self.health.address,
                 std::io::Error::new(
                     std::io::ErrorKind::TimedOut,
-                    format!("no answer within {} ms", self.started.elapsed().as_millis()),
+                    format!("no response within {} ms", self.started.elapsed().as_millis()),
                 )
                 .into(),
             );

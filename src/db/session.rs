@@ -39,7 +39,7 @@ impl Session {
     pub async fn open(url: &DatabaseUrl, stop: &CancellationToken) -> Result<Self, Error> {
         tokio::select! {
             opened = timeout(CONNECT_TIMEOUT, Self::connect(url)) => opened.unwrap_or_else(|_| {
-                let cause = format!("no answer within {} s; is this the port of the database?", CONNECT_TIMEOUT.as_secs());
+                let cause = format!("no response within {} s; is this the port of the database?", CONNECT_TIMEOUT.as_secs());
                 Err(Error::connect(url.address(), io::Error::new(io::ErrorKind::TimedOut, cause).into()))
             }),
             () = stop.cancelled() => Err(Error::Stopped),

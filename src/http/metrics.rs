@@ -40,7 +40,7 @@ impl Metrics {
 
     fn register(release_id: Option<&str>, dropped_lines: &DroppedLines) -> prometheus::Result<Self> {
         let build = IntGaugeVec::new(
-            Opts::new("roster_build_info", "What this process runs; always 1."),
+            Opts::new("roster_build_info", "Build information; always 1."),
             &["version", "commit", "release_id"],
         )?;
         let labels = [env!("CARGO_PKG_VERSION"), env!("ROSTER_COMMIT"), release_id.unwrap_or_default()];
@@ -48,31 +48,34 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::new(),
             requests: IntCounterVec::new(
-                Opts::new("http_requests_total", "Requests answered."),
-                &["method", "route", "status"],
+                Opts::new("http_server_requests_total", "Completed requests."),
+                &["http_request_method", "http_route", "http_response_status_code"],
             )?,
             durations: HistogramVec::new(
                 HistogramOpts::new(
-                    "http_request_duration_seconds",
+                    "http_server_request_duration_seconds",
                     "Time from the head of a request to the last byte of its response.",
                 )
                 .buckets(BUCKETS.to_vec()),
-                &["method", "route"],
+                &["http_request_method", "http_route"],
             )?,
             aborted: IntCounter::new(
-                "http_responses_aborted_total",
+                "http_server_responses_aborted_total",
                 "Responses that the client did not receive completely.",
             )?,
-            in_flight: IntGauge::new("http_requests_in_flight", "Requests at work, streams included.")?,
+            in_flight: IntGauge::new("http_server_active_requests", "Requests in progress, streams included.")?,
             connections: IntGaugeVec::new(
                 Opts::new(
-                    "db_pool_connections",
+                    "db_client_connections",
                     "Connections of requests to the database; used ones until their session has ended.",
                 ),
                 &["state"],
             )?,
-            connections_max: IntGauge::new("db_pool_connections_max", "The most connections that may be open.")?,
-            pending_acquires: IntGauge::new("db_pool_pending_acquires", "Requests that wait for a connection.")?,
+            connections_max: IntGauge::new("db_client_connections_max", "The most connections that may be open.")?,
+            pending_acquires: IntGauge::new(
+                "db_client_connections_pending_acquires",
+                "Requests that wait for a connection.",
+            )?,
         };
         let collectors: [Box<dyn Collector>; 9] = [
             Box::new(build),

@@ -34,13 +34,10 @@ pub(crate) async fn livez() -> HttpResponse {
 )]
 pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if state.lifecycle.is_unready() {
-        return Err(Problem::unavailable(
-            "stopping: this process finishes what it has and takes nothing new",
-            &"stopping",
-        ));
+        return Err(Problem::unavailable("stopping: this process accepts no new requests", &"stopping"));
     }
     db.ready(state.application.required_schema).await.map_err(|unready| match unready {
-        Unready::Database(_) => Problem::unavailable("database: it does not answer", &unready),
+        Unready::Database(_) => Problem::unavailable("database: it does not respond", &unready),
         Unready::Schema { .. } => {
             Problem::unavailable("schema: it is older than this release; run `migrate up`", &unready)
         }

@@ -31,9 +31,11 @@ impl Problem {
     }
 
     pub(crate) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
-        // An unknown name is text of the client, of any length.
-        let name: String = name.chars().take(40).collect();
-        Self::new(StatusCode::BAD_REQUEST, format!("{name}: {reason}"))
+        Self::new(StatusCode::BAD_REQUEST, format!("{}: {reason}", shortened(name)))
+    }
+
+    pub(crate) fn bad_value(name: &str, expected: impl fmt::Display, value: &str) -> Self {
+        Self::bad_parameter(name, format_args!("expected {expected}, got {:?}", shortened(value)))
     }
 
     pub(crate) fn not_found(detail: &'static str) -> Self {
@@ -41,11 +43,11 @@ impl Problem {
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource answers GET and HEAD")
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource supports GET and HEAD")
     }
 
     pub(crate) fn not_acceptable(offered: impl fmt::Display) -> Self {
-        Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is to be had as {offered}"))
+        Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is available as {offered}"))
     }
 
     pub(crate) fn precondition_failed() -> Self {
@@ -65,7 +67,7 @@ impl Problem {
     }
 
     pub(crate) fn malformed() -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "this is no request of HTTP/1.1 (RFC 9112)")
+        Self::new(StatusCode::BAD_REQUEST, "the request is not valid HTTP/1.1 (RFC 9112)")
     }
 
     pub(crate) fn request_timeout() -> Self {
@@ -79,7 +81,7 @@ impl Problem {
 
     /// The handler did not respond in time.
     pub(crate) fn too_slow(limit: Duration) -> Self {
-        let cause = format!("REQUEST_TIMEOUT_MS: no answer within {} ms", limit.as_millis());
+        let cause = format!("REQUEST_TIMEOUT_MS: no response within {} ms", limit.as_millis());
         Self::unavailable("the request took too long", &cause)
     }
 
@@ -88,7 +90,7 @@ impl Problem {
     }
 
     pub(crate) fn internal(cause: &dyn fmt::Display) -> Self {
-        let detail = "something went wrong on the server; its log has this answer's instance";
+        let detail = "unexpected error; the log has this response's instance";
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail) }
     }
 
@@ -133,6 +135,11 @@ impl Problem {
     }
 }
 
+/// The beginning of a text of the client, which may have any length.
+fn shortened(text: &str) -> String {
+    text.chars().take(40).collect()
+}
+
 /// The members of RFC 9457, section 3.1. The instance is the request id, which is also in the log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem, description = "A problem of RFC 9457.")]
@@ -171,7 +178,7 @@ impl From<db::Error> for Problem {
             }
             _ if !error.is_transient() => return Self::internal(&error),
             db::Error::Schema(_) => "the database's schema is older than this release",
-            _ => "the database is not available at the moment",
+            _ => "the database is unavailable",
         };
         Self::unavailable(detail, &error)
     }

@@ -85,12 +85,11 @@ impl Parameters {
             }
             sort.column = column;
         }
-        let after = match &self.after {
-            Some(cursor) => Some(cursor::decode(cursor, table, sort.column).ok_or_else(|| {
-                Problem::bad_parameter("after", "it is not a cursor that a Link of this listing named")
-            })?),
-            None => None,
+        let decode = |cursor: &String| {
+            let key = cursor::decode(cursor, table, sort.column);
+            key.ok_or_else(|| Problem::bad_parameter("after", "expected a cursor from the Link of this listing"))
         };
+        let after = self.after.as_ref().map(decode).transpose()?;
         Ok(Listing {
             table,
             scope,
@@ -149,12 +148,12 @@ fn read(
             if unknown == Unknown::Ignore {
                 continue;
             }
-            let takes = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-            let reason = format!("there is no such parameter; this resource takes {takes}");
+            let supported = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+            let reason = format!("unknown parameter; this resource supports {supported}");
             return Err(Problem::bad_parameter(&name, reason));
         };
         if seen.contains(&name) {
-            return Err(Problem::bad_parameter(name, "it is given twice"));
+            return Err(Problem::bad_parameter(name, "given twice"));
         }
         seen.push(name);
         // The decoder replaces what is not UTF-8 by U+FFFD, and not every database stores NUL.
@@ -171,15 +170,16 @@ impl Sort {
         let (descending, name) = value.strip_prefix('-').map_or((false, value), |name| (true, name));
         let column = table.position(name).filter(|column| table.columns[*column].key.is_some());
         column.map(|column| Self { column, descending }).ok_or_else(|| {
-            let reason = format!("it must be {}, with a - before it to descend", listed(sortable(table), "or"));
-            Problem::bad_parameter("sort", reason)
+            let orders = orders(table).collect::<Vec<_>>().join(", ");
+            Problem::bad_value("sort", format_args!("one of {orders}"), value)
         })
     }
 }
 
-/// The names of the columns that a listing may be ordered by.
-fn sortable(table: &Table) -> impl Iterator<Item = &'static str> {
-    table.columns.iter().filter(|column| column.key.is_some()).map(|column| column.name)
+/// The values of `sort`: each column that a listing may be ordered by, in both directions.
+fn orders(table: &Table) -> impl Iterator<Item = String> {
+    let sortable = table.columns.iter().filter(|column| column.key.is_some());
+    sortable.flat_map(|column| [column.name.to_owned(), format!("-{}", column.name)])
 }
 
 /// Names as a list in a sentence, such as `a, b or c`.
@@ -195,7 +195,7 @@ pub(super) fn listed(names: impl Iterator<Item = &'static str>, conjunction: &st
 fn parse_limit(value: &str) -> Result<u32, Problem> {
     match value.parse() {
         Ok(limit @ 1..=LIMIT_MAX) if value.starts_with(|c: char| matches!(c, '1'..='9')) => Ok(limit),
-        _ => Err(Problem::bad_parameter("limit", format_args!("it must be a whole number from 1 to {LIMIT_MAX}"))),
+        _ => Err(Problem::bad_value("limit", format_args!("an integer from 1 to {LIMIT_MAX}"), value)),
     }
 }
 
@@ -206,9 +206,10 @@ fn longest(table: &Table) -> usize {
 }
 
 fn parse_prefix(table: &Table, value: &str) -> Result<String, Problem> {
-    let longest = longest(table);
-    if value.chars().count() > longest {
-        return Err(Problem::bad_parameter("q", format_args!("it must have {longest} characters at most")));
+    let (longest, length) = (longest(table), value.chars().count());
+    if length > longest {
+        let reason = format_args!("expected at most {longest} characters, got {length}");
+        return Err(Problem::bad_parameter("q", reason));
     }
     Ok(value.to_owned())
 }
@@ -239,7 +240,6 @@ impl<T: Resource> IntoParams for Query<T> {
                 " With `q`, the listing is ordered by the column that `q` matches, and `sort` may only reverse it."
             );
         }
-        let orders = sortable(table).flat_map(|name| [name.to_owned(), format!("-{name}")]);
         let mut parameters = vec![
             parameter(
                 "limit",
@@ -247,7 +247,7 @@ impl<T: Resource> IntoParams for Query<T> {
                 limit,
             ),
             parameter("after", &(after + "."), text().pattern(Some("^[A-Za-z0-9_-]+$"))),
-            parameter("sort", &sort, text().enum_values(Some(orders))),
+            parameter("sort", &sort, text().enum_values(Some(orders(table)))),
         ];
         if let Some(search) = table.search {
             let schema = text().max_length(Some(longest(table))).pattern(Some("^[^\\u0000\\ufffd]*$"));

@@ -63,7 +63,7 @@ fn pages<T: Resource>(rest: Option<Export<T>>) -> impl Stream<Item = Result<Byte
 
 /// A stream that is not complete. The log has the reason.
 #[derive(Debug, thiserror::Error)]
-#[error("the stream broke off")]
+#[error("the stream was aborted")]
 struct Broken;
 
 /// The rest of a stream.
@@ -85,7 +85,7 @@ impl<T: Resource> Export<T> {
         let span = self.span.clone();
         let page = async {
             self.page("").await.map_err(|error| {
-                tracing::warn!(error = %error, "the stream broke off");
+                tracing::warn!(error = %error, "the stream was aborted");
                 Broken
             })
         };

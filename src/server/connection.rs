@@ -30,7 +30,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::http::State;
 use crate::http::middleware::{RequestContext, Transport};
-use state::{CUT_OFF, Connection};
+use state::{ABORTED, Connection};
 use stream::GuardedStream;
 
 /// The cause of an aborted request in the log.
@@ -95,7 +95,7 @@ where
     .await;
     let kind = |error: &hyper::Error| error.source()?.downcast_ref::<io::Error>().map(io::Error::kind);
     connection.abort(match &outcome {
-        Err(None) => CUT_OFF,
+        Err(None) => ABORTED,
         Err(Some(error)) if error.is_user() => "the response is incomplete",
         Err(Some(error)) if kind(error) == Some(io::ErrorKind::TimedOut) => {
             "REQUEST_TIMEOUT_MS: the client did not read the response"

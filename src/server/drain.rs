@@ -104,7 +104,7 @@ pub(super) async fn drain(
     if timeout(limit, lifecycle.without_connections()).await.is_err() {
         aborted = lifecycle.abort();
         if aborted > 0 {
-            tracing::error!(cut = aborted, "SHUTDOWN_TIMEOUT_MS: requests were cut off");
+            tracing::error!(aborted, "SHUTDOWN_TIMEOUT_MS: requests were aborted");
         }
         let _ = timeout(ABORT_LOG_TIMEOUT, lifecycle.without_connections()).await;
     }

@@ -8,7 +8,7 @@ use crate::db::Db;
 use crate::http::{Body, Failures, Format, Problem, negotiate, respond_with_etag};
 use crate::listing::pages::page_or_stream;
 use crate::listing::row::{ROW_SIZE, write_json};
-use crate::listing::{Query, parameters, stream};
+use crate::listing::{ID_MAX, Query, parameters, stream};
 
 type Parameters = Query<Users>;
 
@@ -115,5 +115,5 @@ pub(crate) fn unknown() -> Problem {
 /// 400, if it is not a number.
 pub(crate) fn parse_id(id: &str) -> Result<i64, Problem> {
     let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
-    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("it must be a whole number, {} at most", i64::MAX)))
+    number.ok_or_else(|| Problem::bad_value("id", format_args!("an integer from 1 to {ID_MAX}"), id))
 }

@@ -78,7 +78,7 @@ fn people_find_their_way(database: &Database) {
     assert_eq!(names().len(), 50);
     browser.type_into("#q", "<nobody>");
     browser.follow("form button");
-    assert_eq!(browser.texts("main p"), ["No user begins with “<nobody>”."]);
+    assert_eq!(browser.texts("main p"), ["No username or e-mail address begins with “<nobody>”."]);
 
     // A user, and a friend of theirs.
     browser.open(&web.url("/?q=admin@"));
@@ -93,7 +93,7 @@ fn people_find_their_way(database: &Database) {
 
     // What went wrong, in words.
     browser.open(&web.url("/?limit=0"));
-    assert!(browser.texts("main p")[0].contains("limit: it must be a whole number from 1 to 1000"));
+    assert!(browser.texts("main p")[0].contains("limit: expected an integer from 1 to 1000, got \"0\""));
     browser.open(&web.url("/no/such/page"));
     assert!(browser.texts("h1")[0].ends_with("Not Found"));
 }

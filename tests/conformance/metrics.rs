@@ -58,7 +58,7 @@ fn the_dashboard_asks_for_what_there_is(database: &Database) {
     for query in queries {
         let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         let names: Vec<_> =
-            words.filter(|word| ["http_", "db_", "roster_"].iter().any(|kind| word.starts_with(kind))).collect();
+            words.filter(|word| ["http_server_", "db_", "roster_"].iter().any(|kind| word.starts_with(kind))).collect();
         assert!(!names.is_empty(), "{query}");
         for name in names {
             assert!(

@@ -543,7 +543,7 @@ fn an_unresponsive_server_is_reported(database: &Database) {
     eventually("it gives up", || waiting.try_wait().unwrap().is_some());
     let done = waiting.wait_with_output().unwrap();
     assert_eq!(code(&done), 69, "{}", stderr(&done));
-    let reported = format!("cannot connect to the database at 127.0.0.1:{port}: no answer within 10 s");
+    let reported = format!("cannot connect to the database at 127.0.0.1:{port}: no response within 10 s");
     assert!(stderr(&done).contains(&reported), "{}", stderr(&done));
     drop((connection, other, third));
 }

@@ -244,10 +244,10 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
     ];
     let web = Web::start(database, &limits);
     let lock = database.hold_rows();
-    let finished = || web.events().into_iter().filter(|event| event["route"] == LISTING).collect::<Vec<_>>();
+    let finished = || web.events().into_iter().filter(|event| event["http.route"] == LISTING).collect::<Vec<_>>();
     let in_flight = || {
         let metrics = web.get("/metrics").body;
-        let line = metrics.lines().find(|line| line.starts_with("http_requests_in_flight ")).unwrap().to_owned();
+        let line = metrics.lines().find(|line| line.starts_with("http_server_active_requests ")).unwrap().to_owned();
         line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
     };
     for burst in 1..=10 {
@@ -265,7 +265,7 @@ fn clients_that_hang_up_leave_the_pool_whole(database: &Database) {
     }
     drop(lock);
     eventually("every request has its line", || finished().len() == 200);
-    let gone = finished().iter().filter(|request| request["status"] == 499).count();
+    let gone = finished().iter().filter(|request| request["http.response.status_code"] == 499).count();
     assert!(gone > 50, "{gone} requests ended with their client");
     assert_pool_is_whole(&web, database, 4);
     assert_eq!(web.get("/readyz").status, 200);
@@ -304,8 +304,8 @@ fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
     let rest = String::from_utf8_lossy(&rest);
     assert!(!rest.ends_with("0\r\n\r\n"), "it looks complete");
     assert!(rest.matches("{\"id\":").count() < WIDE_ROWS);
-    eventually("the cause is logged", || web.log().contains("the stream broke off"));
-    let event = web.events().into_iter().find(|event| event["message"] == "the stream broke off").unwrap();
+    eventually("the cause is logged", || web.log().contains("the stream was aborted"));
+    let event = web.events().into_iter().find(|event| event["message"] == "the stream was aborted").unwrap();
     assert!(event["request_id"].is_string(), "{event}");
     // Before the first byte, the same is an answer.
     assert_eq!(web.get(NDJSON).status, 503);

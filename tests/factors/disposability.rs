@@ -47,7 +47,7 @@ fn a_signal_stops_it_with_success(database: &Database) {
         assert_eq!(web.get(LISTING).status, 200);
         web.signal(signal);
         assert_eq!(web.exit_code(), 0, "{signal}");
-        let is_last = |event: &serde_json::Value| event["message"] == "stopped" && event["cut"] == 0;
+        let is_last = |event: &serde_json::Value| event["message"] == "stopped" && event["aborted"] == 0;
         eventually("that is its last word", || web.events().last().is_some_and(is_last));
     }
 }
@@ -136,9 +136,9 @@ fn work_that_is_cut_off_is_counted(database: &Database) {
     assert_eq!(web.exit_code(), 1);
     assert!(!request.join().unwrap());
     let events = web.events();
-    let told = events.iter().find(|event| event["cut"] == 1).expect("the count is told");
+    let told = events.iter().find(|event| event["aborted"] == 1).expect("the count is told");
     assert_eq!(told["level"], "ERROR");
-    assert_eq!(web.requests(1)[0]["cause"], "SHUTDOWN_TIMEOUT_MS: cut off");
+    assert_eq!(web.requests(1)[0]["cause"], "SHUTDOWN_TIMEOUT_MS: aborted");
 }
 
 /// Replaces a process three times under load, each by one that is started beside it.

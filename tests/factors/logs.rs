@@ -49,9 +49,9 @@ fn a_request_is_one_line_of_json(database: &Database) {
         let lines = web.requests(count);
         let line = lines.last().unwrap();
         assert_eq!(line["request_id"], id);
-        assert_eq!(line["method"], "GET");
-        assert_eq!(line["route"], route);
-        assert_eq!(line["status"], status);
+        assert_eq!(line["http.request.method"], "GET");
+        assert_eq!(line["http.route"], route);
+        assert_eq!(line["http.response.status_code"], status);
         assert_eq!(line["level"], level);
         assert!(line["duration_us"].as_u64().unwrap() > 0);
         assert!(line["time"].as_str().unwrap().ends_with('Z'));
@@ -140,10 +140,13 @@ fn a_request_id_is_taken_or_made(database: &Database) {
 fn text_is_for_people(database: &Database) {
     let web = Web::start(database, &[("LOG_FORMAT", "text")]);
     web.get("/livez");
-    let find = || web.log().lines().find(|line| line.contains("route=\"/livez\"")).map(str::to_owned);
+    let find = || web.log().lines().find(|line| line.contains("http.route=\"/livez\"")).map(str::to_owned);
     eventually("the request has its line", || find().is_some());
     let line = find().unwrap();
-    assert!(line.contains("INFO") && line.contains("status=200") && !line.contains('\u{1b}'), "{line}");
+    assert!(
+        line.contains("INFO") && line.contains("http.response.status_code=200") && !line.contains('\u{1b}'),
+        "{line}"
+    );
 }
 
 fn the_filter_is_the_environments(database: &Database) {
@@ -194,7 +197,7 @@ fn junk_stays_one_line(database: &Database) {
     }
     // Parsing each line is the assertion.
     let lines = web.requests(12);
-    assert_eq!(lines[4]["method"], "other");
+    assert_eq!(lines[4]["http.request.method"], "other");
     assert!(web.log().lines().all(|line| line.len() < 1000), "and no line is as long as the junk");
 }
 
@@ -418,17 +421,24 @@ fn metrics_count_by_route(database: &Database) {
     let metrics = web.get("/metrics");
     assert_eq!(metrics.header("content-type"), Some("text/plain; version=0.0.4"));
     let text = metrics.body;
+    let requests = |method: &str, route: &str, status: u16, count: u32| {
+        let labels = [("request_method", method), ("response_status_code", &status.to_string()), ("route", route)];
+        let labels = labels.map(|(name, value)| format!("http_{name}=\"{value}\"")).join(",");
+        format!("http_server_requests_total{{{labels}}} {count}")
+    };
     for line in [
-        &format!("http_requests_total{{method=\"GET\",route=\"{LISTING}\",status=\"200\"}} 2"),
-        &format!("http_requests_total{{method=\"GET\",route=\"{ROW_ROUTE}\",status=\"200\"}} 2"),
-        &format!("http_requests_total{{method=\"GET\",route=\"{ROW_ROUTE}\",status=\"404\"}} 1"),
-        "http_requests_total{method=\"GET\",route=\"none\",status=\"404\"} 2",
-        &format!("http_requests_total{{method=\"HEAD\",route=\"{LISTING}\",status=\"200\"}} 1"),
-        &format!("http_requests_total{{method=\"other\",route=\"{LISTING}\",status=\"405\"}} 1"),
-        &format!("http_request_duration_seconds_count{{method=\"GET\",route=\"{ROW_ROUTE}\"}} 3"),
-        "http_requests_in_flight 0",
-        "db_pool_connections_max 3",
-        "db_pool_connections{state=\"used\"} 0",
+        &requests("GET", LISTING, 200, 2),
+        &requests("GET", ROW_ROUTE, 200, 2),
+        &requests("GET", ROW_ROUTE, 404, 1),
+        &requests("GET", "none", 404, 2),
+        &requests("HEAD", LISTING, 200, 1),
+        &requests("other", LISTING, 405, 1),
+        &format!(
+            "http_server_request_duration_seconds_count{{http_request_method=\"GET\",http_route=\"{ROW_ROUTE}\"}} 3"
+        ),
+        "http_server_active_requests 0",
+        "db_client_connections_max 3",
+        "db_client_connections{state=\"used\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }

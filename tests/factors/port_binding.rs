@@ -90,7 +90,7 @@ fn healthcheck_asks_the_running_server(database: &Database) {
     let environment = [("DATABASE_URL", database.url.as_str()), ("PORT", &port)];
     let nobody = web(&["healthcheck"], &environment);
     assert_eq!(code(&nobody), 1);
-    assert!(stderr(&nobody).contains("no answer from 127.0.0.1"), "{}", stderr(&nobody));
+    assert!(stderr(&nobody).contains("no response from 127.0.0.1"), "{}", stderr(&nobody));
 
     let _web = Web::start(database, &[("PORT", &port)]);
     let unready = web(&["healthcheck"], &environment);

@@ -232,7 +232,7 @@ fn an_upgrade_is_ignored_and_connect_is_refused(database: &Database) {
     drop(stream);
     let options = text(&web, "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(options.starts_with("HTTP/1.1 204 ") && options.contains("allow: GET, HEAD"), "{options}");
-    eventually("nothing is in flight", || web.get("/metrics").body.contains("http_requests_in_flight 0\n"));
+    eventually("nothing is in flight", || web.get("/metrics").body.contains("http_server_active_requests 0\n"));
 }
 
 /// RFC 9112, section 3.2.
@@ -326,10 +326,10 @@ fn an_incomplete_stream_of_http_1_0_is_reset(database: &Database) {
     let mut stream = connect(&web);
     SockRef::from(&stream).set_recv_buffer_size(32 * 1024).unwrap();
     stream.write_all(format!("GET {CSV} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
-    eventually("it is cut off", || web.get("/metrics").body.contains("http_responses_aborted_total 1\n"));
+    eventually("it is cut off", || web.get("/metrics").body.contains("http_server_responses_aborted_total 1\n"));
     let error = stream.read_to_end(&mut Vec::new()).expect_err("a reset");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    let line = web.events().into_iter().find(|event| event["route"] == CSV).unwrap();
+    let line = web.events().into_iter().find(|event| event["http.route"] == CSV).unwrap();
     assert_eq!(line["cause"], "REQUEST_TIMEOUT_MS: the client did not read the response");
 }
 
@@ -354,9 +354,9 @@ fn an_answer_that_is_not_read_is_counted(database: &Database) {
     web.signal("TERM");
     assert_eq!(web.exit_code(), 1);
     let events = web.events();
-    let cut = events.iter().find(|event| event["level"] == "ERROR").unwrap()["cut"].as_u64().unwrap();
-    let aborted = events.iter().filter(|event| event["cause"] == "SHUTDOWN_TIMEOUT_MS: cut off").count() as u64;
-    assert!(cut >= 1 && aborted == cut, "{cut} cut, {aborted} lines");
+    let aborted = events.iter().find(|event| event["level"] == "ERROR").unwrap()["aborted"].as_u64().unwrap();
+    let lines = events.iter().filter(|event| event["cause"] == "SHUTDOWN_TIMEOUT_MS: aborted").count() as u64;
+    assert!(aborted >= 1 && lines == aborted, "{aborted} aborted, {lines} lines");
     drop(stream);
 }
 
@@ -365,7 +365,7 @@ fn a_stream_has_its_line_when_it_ends(database: &Database) {
     migrated(database, &["up"]);
     assert_eq!(code(&import_csv(database, &wide_rows())), 0);
     let web = Web::start(database, &[]);
-    let line = |route: &str| web.events().into_iter().find(|event| event["route"] == route);
+    let line = |route: &str| web.events().into_iter().find(|event| event["http.route"] == route);
     let mut reader = web.slow_reader(CSV);
     thread::sleep(Duration::from_millis(300));
     assert_eq!(line(CSV), None, "the stream has not ended");
@@ -374,7 +374,7 @@ fn a_stream_has_its_line_when_it_ends(database: &Database) {
     eventually("it has its line", || line(CSV).is_some());
     let line_of_csv = line(CSV).unwrap();
     assert!(line_of_csv["duration_us"].as_u64().unwrap() >= 300_000, "{line_of_csv}");
-    assert_eq!((&line_of_csv["status"], line_of_csv.get("cause")), (&200.into(), None));
+    assert_eq!((&line_of_csv["http.response.status_code"], line_of_csv.get("cause")), (&200.into(), None));
     let bytes = line_of_csv["bytes"].as_u64().unwrap();
     // The chunks have lengths around them.
     assert!((rest.len() as u64 - 20_000..rest.len() as u64).contains(&bytes), "{bytes} of {}", rest.len());
@@ -383,8 +383,11 @@ fn a_stream_has_its_line_when_it_ends(database: &Database) {
     drop(reader);
     eventually("the client has gone", || line(NDJSON).is_some());
     let broken = line(NDJSON).unwrap();
-    assert_eq!((&broken["status"], &broken["cause"]), (&200.into(), &"the client closed the connection".into()));
-    assert!(web.get("/metrics").body.contains("http_responses_aborted_total 1\n"));
+    assert_eq!(
+        (&broken["http.response.status_code"], &broken["cause"]),
+        (&200.into(), &"the client closed the connection".into())
+    );
+    assert!(web.get("/metrics").body.contains("http_server_responses_aborted_total 1\n"));
 }
 
 /// An unused connection ends after its own limit, whatever the limit of a request is.

@@ -113,7 +113,7 @@ fn bytes_that_are_no_request_are_refused(database: &Database) {
             count += 1 + usize::from(answered_before);
             let lines = web.requests(count);
             let line = lines.last().unwrap();
-            assert_eq!(line["status"], *status, "{line}");
+            assert_eq!(line["http.response.status_code"], *status, "{line}");
             assert_eq!(line["level"], "INFO", "a client's mistake is no error of ours");
         }
     }
@@ -156,7 +156,7 @@ fn a_body_that_does_not_end_is_cut_off(database: &Database) {
             assert!(started.elapsed() >= Duration::from_millis(400));
         }
     }
-    assert!(web.get("/metrics").body.contains("http_requests_in_flight 0"));
+    assert!(web.get("/metrics").body.contains("http_server_active_requests 0"));
 }
 
 fn a_body_may_be_so_long(database: &Database) {
@@ -249,7 +249,7 @@ fn a_client_that_stops_reading_is_cut_off(database: &Database) {
     assert_eq!(code(&import_csv(database, &wide_rows())), 0);
     let web = Web::start(database, SHORT);
     let mut reader = web.slow_reader(NDJSON);
-    let at_work = |count: usize| web.get("/metrics").body.contains(&format!("http_requests_in_flight {count}\n"));
+    let at_work = |count: usize| web.get("/metrics").body.contains(&format!("http_server_active_requests {count}\n"));
     assert!(at_work(1), "a stream is at work");
     eventually("it is cut off", || at_work(0));
     let mut rest = Vec::new();
@@ -265,8 +265,8 @@ fn a_request_ends_in_time(database: &Database) {
     let answer = web.get(LISTING);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
     let line = web.requests(1).remove(0);
-    assert_eq!(line["cause"], "REQUEST_TIMEOUT_MS: no answer within 400 ms");
-    assert_eq!(line["route"], LISTING);
+    assert_eq!(line["cause"], "REQUEST_TIMEOUT_MS: no response within 400 ms");
+    assert_eq!(line["http.route"], LISTING);
     drop(lock);
     eventually("it serves again", || web.get(LISTING).status == 200);
 }
@@ -285,7 +285,7 @@ fn a_full_process_says_so_and_stays_alive(database: &Database) {
             assert_eq!(web.get(path).status, 200, "{path}");
         }
     }
-    assert!(web.get("/metrics").body.contains("http_requests_in_flight 2\n"));
+    assert!(web.get("/metrics").body.contains("http_server_active_requests 2\n"));
     assert!(web.log().contains("MAX_IN_FLIGHT: 2 requests are at work"), "{}", web.log());
     for reader in readers {
         reader.shutdown(Shutdown::Both).unwrap();

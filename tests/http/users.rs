@@ -41,7 +41,7 @@ fn the_format_is_the_clients_choice(database: &Database) {
     assert_eq!((page.header("content-type"), page.header("vary")), (Some("text/html; charset=utf-8"), Some("accept")));
     assert!(page.body.contains("<h1>admin</h1>"), "{}", page.body);
     let refused = web.get_with(LISTING, &[("accept", "image/png")]).json();
-    assert_eq!(refused["detail"], "this resource is to be had as application/json, application/x-ndjson, text/csv");
+    assert_eq!(refused["detail"], "this resource is available as application/json, application/x-ndjson, text/csv");
 }
 
 /// JSON allows Unicode line breaks inside a string, but some line readers split at them.
@@ -131,26 +131,30 @@ fn bad_input_is_named(database: &Database) {
     let long = format!("{LISTING}?q={}", "a".repeat(121));
     let endless = format!("{LISTING}?q={}", "a".repeat(10_000));
     for (path, status, detail) in [
-        (listing!("?limit=0"), 400, "limit: it must be a whole number from 1 to 1000"),
-        (listing!("?limit=1001"), 400, "limit: it must be"),
-        (listing!("?limit=abc"), 400, "limit: it must be"),
-        (listing!("?limit=1&limit=2"), 400, "limit: it is given twice"),
-        (listing!("?after=forged"), 400, "after: it is not a cursor"),
-        (listing!("?after=aQAAAAAAAAAB&sort=email"), 400, "after: it is not a cursor"),
-        (listing!("?sort=password"), 400, "sort: it must be id, username or email"),
+        (listing!("?limit=0"), 400, "limit: expected an integer from 1 to 1000, got \"0\""),
+        (listing!("?limit=1001"), 400, "limit: expected an integer"),
+        (listing!("?limit=abc"), 400, "limit: expected an integer"),
+        (listing!("?limit=1&limit=2"), 400, "limit: given twice"),
+        (listing!("?after=forged"), 400, "after: expected a cursor"),
+        (listing!("?after=aQAAAAAAAAAB&sort=email"), 400, "after: expected a cursor"),
+        (
+            listing!("?sort=password"),
+            400,
+            "sort: expected one of id, -id, username, -username, email, -email, got \"password\"",
+        ),
         (listing!("?q=a&sort=email"), 400, "sort: a listing with this q is ordered by username"),
         (listing!("?q=a%00b"), 400, "q: expected text in UTF-8, without U+0000"),
         (listing!("?q=%ff"), 400, "q: expected text in UTF-8, without U+0000"),
-        (listing!("?page=2"), 400, "page: there is no such parameter; this resource takes limit, after, sort, q"),
-        (related!(1, "?sort=email"), 400, "sort: it must be id or since"),
-        (related!(1, "?q=a"), 400, "q: there is no such parameter; this resource takes limit, after, sort"),
-        (listing!("/1?limit=1"), 400, "limit: there is no such parameter; this resource takes none"),
-        (listing!("/99999999999999999999"), 400, "id: it must be a whole number, 9223372036854775807 at most"),
-        (listing!("/abc"), 400, "id: it must be a whole number"),
+        (listing!("?page=2"), 400, "page: unknown parameter; this resource supports limit, after, sort, q"),
+        (related!(1, "?sort=email"), 400, "sort: expected one of id, -id, since, -since, got \"email\""),
+        (related!(1, "?q=a"), 400, "q: unknown parameter; this resource supports limit, after, sort"),
+        (listing!("/1?limit=1"), 400, "limit: unknown parameter; this resource supports none"),
+        (listing!("/99999999999999999999"), 400, "id: expected an integer from 1 to 9007199254740991"),
+        (listing!("/abc"), 400, "id: expected an integer"),
         (listing!("/3"), 404, "there is no user with this id"),
         (related!(3), 404, "there is no user with this id"),
         ("/groups", 404, "there is nothing here"),
-        (long.as_str(), 400, "q: it must have 120 characters at most"),
+        (long.as_str(), 400, "q: expected at most 120 characters, got 121"),
         (endless.as_str(), 414, "the URI is longer than 8192 bytes"),
     ] {
         let answer = web.get(path);

@@ -142,7 +142,7 @@ impl RequestContext {
 
     /// The response to a problem, as an error.
     pub(super) fn fail(self, problem: &Problem) -> Error {
-        InternalError::from_response("a request that cannot be answered otherwise", self.respond_with(problem)).into()
+        InternalError::from_response("the response to a problem", self.respond_with(problem)).into()
     }
 
     /// Records a part of the body of the response, which the transport has read.
@@ -170,7 +170,7 @@ impl Drop for RequestContext {
         let (status, cause) = self.outcome.take().unwrap_or_else(|| {
             // The number of nginx. There is no status, because there is no response.
             let status = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
-            self.aborted = Some(self.transport.as_ref().map_or("there was no connection", |it| it.abort_reason()));
+            self.aborted = Some(self.transport.as_ref().map_or("no connection", |it| it.abort_reason()));
             (status, None)
         });
         let route = self.route.pattern.unwrap_or("none");

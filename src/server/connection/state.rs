@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::http::middleware::{RequestContext, Transport};
 
 /// The cause of requests that are aborted by a shutdown, in the log.
-pub(super) const CUT_OFF: &str = "SHUTDOWN_TIMEOUT_MS: cut off";
+pub(super) const ABORTED: &str = "SHUTDOWN_TIMEOUT_MS: aborted";
 
 /// The state of a connection.
 pub(super) struct Connection {
@@ -101,6 +101,6 @@ impl Transport for Connection {
     }
 
     fn abort_reason(&self) -> &'static str {
-        self.aborted.get().unwrap_or(CUT_OFF)
+        self.aborted.get().unwrap_or(ABORTED)
     }
 }

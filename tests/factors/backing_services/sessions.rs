@@ -452,13 +452,13 @@ fn readiness_does_not_depend_on_the_pool(database: &Database) {
         for _ in 0..5 {
             scope.spawn(|| assert_eq!(web.get(LISTING).status, 200));
         }
-        eventually("the pool is in use", || gauge("db_pool_connections{state=\"used\"}") == 2);
-        eventually("the others wait", || gauge("db_pool_pending_acquires") >= 3);
+        eventually("the pool is in use", || gauge("db_client_connections{state=\"used\"}") == 2);
+        eventually("the others wait", || gauge("db_client_connections_pending_acquires") >= 3);
         for _ in 0..20 {
-            assert_eq!(gauge("db_pool_pending_acquires"), 3);
+            assert_eq!(gauge("db_client_connections_pending_acquires"), 3);
             assert_eq!(web.get("/readyz").status, 200);
         }
         drop(lock);
     });
-    assert_eq!(gauge("db_pool_pending_acquires"), 0);
+    assert_eq!(gauge("db_client_connections_pending_acquires"), 0);
 }
