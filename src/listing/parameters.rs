@@ -231,7 +231,8 @@ impl<T: Resource> IntoParams for Query<T> {
             .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
             .minimum(Some(1))
             .maximum(Some(LIMIT_MAX));
-        let mut sort = "The column that orders the listing, with `-` before it to descend; `id` by default.".to_owned();
+        let first = table.columns[0].name;
+        let mut sort = format!("The column that orders the listing, with `-` before it to descend; `{first}` by default.");
         let mut after = "A cursor from the `Link` of the page before, with the same `sort`".to_owned();
         if table.search.is_some() {
             after += " and `q`";
