@@ -115,5 +115,5 @@ pub(crate) fn unknown() -> Problem {
 /// 400, if it is not a number.
 pub(crate) fn parse_id(id: &str) -> Result<i64, Problem> {
     let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
-    number.ok_or_else(|| Problem::bad_value("id", format_args!("an integer from 1 to {ID_MAX}"), id))
+    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("expected an integer from 1 to {ID_MAX}")))
 }
