@@ -20,12 +20,12 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
 use crate::config::Config;
-use crate::db::{Db, Value};
+use crate::db::{Db, Timestamp, Value};
 use crate::http::{self, State};
 use crate::listing::export::Encoder;
 use crate::listing::file::Format;
 use crate::listing::reader::{self, Row};
-use crate::listing::{Parameters, Table, Unknown, cursor};
+use crate::listing::{Kind, Parameters, Table, Unknown, cursor};
 use crate::resources::APPLICATION;
 use crate::server::connection;
 use crate::telemetry::DroppedLines;
@@ -176,11 +176,17 @@ fn import(table: &'static Table, bytes: &[u8], format: Format) {
     let lines = 1 + bytes.iter().filter(|byte| matches!(byte, b'\r' | b'\n')).count() as u64;
     assert!(rows.is_sorted_by(|(line, _), (next, _)| line < next), "{rows:?}");
     assert!(rows.iter().all(|(line, _)| (1..=lines).contains(line)), "{lines} lines: {rows:?}");
-    // A value that the database would choose is 1.
+    // A value that the database would choose.
+    let chosen = |position: usize| match table.columns[position].kind {
+        Kind::Id | Kind::Reference => Value::from(1),
+        Kind::Text(..) => Value::from("x"),
+        Kind::Time => Timestamp::from_unix(0).expect("it is in range").into(),
+    };
     let values = |rows: &[Row]| -> Vec<Vec<Value<'static>>> {
         let rows = rows.iter().filter_map(|(_, row)| row.as_ref().ok());
         let positions = 0..table.columns.len();
-        rows.map(|row| positions.clone().map(|at| row.value(at).cloned().unwrap_or(1.into())).collect()).collect()
+        rows.map(|row| positions.clone().map(|at| row.value(at).cloned().unwrap_or_else(|| chosen(at))).collect())
+            .collect()
     };
     let valid = values(&rows);
     if valid.is_empty() {

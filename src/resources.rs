@@ -82,6 +82,7 @@ async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::path::Path;
     use std::{env, fs};
 
@@ -117,7 +118,13 @@ mod tests {
     /// `UPDATE_OPENAPI=1` writes it.
     #[test]
     fn the_committed_description_is_that_of_the_handlers() {
-        let generated = Api::openapi().to_pretty_json().expect("it is JSON") + "\n";
+        let api = Api::openapi();
+        let paths = serde_json::to_value(&api.paths).expect("it is JSON");
+        let operations =
+            paths.as_object().into_iter().flatten().filter_map(|(_, path)| path["get"]["operationId"].as_str());
+        let ids: HashSet<_> = operations.clone().collect();
+        assert_eq!(ids.len(), operations.count(), "an operation_id is used twice");
+        let generated = api.to_pretty_json().expect("it is JSON") + "\n";
         if env::var_os("UPDATE_OPENAPI").is_some() {
             let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi.json");
             fs::write(file, &generated).expect("it can be written");

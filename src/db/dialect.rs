@@ -23,6 +23,8 @@ pub(super) const MARGIN: Duration = Duration::from_millis(500);
 pub trait Dialect: Values {
     /// Begins a transaction that writes.
     const BEGIN: &'static str = "BEGIN";
+    /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.
+    const COMPARES_PAIRS: bool = true;
     /// How long the server needs to end a session after it was closed.
     const SESSION_END: Duration = Duration::from_millis(100);
 

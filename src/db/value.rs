@@ -94,6 +94,9 @@ impl Timestamp {
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let time = OffsetDateTime::parse(text, &Rfc3339)
             .map_err(|_| "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z")?;
+        if text.get(17..19) == Some("60") {
+            return Err("is a leap second, which is not stored");
+        }
         if time.nanosecond() != 0 {
             return Err("has a fraction of a second, which is not stored");
         }
@@ -189,6 +192,7 @@ mod tests {
             ("", "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z"),
             ("2026-01-31", "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z"),
             ("2026-02-30T00:00:00Z", "is not a timestamp of RFC 3339, such as 2026-01-31T23:59:59Z"),
+            ("2016-12-31T23:59:60Z", "is a leap second, which is not stored"),
             ("2026-01-31T23:59:59.5Z", "has a fraction of a second, which is not stored"),
             ("1969-12-31T23:59:59Z", "is not between the years 1970 and 9999"),
             ("9999-12-31T23:59:59-00:01", "is not between the years 1970 and 9999"),

@@ -19,7 +19,7 @@ use crate::users::api::{parse_id, unknown};
 #[utoipa::path(
     get,
     path = "/users/{id}/friends",
-    operation_id = "friends",
+    operation_id = "list_friends",
     tag = "users",
     params(
         ("id" = i64, Path, description = "The user's id."),

@@ -30,7 +30,7 @@ pub struct Column {
 pub enum Kind {
     /// A whole number from 1 to 2^53 - 1. The database chooses it if a new row has none.
     Id,
-    /// The id of a row of another table.
+    /// A whole number from 1 to 2^53 - 1: the id of a row of another table.
     Reference,
     /// Text of 1 to this many characters, without the white space around it, that meets a condition. Its key has the ASCII
     /// letters in lower case and is ordered by code point.
@@ -107,7 +107,8 @@ impl Column {
     /// Reads a value from text, such as that of a file. None if it is absent.
     pub(super) fn parse(&self, text: &str) -> Result<Option<Value<'static>>, String> {
         match self.kind {
-            _ if text.is_empty() && self.has_default => Ok(None),
+            Kind::Id | Kind::Reference if text.is_empty() && self.has_default => Ok(None),
+            Kind::Text(..) | Kind::Time if text.trim().is_empty() && self.has_default => Ok(None),
             Kind::Id | Kind::Reference => {
                 if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
                     return Err("does not consist of the digits 0 to 9".to_owned());

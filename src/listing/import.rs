@@ -77,8 +77,7 @@ struct Batch {
     bad: Vec<BadRow>,
 }
 
-/// The rows of a batch whose keys are not known to be taken, each with its line. Rows with values for the same columns
-/// stand together.
+/// The rows of a batch whose keys are not known to be taken, each with its line.
 #[derive(Default)]
 struct Sorted<'b> {
     with_ids: Vec<(u64, &'b NewRow)>,
@@ -95,9 +94,6 @@ impl<'b> Sorted<'b> {
                 [] => sorted.without_ids.push((*line, row)),
                 columns => sorted.bad.push((*line, is_taken(columns))),
             }
-        }
-        for rows in [&mut sorted.with_ids, &mut sorted.without_ids] {
-            rows.sort_by_cached_key(|(_, row)| row.present());
         }
         sorted
     }
@@ -202,11 +198,11 @@ async fn insert_all(
 ) -> Result<bool, Error> {
     session.execute("SAVEPOINT batch").await?;
     let inserted = async {
-        insert(session, table, &rows_of(&sorted.with_ids), Existing::Refuse).await?;
+        insert(session, table, &grouped(&sorted.with_ids), Existing::Refuse).await?;
         if has_ids && !sorted.without_ids.is_empty() {
             resync(session, table).await?;
         }
-        Ok(insert(session, table, &rows_of(&sorted.without_ids), Existing::Refuse).await?)
+        Ok(insert(session, table, &grouped(&sorted.without_ids), Existing::Refuse).await?)
     };
     let is_refused = match inserted.await {
         Ok(()) => false,
@@ -218,6 +214,13 @@ async fn insert_all(
     }
     session.execute("RELEASE SAVEPOINT batch").await?;
     Ok(!is_refused)
+}
+
+/// Rows with values for the same columns together, because they share a statement.
+fn grouped<'b>(rows: &[(u64, &'b NewRow)]) -> Vec<&'b NewRow> {
+    let mut rows = rows_of(rows);
+    rows.sort_by_cached_key(|row| row.present());
+    rows
 }
 
 fn rows_of<'b>(rows: &[(u64, &'b NewRow)]) -> Vec<&'b NewRow> {

@@ -232,7 +232,8 @@ impl<T: Resource> IntoParams for Query<T> {
             .minimum(Some(1))
             .maximum(Some(LIMIT_MAX));
         let first = table.columns[0].name;
-        let mut sort = format!("The column that orders the listing, with `-` before it to descend; `{first}` by default.");
+        let mut sort =
+            format!("The column that orders the listing, with `-` before it to descend; `{first}` by default.");
         let mut after = "A cursor from the `Link` of the page before, with the same `sort`".to_owned();
         if table.search.is_some() {
             after += " and `q`";

@@ -10,7 +10,7 @@ use super::column::Column;
 use super::resource::Resource;
 use super::row::Row;
 use super::table::Table;
-use crate::db::{Db, Error, Value, Values, on_engine};
+use crate::db::{Db, Dialect, Error, Value, Values, on_engine};
 
 /// A position in a listing: the key of the row that a page ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Listing {
     /// # Panics
     /// When no index orders the rows by the column. `Parameters` accepts no such column.
     #[must_use]
-    pub fn select<DB: Values>(&self) -> QueryBuilder<DB> {
+    pub fn select<DB: Dialect>(&self) -> QueryBuilder<DB> {
         let column = self.column();
         let key = column.key.expect("a listing is ordered by a key");
         let id = self.table.columns[0].key.expect("the first column has a key");
@@ -79,17 +79,23 @@ impl Listing {
             condition(&mut query, column, " = ", &value.into());
         }
         if let Some(after) = &self.after {
-            let (beyond, from) = if self.descending { (" < ", " <= ") } else { (" > ", " >= ") };
-            if let Some(last) = after.id {
-                // The first condition is the range of the index. MySQL does not use a range for a comparison of pairs.
-                condition(&mut query, key, from, &after.value);
-                query.push(" AND (").push(key).push(beyond);
-                DB::bind(&mut query, &after.value);
-                query.push(" OR ").push(id).push(beyond);
-                DB::bind(&mut query, &last.into());
-                query.push(")");
-            } else {
-                condition(&mut query, key, beyond, &after.value);
+            let beyond = if self.descending { " < " } else { " > " };
+            match after.id {
+                None => condition(&mut query, key, beyond, &after.value),
+                Some(last) if DB::COMPARES_PAIRS => {
+                    condition(&mut query, &format!("({key}, {id})"), &format!("{beyond}("), &after.value);
+                    query.push(", ");
+                    DB::bind(&mut query, &last.into());
+                    query.push(")");
+                }
+                Some(last) => {
+                    condition(&mut query, &format!("({key}"), beyond, &after.value);
+                    query.push(" OR ").push(key).push(" = ");
+                    DB::bind(&mut query, &after.value);
+                    query.push(" AND ").push(id).push(beyond);
+                    DB::bind(&mut query, &last.into());
+                    query.push(")");
+                }
             }
         }
         if let Some(prefix) = &self.prefix {

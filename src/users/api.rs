@@ -20,6 +20,7 @@ type Parameters = Query<Users>;
     get,
     path = "/users",
     tag = "users",
+    operation_id = "list_users",
     params(Parameters),
     responses(
         (
@@ -50,6 +51,7 @@ pub(crate) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpRespo
     get,
     path = "/users.ndjson",
     tag = "users",
+    operation_id = "export_users_ndjson",
     params(Parameters),
     responses(
         (status = 200, description = "Users.", body = String, content_type = "application/x-ndjson"),
@@ -68,6 +70,7 @@ pub(crate) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpRes
     get,
     path = "/users.csv",
     tag = "users",
+    operation_id = "export_users_csv",
     params(Parameters),
     responses((status = 200, description = "Users.", body = String, content_type = "text/csv"), Failures)
 )]
@@ -80,6 +83,7 @@ pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
     get,
     path = "/users/{id}",
     tag = "users",
+    operation_id = "get_user",
     params(("id" = i64, Path, description = "The user's id.")),
     responses(
         (
