@@ -43,6 +43,8 @@ pub(crate) async fn serve<S>(stream: TcpStream, app: Rc<S>, state: Data<State>)
 where
     S: Service<Request, Response = ServiceResponse<BoxBody>, Error = actix_web::Error>,
 {
+    // Dropped last, so that a drain waits for the log lines of aborted requests.
+    let _counted = state.lifecycle.connection();
     let connection = Rc::new(Connection::new());
     let io = TokioIo::new(GuardedStream::new(stream, connection.clone(), state.clone()));
     let service = service_fn(|request| {

@@ -16,7 +16,6 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::state::{Connection, Phase};
 use crate::http::State;
 use crate::http::middleware::RequestContext;
-use crate::lifecycle::ConnectionGuard;
 
 /// The longest time that a client may send after the last response of its connection. A connection that is closed with
 /// unread bytes is reset, and the response may be lost (RFC 9112, section 9.6).
@@ -31,7 +30,6 @@ pub(super) struct GuardedStream {
     io: TcpStream,
     connection: Rc<Connection>,
     state: Data<State>,
-    _guard: ConnectionGuard,
     /// Since when the kernel accepts no bytes, because the client does not read.
     write_blocked_since: Option<Instant>,
     /// Fires at the next deadline or before. It is set again only after it fired, so a request costs no timer.
@@ -46,7 +44,7 @@ impl GuardedStream {
         #[cfg(target_os = "linux")]
         let _ = SockRef::from(&io).set_tcp_notsent_lowat(UNSENT_MAX);
         let timer = Box::pin(sleep(state.limits.shortest()));
-        Self { io, connection, _guard: state.lifecycle.connection(), state, write_blocked_since: None, timer }
+        Self { io, connection, state, write_blocked_since: None, timer }
     }
 
     /// When the client must have done what is expected.
