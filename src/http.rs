@@ -78,7 +78,7 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    resource(Route { pattern: Some(pattern), has_page: false }, pattern, handler)
+    resource(pattern, false, handler)
 }
 
 /// A resource for GET and HEAD whose representations include a page: browsers receive its errors as a page, too.
@@ -88,15 +88,16 @@ where
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
-    resource(Route { pattern: Some(pattern), has_page: true }, pattern, handler)
+    resource(pattern, true, handler)
 }
 
-fn resource<F, Args>(route: Route, pattern: &str, handler: F) -> impl HttpServiceFactory + 'static
+fn resource<F, Args>(pattern: &'static str, has_page: bool, handler: F) -> impl HttpServiceFactory + 'static
 where
     F: Handler<Args>,
     Args: FromRequest + 'static,
     F::Output: Responder + 'static,
 {
+    let route = Route { pattern: Some(pattern), has_page };
     web::resource(pattern)
         .route(web::get().to(handler.clone()))
         // The server omits the body of a response to HEAD.

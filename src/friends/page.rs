@@ -7,9 +7,9 @@ use super::{Friend, Friends, of};
 use crate::db::Db;
 use crate::http::{Problem, STYLE_NAME, respond_with_page, root};
 use crate::listing::{Heading, Parameters, get, headings, link, page};
-use crate::users::Users;
 use crate::users::api::unknown;
 use crate::users::pages::{LIMIT, Row};
+use crate::users::{User, Users};
 
 #[derive(Template)]
 #[template(path = "friends.html")]
@@ -43,8 +43,8 @@ pub(super) async fn respond(
     let user = get::<Users, _>(db, id, Row::of).await?.ok_or_else(unknown)?;
     let mut friends = Vec::new();
     let push = &mut |friend: Friend<'_>| {
-        let user = Row { id: friend.id, username: friend.username.to_owned(), email: friend.email.to_owned() };
-        friends.push(FriendRow { user, since: friend.since.to_string() });
+        let user = User { id: friend.id, username: friend.username, email: friend.email };
+        friends.push(FriendRow { user: Row::of(user), since: friend.since.to_string() });
     };
     let next = page::<Friends>(db, &listing, push).await?;
     let columns = [("id", "Id"), ("username", "Username"), ("email", "E-mail"), ("since", "Since")];

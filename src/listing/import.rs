@@ -219,7 +219,7 @@ async fn insert_all(
 /// Rows with values for the same columns together, because they share a statement.
 fn grouped<'b>(rows: &[(u64, &'b NewRow)]) -> Vec<&'b NewRow> {
     let mut rows = rows_of(rows);
-    rows.sort_by_cached_key(|row| row.present());
+    rows.sort_by(|row, next| row.present().cmp(next.present()));
     rows
 }
 

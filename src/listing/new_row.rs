@@ -63,8 +63,8 @@ impl NewRow {
     }
 
     /// Whether the row brings a value, for each column.
-    pub(super) fn present(&self) -> Vec<bool> {
-        self.0.iter().map(Option::is_some).collect()
+    pub(super) fn present(&self) -> impl Iterator<Item = bool> {
+        self.0.iter().map(Option::is_some)
     }
 
     /// Whether the row brings the id that the database would choose.

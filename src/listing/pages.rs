@@ -47,7 +47,7 @@ pub(crate) async fn json_page<'a, T: Resource>(
     scope: Option<Scope>,
 ) -> Result<JsonPage<'a>, Problem> {
     let listing = parameters.listing(scope, LIMIT)?;
-    let mut body = Vec::with_capacity(ROW_SIZE * (listing.limit as usize).min(LIMIT as usize));
+    let mut body = Vec::with_capacity(ROW_SIZE * listing.limit.min(LIMIT) as usize);
     body.push(b'[');
     let push = &mut |row: T::Row<'_>| {
         if body.len() > 1 {

@@ -182,16 +182,6 @@ fn orders(table: &Table) -> impl Iterator<Item = String> {
     sortable.flat_map(|column| [column.name.to_owned(), format!("-{}", column.name)])
 }
 
-/// Names as a list in a sentence, such as `a, b or c`.
-pub(super) fn listed(names: impl Iterator<Item = &'static str>, conjunction: &str) -> String {
-    let names: Vec<_> = names.collect();
-    match &*names {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [others @ .., last] => format!("{} {conjunction} {last}", others.join(", ")),
-    }
-}
-
 fn parse_limit(value: &str) -> Result<u32, Problem> {
     match value.parse() {
         Ok(limit @ 1..=LIMIT_MAX) if value.starts_with(|c: char| matches!(c, '1'..='9')) => Ok(limit),

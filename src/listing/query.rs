@@ -148,7 +148,7 @@ pub async fn page<T: Resource>(
     listing: &Listing,
     each: &mut dyn FnMut(T::Row<'_>),
 ) -> Result<Option<Key>, Error> {
-    let ((), ()) = (T::IS_CONSISTENT, T::HAS_ID);
+    let () = T::IS_CONSISTENT;
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = listing.select();
         let rows = conn.fetch_many(query.build().persistent(persistent));
@@ -195,6 +195,7 @@ where
 /// # Errors
 /// Those of the database.
 pub async fn get<T: Resource, F>(db: &Db, id: i64, found: impl FnOnce(T::Row<'_>) -> F) -> Result<Option<F>, Error> {
+    let () = T::IS_CONSISTENT;
     on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
         let mut query = T::TABLE.select();
         query.push(" WHERE ").push(T::TABLE.columns[0].sql).push(" = ").push_bind(id);

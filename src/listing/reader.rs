@@ -11,7 +11,6 @@ use serde_json::error::Category;
 
 use super::file::{Error, Format};
 use super::new_row::NewRow;
-use super::parameters::listed;
 use super::table::Table;
 
 /// The longest row, in bytes. A longer row probably lacks a quotation mark.
@@ -363,10 +362,20 @@ fn expected(table: &Table) -> String {
         let columns = table.columns.iter().filter(move |column| column.has_default == is_optional);
         columns.map(|column| column.name)
     };
-    let optional = listed(columns(true), "and");
+    let optional = listed(columns(true));
     let optional = if optional.is_empty() { optional } else { format!(", and may name {optional}") };
-    let required = listed(columns(false), "and");
+    let required = listed(columns(false));
     format!("the header must name the columns {required}{optional}, separated by commas, semicolons or tabs")
+}
+
+/// Names as a list in a sentence, such as `a, b and c`.
+fn listed(names: impl Iterator<Item = &'static str>) -> String {
+    let names: Vec<_> = names.collect();
+    match &*names {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [others @ .., last] => format!("{} and {last}", others.join(", ")),
+    }
 }
 
 /// The names of a header, without white space and quotes around them, and without empty names at the end.
@@ -430,7 +439,7 @@ fn values(table: &'static Table, row: &[u8]) -> Result<NewRow, String> {
         let message = error.to_string();
         let reason = match error.classify() {
             Category::Data if message.starts_with(UNKNOWN) => {
-                format!("it has a member other than {}", listed(table.names(), "and"))
+                format!("it has a member other than {}", listed(table.names()))
             }
             Category::Data if message.starts_with(DUPLICATE) => "it has a member twice".to_owned(),
             Category::Data => "it is not an object".to_owned(),

@@ -11,15 +11,17 @@ pub trait Resource: 'static {
     /// Where the rows are.
     const TABLE: &'static Table;
     /// Evaluated when a listing is compiled, so that a forgotten column is an error of the build.
-    const IS_CONSISTENT: () = assert!(
-        are_named(<Self::Row<'static> as Row<'static>>::FIELDS, Self::TABLE.columns),
-        "the columns of the table must have the names of the fields of the row, in the same order"
-    );
-    /// Evaluated in the same way. The first column identifies a row, and orders a listing.
-    const HAS_ID: () = assert!(
-        matches!(Self::TABLE.columns[0].kind, Kind::Id) && Self::TABLE.columns[0].key.is_some(),
-        "the first column of a table that is listed must be an id with a key"
-    );
+    const IS_CONSISTENT: () = {
+        assert!(
+            are_named(<Self::Row<'static> as Row<'static>>::FIELDS, Self::TABLE.columns),
+            "the columns of the table must have the names of the fields of the row, in the same order"
+        );
+        // It identifies a row, and orders a listing.
+        assert!(
+            matches!(Self::TABLE.columns[0].kind, Kind::Id) && Self::TABLE.columns[0].key.is_some(),
+            "the first column of a table that is listed must be an id with a key"
+        );
+    };
 }
 
 /// Whether the columns have these names, in the same order.

@@ -46,10 +46,7 @@ pub async fn insert(session: &mut Session, table: &Table, rows: &[&NewRow], exis
         push_list(&mut query, present.map(|(_, name)| name));
         for (number, row) in rows.iter().enumerate() {
             query.push(if number > 0 { "), (" } else { ") VALUES (" });
-            for (number, value) in row.values().enumerate() {
-                query.push(if number > 0 { ", " } else { "" });
-                DB::bind(&mut query, value);
-            }
+            bind_list(&mut query, row.values());
         }
         query.push(")");
         if existing == Existing::Keep {
@@ -57,12 +54,19 @@ pub async fn insert(session: &mut Session, table: &Table, rows: &[&NewRow], exis
         }
         query
     }
-    for rows in rows.chunk_by(|row, next| row.present() == next.present()) {
+    for rows in rows.chunk_by(|row, next| row.present().eq(next.present())) {
         for rows in rows.chunks(PARAMETERS_MAX / table.columns.len()) {
             on_engine!(Session, session, conn => statement(table, rows, existing).build().execute(&mut *conn).await.map(drop))?;
         }
     }
     Ok(())
+}
+
+fn bind_list<'v, DB: Values>(query: &mut QueryBuilder<DB>, values: impl Iterator<Item = &'v Value<'static>>) {
+    for (number, value) in values.enumerate() {
+        query.push(if number > 0 { ", " } else { "" });
+        DB::bind(query, value);
+    }
 }
 
 /// The keys of rows in a table, and of earlier rows of the same file.
@@ -114,10 +118,7 @@ pub(super) async fn taken<L>(
             let query = query.get_or_insert_with(|| QueryBuilder::new(""));
             table.push_select(query);
             query.push(" WHERE ").push(column.key.unwrap_or(column.sql)).push(" IN (");
-            for (number, key) in keys.iter().enumerate() {
-                query.push(if number > 0 { ", " } else { "" });
-                DB::bind(query, key);
-            }
+            bind_list(query, keys.iter());
             query.push(")");
         }
         query

@@ -71,7 +71,7 @@ fn assert_clean(kind: &str, files: &[PathBuf]) {
 
 fn request(method: &str, target: &str, headers: &[&str]) -> String {
     let first = format!("{method} {target} HTTP/1.1");
-    let lines = [&[&*first, "Host: localhost", "User-Agent: judge"], headers].concat();
+    let lines = [&[&*first, "Host: localhost", "User-Agent: conformance"], headers].concat();
     lines.join("\r\n") + "\r\n"
 }
 
@@ -79,7 +79,7 @@ fn exchanges_keep_to_the_standards(database: &Database) {
     const END: &str = "Connection: close\r\n\r\n";
     let web = Web::seeded(database);
     let style = &*style(&web.get("/"));
-    let folder = TempDir::with_prefix("roster-judge-").unwrap();
+    let folder = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut recorder = Recorder { web: &web, folder, whole: Vec::new(), answers: Vec::new() };
     let resources = [
         "/",

@@ -25,10 +25,11 @@ fn metrics_are_in_their_format(database: &Database) {
         web.get(path);
     }
     let mut promtool = Tool::Promtool.command();
-    let judge = promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut judge = judge.spawn().unwrap();
-    judge.stdin.take().unwrap().write_all(web.get("/metrics").body.as_bytes()).unwrap();
-    let done = judge.wait_with_output().unwrap();
+    let promtool =
+        promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut promtool = promtool.spawn().unwrap();
+    promtool.stdin.take().unwrap().write_all(web.get("/metrics").body.as_bytes()).unwrap();
+    let done = promtool.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.is_empty(), "{said}");
 }

@@ -21,7 +21,7 @@ fn the_service_does_what_it_describes(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "200"]);
     let web = Web::start(database, &[]);
-    let scratch = TempDir::with_prefix("roster-judge-").unwrap();
+    let scratch = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut schemathesis = Tool::Schemathesis.command();
     let done = schemathesis
         .args(["run", &web.url("/openapi.json"), "--checks", "all"])

@@ -136,8 +136,8 @@ fn work_that_is_cut_off_is_counted(database: &Database) {
     assert_eq!(web.exit_code(), 1);
     assert!(!request.join().unwrap());
     let events = web.events();
-    let told = events.iter().find(|event| event["aborted"] == 1).expect("the count is told");
-    assert_eq!(told["level"], "ERROR");
+    let counted = events.iter().find(|event| event["aborted"] == 1).expect("the count is logged");
+    assert_eq!(counted["level"], "ERROR");
     assert_eq!(web.requests(1)[0]["cause"], "SHUTDOWN_TIMEOUT_MS: aborted");
 }
 
