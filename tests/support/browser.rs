@@ -22,13 +22,20 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) fn start() -> Self {
-        let mut driver = Tool::Chromedriver.command().arg("--port=0").stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.filter_map(|line| {
-            let (_, rest) = line.split_once("started successfully on port ")?;
-            rest.trim_end_matches('.').parse::<u16>().ok()
+        // The port that it chooses on IPv4 may be in use on IPv6. Then it exits without a port.
+        let started = (0..5).find_map(|_| {
+            let mut driver = Tool::Chromedriver.command().arg("--port=0").stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
+            let port = lines.find_map(|line| {
+                let (_, rest) = line.split_once("started successfully on port ")?;
+                rest.trim_end_matches('.').parse::<u16>().ok()
+            });
+            if port.is_none() {
+                driver.wait().unwrap();
+            }
+            port.map(|port| (driver, port))
         });
-        let port = port.take(1).next().expect("it tells its port");
+        let (driver, port) = started.expect("chromedriver prints its port");
         let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_mins(1))).build().into();
         let profile = TempDir::with_prefix("roster-browser-").unwrap();
         let folder = format!("--user-data-dir={}", profile.path().display());
