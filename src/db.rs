@@ -5,11 +5,13 @@
 //! repeats an expression for each variant, so that a query is written once and every driver has its own types. The
 //! trait `Dialect` names where the engines differ, and a file in `engine/` has everything that is one engine's own.
 
+mod batch;
 mod dialect;
 mod engine;
 mod error;
 pub mod migrations;
 mod pool;
+mod select;
 mod session;
 mod value;
 
@@ -24,8 +26,9 @@ pub(crate) use engine::on_engine;
 pub use error::Error;
 pub use pool::Connections;
 use pool::Pool;
+pub use select::Select;
 pub use session::Session;
-pub use value::{Timestamp, Value, Values};
+pub use value::{Row, Timestamp, Value, Values};
 
 /// The database as requests use it. Cloning is cheap and shares the pool.
 #[derive(Clone)]
@@ -80,6 +83,44 @@ impl Db {
             Ok(found) => Err(Unready::Schema { found, required }),
             Err(error) => Err(Unready::Database(error)),
         }
+    }
+
+    /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.
+    #[must_use]
+    pub fn compares_pairs(&self) -> bool {
+        fn compares_pairs<DB: Dialect>(_: &Pool<DB>) -> bool {
+            DB::COMPARES_PAIRS
+        }
+        on_engine!(Db, self, pool => compares_pairs(pool))
+    }
+
+    /// Passes the rows of a query to `each`, with what they are collected in, and returns that.
+    ///
+    /// # Errors
+    /// Those of the query, and of `each`.
+    pub async fn fetch<T>(
+        &self,
+        select: &Select,
+        rows: T,
+        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        on_engine!(Db, self, pool => pool.fetch(select, rows, each).await)
+    }
+
+    /// The same for a query of few rows, which shares a statement with those that wait together with it.
+    ///
+    /// # Errors
+    /// Those of the statement, and of `each`.
+    ///
+    /// # Panics
+    /// Outside of a `LocalSet`, such as that of each worker.
+    pub async fn fetch_batched<T: Send + 'static>(
+        &self,
+        select: Select,
+        rows: T,
+        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        on_engine!(Db, self, pool => pool.fetch_batched(select, rows, each).await)
     }
 
     /// Executes statements in one transaction: all of them or none.

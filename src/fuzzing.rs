@@ -112,14 +112,14 @@ pub fn ndjson(table: &'static Table, bytes: &[u8]) {
 }
 
 /// However the bytes of a client are cut, its connection has the same answers, and ends. The first byte chooses the
-/// length of the pieces.
+/// length of the pieces. The last head is completed: hyper rejects an invalid one before its end only if it arrives at once.
 ///
 /// # Panics
 /// See [`cursor()`].
 pub fn connection(bytes: &[u8]) {
     const FIRST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = bytes.first().map_or(1, |first| usize::from(*first) % 64 + 1);
-    let all = [FIRST, bytes.get(1..).unwrap_or_default()].concat();
+    let all = [FIRST, bytes.get(1..).unwrap_or_default(), b"\r\n\r\n"].concat();
     let config = Config::from_vars([("DATABASE_URL".to_owned(), "sqlite:none.db?mode=ro".to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
@@ -247,6 +247,7 @@ mod tests {
         }
         for text in [
             "",
+            "\n\n?s",
             "\u{7}GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n",
             "\u{1}POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /livez HT",
             "\u{10}\r\n\r\nHEAD /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\nno request\r\n\r\n",

@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::{ConnectOptions as _, Connection, Database, QueryBuilder, SqlSafeStr, SqlStr};
+use futures_util::stream::BoxStream;
+use sqlx::{ConnectOptions as _, Connection, Database, Either, QueryBuilder, SqlSafeStr, SqlStr};
 
-use super::value::Values;
+use super::select::Select;
+use super::value::{Row, Values};
 
 /// Set when the statement of a connection was abandoned. SQLite then interrupts it.
 pub(super) type Abandoned = Arc<AtomicBool>;
@@ -25,6 +27,8 @@ pub trait Dialect: Values {
     const BEGIN: &'static str = "BEGIN";
     /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.
     const COMPARES_PAIRS: bool = true;
+    /// Begins and ends one query of a union, so that its order and its limit are its own.
+    const IN_UNION: (&'static str, &'static str) = ("(", ")");
     /// How long the server needs to end a session after it was closed.
     const SESSION_END: Duration = Duration::from_millis(100);
 
@@ -49,6 +53,19 @@ pub trait Dialect: Values {
         limit + MARGIN * 2
     }
 
+    /// Appends a query to a statement. The first column of its rows is this number.
+    fn push_numbered(statement: &mut QueryBuilder<Self>, number: usize, query: &Select) {
+        statement.push("SELECT ").push(number).push(", ");
+        query.push_to(statement);
+    }
+    /// Passes what a row of such a statement contains to `each`.
+    ///
+    /// # Errors
+    /// When the row is not one of such a statement, and those of `each`.
+    fn unpack(row: &Self::Row, _columns: usize, each: &mut Each<'_>) -> Result<(), sqlx::Error> {
+        each(number(Self::row(row, 0))?, Some(Self::row(row, 1)))
+    }
+
     /// Sets what this crate relies on in a new session, whatever the defaults of the server, the database and the user.
     /// With a limit, which is the client's, the server ends each statement a little later by itself.
     fn set_up(
@@ -56,6 +73,12 @@ pub trait Dialect: Values {
         limit: Option<Duration>,
         abandoned: &Abandoned,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    /// Executes a query, prepared. The stream is that of the driver, because the stream of `fetch` adds another layer.
+    fn fetch<'c>(
+        connection: &'c mut Self::Connection,
+        query: &'c mut QueryBuilder<Self>,
+        persistent: bool,
+    ) -> Rows<'c, Self>;
     /// Executes one statement or several without parameters, unprepared.
     fn execute(
         connection: &mut Self::Connection,
@@ -68,9 +91,29 @@ pub trait Dialect: Values {
     ) -> impl Future<Output = Result<String, sqlx::Error>> + Send;
 }
 
+/// Receives the number of a query, and a row of it. None if that query has no rows.
+pub(super) type Each<'a> = dyn FnMut(usize, Option<Row<'_>>) -> Result<(), sqlx::Error> + 'a;
+
+/// The rows of a query, and its end.
+pub(super) type Rows<'c, DB> =
+    BoxStream<'c, Result<Either<<DB as Database>::QueryResult, <DB as Database>::Row>, sqlx::Error>>;
+
+/// The first column of a row, which has the number of a query.
+pub(super) fn number(row: Row<'_>) -> Result<usize, sqlx::Error> {
+    usize::try_from(row.integer(0)?).map_err(|cause| sqlx::Error::Decode(cause.into()))
+}
+
 /// The methods of [`Dialect`] whose code is the same for the types of each driver.
-macro_rules! unprepared {
+macro_rules! execution {
     () => {
+        fn fetch<'c>(
+            connection: &'c mut Self::Connection,
+            query: &'c mut QueryBuilder<Self>,
+            persistent: bool,
+        ) -> crate::db::dialect::Rows<'c, Self> {
+            sqlx::Executor::fetch_many(connection, query.build().persistent(persistent))
+        }
+
         async fn execute(
             connection: &mut Self::Connection,
             sql: impl sqlx::SqlSafeStr + Send,
@@ -86,7 +129,7 @@ macro_rules! unprepared {
         }
     };
 }
-pub(super) use unprepared;
+pub(super) use execution;
 
 /// Opens a session and sets it up. With transaction pooling it is not set up, because the next client would get the
 /// session with its settings. The future is boxed, so that the handshake of a driver is compiled once.

@@ -1,5 +1,6 @@
 //! What can go wrong with the database, sorted by what a caller can do about it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -7,7 +8,7 @@ use sqlx::error::{DatabaseError, ErrorKind};
 use super::engine::{Kind, mysql, postgres, sqlite};
 
 /// A failed query, or one that could not be sent.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Every connection of the pool stayed in use, or a new one could not be opened in time.
     #[error("no database connection became free within {} ms", .0.as_millis())]
@@ -18,30 +19,30 @@ pub enum Error {
         /// The host and port, the socket or the file.
         address: String,
         /// The driver's error.
-        cause: sqlx::Error,
+        cause: Arc<sqlx::Error>,
     },
     /// The query ran into its time limit.
     #[error("the query took longer than {} ms", .0.as_millis())]
     Timeout(Duration),
     /// The connection cannot be used any more.
     #[error("the connection to the database was lost: {}", describe(.0))]
-    Lost(#[source] sqlx::Error),
+    Lost(#[source] Arc<sqlx::Error>),
     /// A temporary fault: a deadlock, a time-out of the server, an exhausted resource.
     #[error("the database cannot do this at the moment: {}", describe(.0))]
-    Transient(#[source] sqlx::Error),
+    Transient(#[source] Arc<sqlx::Error>),
     /// The connection was lost while a transaction was committed: only the database knows whether it was.
     #[error("whether the transaction was committed is not known: {0}")]
     Unconfirmed(#[source] Box<Error>),
     /// The database refuses writes: it is a standby, or was set to read-only.
     #[error("{}", describe(.0))]
-    ReadOnly(#[source] sqlx::Error),
+    ReadOnly(#[source] Arc<sqlx::Error>),
     /// A table or a column is missing.
     #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
-    Schema(#[source] sqlx::Error),
+    Schema(#[source] Arc<sqlx::Error>),
     /// A prepared statement is missing, or is that of another client, because a pooler shares the server's sessions.
     #[error("{}: where a pooler lends connections for a transaction each, end DATABASE_URL with \
              statement-cache-capacity=0", describe(.0))]
-    Statement(#[source] sqlx::Error),
+    Statement(#[source] Arc<sqlx::Error>),
     /// A pooler shares the server's sessions among its clients, so none of them keeps a lock.
     #[error(
         "DATABASE_URL: a pooler between this task and the database shares server sessions among its clients, and this \
@@ -57,15 +58,15 @@ pub enum Error {
     Stopped,
     /// A value does not fit its column or its type. The database's message may quote it.
     #[error("a value does not fit its column (error {})", code(.0))]
-    Value(#[source] sqlx::Error),
+    Value(#[source] Arc<sqlx::Error>),
     /// Any other error, probably a mistake in this crate's SQL.
     #[error("{}", describe(.0))]
-    Query(#[source] sqlx::Error),
+    Query(#[source] Arc<sqlx::Error>),
 }
 
 impl Error {
     pub(super) fn connect(address: &str, cause: sqlx::Error) -> Self {
-        Self::Connect { address: address.to_owned(), cause }
+        Self::Connect { address: address.to_owned(), cause: Arc::new(cause) }
     }
 
     /// Whether the same request may succeed in a moment.
@@ -90,7 +91,7 @@ impl Error {
 
     /// Whether the database refused the statement itself, such as for a missing right.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Query(sqlx::Error::Database(_)))
+        matches!(self, Self::Query(cause) if cause.as_database_error().is_some())
     }
 
     /// Whether the connection that met the error can serve another query: the error was the database's whole answer.
@@ -108,7 +109,8 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match &error {
+        let error = Arc::new(error);
+        match &*error {
             sqlx::Error::Database(cause) => match kind(cause.as_ref()) {
                 Kind::Constraint => Self::Constraint(constraint(cause.as_ref()).to_owned()),
                 Kind::Value => Self::Value(error),

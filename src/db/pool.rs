@@ -13,15 +13,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
-use futures_util::future::{pending, select, select_all};
-use sqlx::{Connection as _, QueryBuilder, SqlStr};
+use futures_util::TryStreamExt as _;
+use futures_util::future::{self, pending, select_all};
+use sqlx::{Connection as _, Either, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
+use super::batch::{Batch, Batches, Collector, SIZES, SLOW, Turn};
 use super::dialect::{Abandoned, Dialect, Options, connect};
 use super::error::Error;
+use super::select::Select;
+use super::value::Row;
 use crate::config::Config;
 
 /// A connection that was idle for longer is pinged before it is used again.
@@ -45,6 +51,7 @@ pub struct Pool<DB: Dialect> {
     readiness: managed::Pool<Connector<DB>>,
     /// Requests that wait for a connection.
     pending: Arc<AtomicUsize>,
+    batches: Arc<Batches>,
     transaction_pooling: bool,
     /// Begins a transaction.
     begin: SqlStr,
@@ -59,6 +66,7 @@ impl<DB: Dialect> Clone for Pool<DB> {
             shares: self.shares.clone(),
             readiness: self.readiness.clone(),
             pending: self.pending.clone(),
+            batches: self.batches.clone(),
             begin: self.begin.clone(),
             ..*self
         }
@@ -89,6 +97,7 @@ impl<DB: Dialect> Pool<DB> {
             own: 0,
             readiness: pool(1),
             pending: Arc::default(),
+            batches: Arc::new(Batches::new()),
             transaction_pooling,
             begin: DB::begin(transaction_pooling, query_timeout),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
@@ -97,7 +106,7 @@ impl<DB: Dialect> Pool<DB> {
     }
 
     pub(super) fn for_worker(&self, worker: usize) -> Self {
-        Self { own: worker % self.shares.len(), ..self.clone() }
+        Self { own: worker % self.shares.len(), batches: Arc::new(self.batches.for_worker()), ..self.clone() }
     }
 
     /// Runs a query on a connection, within the acquire and the query time-out. The query learns whether its statement
@@ -109,8 +118,110 @@ impl<DB: Dialect> Pool<DB> {
         &self,
         query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
+        let pending = Pending::count(&self.pending);
         let lease = Lease::new(self.acquire().await?);
-        self.run_on(lease, query).await
+        drop(pending);
+        traced::<DB, _>(self.run_on(lease, query)).await
+    }
+
+    /// Passes the rows of a query to `each`, with what they are collected in. The query may share a statement with others,
+    /// so it must have few rows.
+    pub(super) async fn fetch_batched<T: Send + 'static>(
+        &self,
+        select: Select,
+        rows: T,
+        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let (done, mut answer) = oneshot::channel();
+        let number = self.batches.push(select, Collector { rows, each, done }, Pending::count(&self.pending));
+        self.start_statements();
+        let answered = async {
+            let mut limit = pin!(sleep(self.acquire_timeout));
+            for error in [Error::Acquire(self.acquire_timeout), Error::Timeout(self.query_timeout)] {
+                match future::select(&mut answer, limit.as_mut()).await {
+                    future::Either::Left((answer, _)) => return answer.unwrap_or(Err(Error::Stopped)),
+                    future::Either::Right(_) if self.batches.remove(number) => return Err(error),
+                    // Its statement has begun. It ends within the limit of a query, unless it is taken back.
+                    future::Either::Right(_) => limit.as_mut().reset(tokio::time::Instant::now() + self.query_timeout),
+                }
+            }
+            (&mut answer).await.unwrap_or(Err(Error::Stopped))
+        };
+        traced::<DB, _>(answered).await
+    }
+
+    /// Begins to run the statements of queries that wait, unless one is at work.
+    fn start_statements(&self) {
+        if let Some(turn) = self.batches.turn() {
+            let pool = self.clone();
+            spawn_local(async move { pool.run_statements(turn).await });
+        }
+    }
+
+    /// Runs statements until no query waits, or until one is slow: then the next ones run beside it.
+    async fn run_statements(&self, turn: Turn) {
+        let mut turn = Some(turn);
+        while let Some(current) = turn.take().and_then(Turn::goes_on) {
+            turn = Some(current);
+            match self.acquire().await {
+                Ok(session) => self.run_batch(Lease::new(session), &mut turn).await,
+                // Each query has a limit of its own for this.
+                Err(Error::Acquire(_)) => {}
+                Err(error) => self.batches.fail(&error),
+            }
+        }
+    }
+
+    async fn run_batch(&self, lease: Lease<DB>, turn: &mut Option<Turn>) {
+        let queries = self.batches.take();
+        let Some(columns) = queries.first().map(|query| query.select.columns()) else { return lease.release() };
+        let mut batch = Batch::new(queries);
+        let mut statement = Select::statement(&batch.selects());
+        let outcome = self.run_on(lease, async |connection, persistent| {
+            let mut rows = DB::fetch(connection, &mut statement, persistent);
+            let mut late = pin!(sleep(SLOW));
+            loop {
+                let row = tokio::select! {
+                    biased;
+                    row = rows.try_next() => row?,
+                    () = &mut late => {
+                        if turn.take().is_none() {
+                            batch.divide(&self.batches);
+                        }
+                        self.start_statements();
+                        late.as_mut().reset(tokio::time::Instant::now() + self.query_timeout / 4);
+                        continue;
+                    }
+                };
+                match row {
+                    Some(Either::Right(row)) => DB::unpack(&row, columns, &mut |number, row| batch.row(number, row))?,
+                    Some(Either::Left(_)) => {}
+                    None => return Ok(()),
+                }
+            }
+        });
+        let outcome = outcome.await;
+        batch.end(outcome);
+    }
+
+    /// Passes the rows of a query to `each`, with what they are collected in.
+    pub(super) async fn fetch<T>(
+        &self,
+        select: &Select,
+        mut rows: T,
+        mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        self.run(async |connection, persistent| {
+            let mut statement = Select::statement(&[select]);
+            let mut stream = DB::fetch(connection, &mut statement, persistent);
+            while let Some(row) = stream.try_next().await? {
+                let Either::Right(row) = row else { continue };
+                DB::unpack(&row, select.columns(), &mut |_, row| row.map_or(Ok(()), |row| each(&mut rows, row)))?;
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
     }
 
     /// As [`Pool::run`], on the connection for readiness checks, which are done one after the other.
@@ -119,7 +230,7 @@ impl<DB: Dialect> Pool<DB> {
         query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
         let lease = Lease::new(self.limit_acquire(self.readiness.get()).await?);
-        self.run_on(lease, query).await
+        traced::<DB, _>(self.run_on(lease, query)).await
     }
 
     async fn run_on<T>(
@@ -141,10 +252,10 @@ impl<DB: Dialect> Pool<DB> {
         let mut lease = Lease::new(self.acquire().await?);
         lease.in_transaction = true;
         let connection = lease.connection();
-        let done = self.limit(async {
+        let done = traced::<DB, _>(self.limit(async {
             DB::execute(connection, self.begin.clone()).await?;
             statements(&mut *connection).await
-        });
+        }));
         match done.await {
             Ok(done) => {
                 // Its outcome counts, however long the server may take.
@@ -168,13 +279,11 @@ impl<DB: Dialect> Pool<DB> {
         }
     }
 
-    /// Limits the time of statements, and shows them to traces.
+    /// Limits the time of statements.
     async fn limit<T>(&self, statements: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Error> {
-        // For traces: no filter of the log shows it by default.
-        let span = tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME);
         // sqlx enters the current span for every row that it reads (`try_stream!` in sqlx-core 0.9), which costs as much
         // as a tenth of the row; out of every span, it has none to enter.
-        match timeout(self.query_timeout, statements.with_subscriber(Dispatch::none()).instrument(span)).await {
+        match timeout(self.query_timeout, statements.with_subscriber(Dispatch::none())).await {
             Ok(outcome) => outcome.map_err(Error::from),
             Err(_) => Err(Error::Timeout(self.query_timeout)),
         }
@@ -212,7 +321,11 @@ impl<DB: Dialect> Pool<DB> {
     }
 
     pub(super) fn connections(&self) -> Connections {
-        let mut sum = Connections { idle: 0, used: 0, max: 0, pending: self.pending.load(Ordering::Relaxed) };
+        let mut batches = SIZES.map(|size| (size, 0));
+        for ((_, count), counted) in batches.iter_mut().zip(self.batches.counts()) {
+            *count = counted;
+        }
+        let mut sum = Connections { idle: 0, used: 0, max: 0, pending: self.pending.load(Ordering::Relaxed), batches };
         for status in self.shares.iter().map(managed::Pool::status) {
             let idle = status.available.min(status.size);
             sum.idle += idle;
@@ -226,7 +339,6 @@ impl<DB: Dialect> Pool<DB> {
     /// first waits for its own share only, and then for any, so that no connection is idle while a request waits for long.
     async fn acquire(&self) -> Result<Object<Connector<DB>>, Error> {
         const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
-        let _pending = Pending::count(&self.pending);
         let (before, from_own) = self.shares.split_at(self.own);
         let (own, after) = from_own.split_first().expect("the own share is one of them");
         let others = || after.iter().chain(before);
@@ -242,7 +354,7 @@ impl<DB: Dialect> Pool<DB> {
                 let waiting: Vec<_> = others().map(|share| Box::pin(share.get())).collect();
                 if waiting.is_empty() { pending().await } else { select_all(waiting).await.0 }
             };
-            select(pin!(own.get()), pin!(any_other)).await.factor_first().0
+            future::select(pin!(own.get()), pin!(any_other)).await.factor_first().0
         };
         self.limit_acquire(connection).await
     }
@@ -270,6 +382,11 @@ impl<DB: Dialect> Pool<DB> {
     }
 }
 
+/// Shows a query to traces. No filter of the log shows it by default.
+async fn traced<DB: Dialect, T>(query: impl Future<Output = T>) -> T {
+    query.instrument(tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME)).await
+}
+
 /// How many connections a pool has, and how many requests wait for one.
 #[derive(Clone, Copy, Debug)]
 pub struct Connections {
@@ -281,19 +398,22 @@ pub struct Connections {
     pub max: usize,
     /// Requests that wait for one.
     pub pending: usize,
+    /// How many statements were executed for one request, or for several together: the number of requests, and that of
+    /// statements.
+    pub batches: [(usize, u64); SIZES.len()],
 }
 
 /// Counts a request while it waits for a connection.
-struct Pending<'a>(&'a AtomicUsize);
+pub(super) struct Pending(Arc<AtomicUsize>);
 
-impl<'a> Pending<'a> {
-    fn count(pending: &'a AtomicUsize) -> Self {
+impl Pending {
+    fn count(pending: &Arc<AtomicUsize>) -> Self {
         pending.fetch_add(1, Ordering::Relaxed);
-        Self(pending)
+        Self(pending.clone())
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -5,6 +5,9 @@ use std::convert::identity;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
+use sqlx::mysql::MySqlRow;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Database, MySql, Postgres, QueryBuilder, Row as _, Sqlite};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
@@ -119,31 +122,85 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Binds and reads values, for the types of one driver.
+/// Binds values and reads rows, for the types of one driver.
 pub trait Values: Database + Sized {
     /// Appends a value to a query as its next parameter.
     fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>);
+    /// A row whose columns begin at this position of the driver's row.
+    fn row(row: &Self::Row, first: usize) -> Row<'_>;
+}
+
+/// A row of any engine, borrowed until the next one is read.
+#[derive(Clone, Copy)]
+pub struct Row<'r> {
+    cells: Cells<'r>,
+    first: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Cells<'r> {
+    Sqlite(&'r SqliteRow),
+    MySql(&'r MySqlRow),
+    Postgres(&'r PgRow),
+    /// The text of each value, as SQLite packs rows.
+    Packed(&'r [&'r str]),
+}
+
+/// Reads a cell. Columns are read by position and without a check of their types, which the migrations have set: looking up
+/// either costs more than reading the columns.
+macro_rules! cell {
+    ($row:expr, $position:expr, $of_text:expr) => {
+        match $row.cells {
+            Cells::Sqlite(row) => row.try_get_unchecked($row.first + $position),
+            Cells::MySql(row) => row.try_get_unchecked($row.first + $position),
+            Cells::Postgres(row) => row.try_get_unchecked($row.first + $position),
+            Cells::Packed(cells) => match cells.get($position) {
+                Some(text) => $of_text(text),
+                None => Err(sqlx::Error::ColumnIndexOutOfBounds { index: $position, len: cells.len() }),
+            },
+        }
+    };
+}
+
+impl<'r> Row<'r> {
+    /// A row whose values are these texts.
+    pub(super) const fn packed(cells: &'r [&'r str]) -> Self {
+        Self { cells: Cells::Packed(cells), first: 0 }
+    }
+
     /// Reads a whole number.
     ///
     /// # Errors
     /// When the row has no such column.
-    fn read_integer(row: &Self::Row, index: usize) -> Result<i64, sqlx::Error>;
+    pub fn integer(&self, position: usize) -> Result<i64, sqlx::Error> {
+        cell!(self, position, |text: &str| text.parse().map_err(decode))
+    }
+
     /// Reads text.
     ///
     /// # Errors
     /// When the row has no such column.
-    fn read_text(row: &Self::Row, index: usize) -> Result<&str, sqlx::Error>;
+    pub fn text(&self, position: usize) -> Result<&'r str, sqlx::Error> {
+        cell!(self, position, |text: &&'r str| Ok(*text))
+    }
+
     /// Reads a moment.
     ///
     /// # Errors
     /// When the row has no such column.
-    fn read_time(row: &Self::Row, index: usize) -> Result<Timestamp, sqlx::Error>;
+    pub fn time(&self, position: usize) -> Result<Timestamp, sqlx::Error> {
+        let time = cell!(self, position, |text| Timestamp::parse(text).map(|time| time.0).map_err(decode));
+        time.map(Timestamp)
+    }
 }
 
-/// The same code for the types of each driver. Columns are read by position and without a check of their types, which the
-/// migrations have set: looking up either costs more than reading the columns.
+fn decode(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
+    sqlx::Error::Decode(cause.into())
+}
+
+/// The same code for the types of each driver.
 macro_rules! values {
-    ($($engine:ty: $time:expr),+) => {
+    ($($engine:ident: $time:expr),+) => {
         $(impl Values for $engine {
             fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>) {
                 match value {
@@ -153,16 +210,8 @@ macro_rules! values {
                 };
             }
 
-            fn read_integer(row: &Self::Row, index: usize) -> Result<i64, sqlx::Error> {
-                row.try_get_unchecked(index)
-            }
-
-            fn read_text(row: &Self::Row, index: usize) -> Result<&str, sqlx::Error> {
-                row.try_get_unchecked(index)
-            }
-
-            fn read_time(row: &Self::Row, index: usize) -> Result<Timestamp, sqlx::Error> {
-                row.try_get_unchecked(index).map(Timestamp)
+            fn row(row: &Self::Row, first: usize) -> Row<'_> {
+                Row { cells: Cells::$engine(row), first }
             }
         })+
     };

@@ -41,12 +41,11 @@ pub(super) async fn respond(
 ) -> Result<HttpResponse, Problem> {
     let listing = parameters.listing(Some(of(id)), LIMIT)?;
     let user = get::<Users, _>(db, id, Row::of).await?.ok_or_else(unknown)?;
-    let mut friends = Vec::new();
-    let push = &mut |friend: Friend<'_>| {
+    let push = |friends: &mut Vec<FriendRow>, friend: Friend<'_>| {
         let user = User { id: friend.id, username: friend.username, email: friend.email };
         friends.push(FriendRow { user: Row::of(user), since: friend.since.to_string() });
     };
-    let next = page::<Friends>(db, &listing, push).await?;
+    let (friends, next) = page::<Friends, _>(db, &listing, Vec::new(), push).await?;
     let columns = [("id", "Id"), ("username", "Username"), ("email", "E-mail"), ("since", "Since")];
     let page = FriendsPage {
         root: root(request.path()),

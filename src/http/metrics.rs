@@ -30,6 +30,7 @@ pub(super) struct Metrics {
     connections: IntGaugeVec,
     connections_max: IntGauge,
     pending_acquires: IntGauge,
+    batches: IntCounterVec,
 }
 
 impl Metrics {
@@ -76,8 +77,12 @@ impl Metrics {
                 "db_client_connections_pending_acquires",
                 "Requests that wait for a connection.",
             )?,
+            batches: IntCounterVec::new(
+                Opts::new("db_client_batches_total", "Statements for one page, or for those of several requests."),
+                &["db_operation_batch_size"],
+            )?,
         };
-        let collectors: [Box<dyn Collector>; 9] = [
+        let collectors: [Box<dyn Collector>; 10] = [
             Box::new(build),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
@@ -87,6 +92,7 @@ impl Metrics {
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_max.clone()),
             Box::new(metrics.pending_acquires.clone()),
+            Box::new(metrics.batches.clone()),
         ];
         for collector in collectors {
             metrics.registry.register(collector)?;
@@ -113,6 +119,11 @@ impl Metrics {
         self.connections.with_label_values(&["used"]).set(gauge(connections.used));
         self.connections_max.set(gauge(connections.max));
         self.pending_acquires.set(gauge(connections.pending));
+        // Renderings at the same time may count a statement twice for a moment, so they are reset to what was counted.
+        for (size, count) in connections.batches {
+            let counter = self.batches.with_label_values(&[&size.to_string()]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)

@@ -57,7 +57,8 @@ fn values<'r, R>(table: &Table, row: &'r R) -> Result<Vec<Value<'r>>, DbError>
 where
     R: sqlx::Row<Database: Values<Row = R>>,
 {
-    let values = (0..table.columns.len()).map(|position| table.read::<R::Database>(row, position));
+    let row = R::Database::row(row, 0);
+    let values = (0..table.columns.len()).map(|position| table.read(row, position));
     values.collect::<Result<_, _>>().map_err(DbError::from)
 }
 

@@ -49,13 +49,14 @@ pub(crate) async fn json_page<'a, T: Resource>(
     let listing = parameters.listing(scope, LIMIT)?;
     let mut body = Vec::with_capacity(ROW_SIZE * listing.limit.min(LIMIT) as usize);
     body.push(b'[');
-    let push = &mut |row: T::Row<'_>| {
+    let push: fn(&mut Vec<u8>, T::Row<'_>) = |body, row| {
         if body.len() > 1 {
             body.push(b',');
         }
-        write_json(&mut body, &row);
+        write_json(body, &row);
     };
-    let next = page::<T>(db, &listing, push).await?.map(|key| parameters.query(&listing, Some(&key)));
+    let (body, next) = page::<T, _>(db, &listing, body, push).await?;
+    let next = next.map(|key| parameters.query(&listing, Some(&key)));
     Ok(JsonPage { request, body, next })
 }
 

@@ -2,15 +2,11 @@
 
 use std::fmt;
 
-use futures_util::TryStreamExt as _;
-use futures_util::stream::BoxStream;
-use sqlx::{Either, Executor as _, QueryBuilder};
-
 use super::column::Column;
 use super::resource::Resource;
 use super::row::Row;
 use super::table::Table;
-use crate::db::{Db, Dialect, Error, Value, Values, on_engine};
+use crate::db::{self, Db, Error, Select, Value};
 
 /// A position in a listing: the key of the row that a page ended with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,70 +46,58 @@ impl Listing {
         &self.table.columns[self.column]
     }
 
-    fn key<'r>(&self, row: impl Row<'r>) -> Key {
-        let column = self.column();
-        let id = || match row.value(0) {
-            Value::Integer(id) => Some(id),
-            Value::Text(_) | Value::Time(_) => None,
-        };
-        Key { value: row.value(self.column).into_key(), id: if column.is_unique { None } else { id() } }
-    }
-
-    /// The query of this listing, which its tests explain.
+    /// The query of this listing. `compares_pairs` is [`Db::compares_pairs`].
     ///
     /// # Panics
     /// When no index orders the rows by the column. `Parameters` accepts no such column.
     #[must_use]
-    pub fn select<DB: Dialect>(&self) -> QueryBuilder<DB> {
+    pub fn select(&self, compares_pairs: bool) -> Select {
         let column = self.column();
         let key = column.key.expect("a listing is ordered by a key");
         let id = self.table.columns[0].key.expect("the first column has a key");
-        let mut query = self.table.select();
+        let mut select = Select::of(self.table.columns.iter().map(|column| column.sql), self.table.from);
         let mut and = " WHERE ";
-        let mut condition = |query: &mut QueryBuilder<DB>, sql: &str, operator: &str, value: &Value<'_>| {
-            query.push(and).push(sql).push(operator);
-            DB::bind(query, value);
+        let mut condition = |select: &mut Select| {
+            select.push(and);
             and = " AND ";
         };
         if let Some((column, value)) = self.scope {
-            condition(&mut query, column, " = ", &value.into());
+            condition(&mut select);
+            select.push(column).push(" = ").bind(value);
         }
         if let Some(after) = &self.after {
             let beyond = if self.descending { " < " } else { " > " };
+            let value = || after.value.clone();
+            condition(&mut select);
             match after.id {
-                None => condition(&mut query, key, beyond, &after.value),
-                Some(last) if DB::COMPARES_PAIRS => {
-                    condition(&mut query, &format!("({key}, {id})"), &format!("{beyond}("), &after.value);
-                    query.push(", ");
-                    DB::bind(&mut query, &last.into());
-                    query.push(")");
+                None => select.push(key).push(beyond).bind(value()),
+                Some(last) if compares_pairs => {
+                    select.push("(").push(key).push(", ").push(id).push(")").push(beyond);
+                    select.push("(").bind(value()).push(", ").bind(last).push(")")
                 }
                 Some(last) => {
-                    condition(&mut query, &format!("({key}"), beyond, &after.value);
-                    query.push(" OR ").push(key).push(" = ");
-                    DB::bind(&mut query, &after.value);
-                    query.push(" AND ").push(id).push(beyond);
-                    DB::bind(&mut query, &last.into());
-                    query.push(")");
+                    select.push("(").push(key).push(beyond).bind(value()).push(" OR ");
+                    select.push(key).push(" = ").bind(value()).push(" AND ").push(id).push(beyond).bind(last).push(")")
                 }
-            }
+            };
         }
         if let Some(prefix) = &self.prefix {
             let prefix = prefix.to_ascii_lowercase();
             if let Some(end) = end_of_prefix(&prefix) {
-                condition(&mut query, key, " < ", &Value::Text(end.into()));
+                condition(&mut select);
+                select.push(key).push(" < ").bind(Value::Text(end.into()));
             }
-            condition(&mut query, key, " >= ", &Value::Text(prefix.into()));
+            condition(&mut select);
+            select.push(key).push(" >= ").bind(Value::Text(prefix.into()));
         }
         let order = if self.descending { " DESC" } else { "" };
-        query.push(" ORDER BY ").push(key).push(order);
+        select.push(" ORDER BY ").push(key).push(order);
         if !column.is_unique {
-            query.push(", ").push(id).push(order);
+            select.push(", ").push(id).push(order);
         }
         // The query returns one more row than the page has, if there is a next page.
-        query.push(" LIMIT ");
-        DB::bind(&mut query, &(i64::from(self.limit) + 1).into());
-        query
+        select.push(" LIMIT ").bind(i64::from(self.limit) + 1);
+        select
     }
 }
 
@@ -138,70 +122,79 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
     None
 }
 
-/// Passes one page of a listing to `each`, row by row. Returns the key of its last row if another page follows. `each` is
-/// called by reference, so that this is compiled once for each engine, and not once more for each caller.
-///
-/// # Errors
-/// Those of the database. The rows that were passed are not a page then.
-pub async fn page<T: Resource>(
-    db: &Db,
-    listing: &Listing,
-    each: &mut dyn FnMut(T::Row<'_>),
-) -> Result<Option<Key>, Error> {
-    let () = T::IS_CONSISTENT;
-    on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
-        let mut query = listing.select();
-        let rows = conn.fetch_many(query.build().persistent(persistent));
-        read::<_, _, T>(rows, listing, each).await
-    }).await)
-}
+/// The most rows of a page that shares a statement with others.
+const BATCHED_MAX: u32 = 100;
 
-/// Reads all rows, so that the connection is ready for the next query. The stream is that of the driver, because the stream
-/// of `fetch` adds another layer.
-async fn read<R, Q, T: Resource>(
-    mut rows: BoxStream<'_, Result<Either<Q, R>, sqlx::Error>>,
-    listing: &Listing,
-    each: &mut dyn FnMut(T::Row<'_>),
-) -> Result<Option<Key>, sqlx::Error>
-where
-    R: sqlx::Row<Database: Values<Row = R>>,
-{
-    let (mut count, mut last, mut next) = (0, None, None);
-    while let Some(row_or_result) = rows.try_next().await? {
-        let Either::Right(row) = row_or_result else { continue };
-        let row = read_row::<_, T>(&row)?;
-        count += 1;
-        if count == listing.limit {
-            last = Some(listing.key(row));
-        }
-        if count > listing.limit {
-            next = last.take();
-        } else {
-            each(row);
-        }
-    }
-    Ok(next)
-}
-
-fn read_row<R, T: Resource>(row: &R) -> Result<T::Row<'_>, sqlx::Error>
-where
-    R: sqlx::Row<Database: Values<Row = R>>,
-{
-    T::Row::read::<R::Database>(row)
-}
-
-/// Passes the row with this id to `found`. None if there is no such row.
+/// Passes one page of a listing to `push`, row by row, with what the rows are collected in. Returns that, and the key of its
+/// last row if another page follows.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn get<T: Resource, F>(db: &Db, id: i64, found: impl FnOnce(T::Row<'_>) -> F) -> Result<Option<F>, Error> {
+pub async fn page<T: Resource, C: Send + 'static>(
+    db: &Db,
+    listing: &Listing,
+    rows: C,
+    push: fn(&mut C, T::Row<'_>),
+) -> Result<(C, Option<Key>), Error> {
     let () = T::IS_CONSISTENT;
-    on_engine!(Db, db, pool => pool.run(async |conn, persistent| {
-        let mut query = T::TABLE.select();
-        query.push(" WHERE ").push(T::TABLE.columns[0].sql).push(" = ").push_bind(id);
-        let row = query.build().persistent(persistent).fetch_optional(conn).await?;
-        row.as_ref().map(read_row::<_, T>).transpose().map(|row| row.map(found))
-    }).await)
+    let (limit, column, is_unique) = (listing.limit, listing.column, listing.column().is_unique);
+    let page = Page { rows, count: 0, last: None, next: None };
+    let each = move |page: &mut Page<C>, row: db::Row<'_>| {
+        let row = T::Row::read(row)?;
+        page.count += 1;
+        if page.count == limit {
+            page.last = Some(key(row, column, is_unique));
+        }
+        if page.count > limit {
+            page.next = page.last.take();
+        } else {
+            push(&mut page.rows, row);
+        }
+        Ok(())
+    };
+    let select = listing.select(db.compares_pairs());
+    let page = if limit > BATCHED_MAX {
+        db.fetch(&select, page, each).await?
+    } else {
+        db.fetch_batched(select, page, each).await?
+    };
+    Ok((page.rows, page.next))
+}
+
+/// A page whose rows arrive.
+struct Page<C> {
+    rows: C,
+    count: u32,
+    last: Option<Key>,
+    next: Option<Key>,
+}
+
+fn key<'r>(row: impl Row<'r>, column: usize, is_unique: bool) -> Key {
+    let id = || match row.value(0) {
+        Value::Integer(id) => Some(id),
+        Value::Text(_) | Value::Time(_) => None,
+    };
+    Key { value: row.value(column).into_key(), id: if is_unique { None } else { id() } }
+}
+
+/// The row with this id, as `found` reads it. None if there is no such row.
+///
+/// # Errors
+/// Those of the database.
+pub async fn get<T: Resource, F: Send + 'static>(
+    db: &Db,
+    id: i64,
+    found: fn(T::Row<'_>) -> F,
+) -> Result<Option<F>, Error> {
+    let () = T::IS_CONSISTENT;
+    let table = T::TABLE;
+    let mut select = Select::of(table.columns.iter().map(|column| column.sql), table.from);
+    select.push(" WHERE ").push(table.columns[0].sql).push(" = ").bind(id);
+    let each = move |row: &mut Option<F>, found_row: db::Row<'_>| {
+        *row = Some(found(T::Row::read(found_row)?));
+        Ok(())
+    };
+    db.fetch_batched(select, None, each).await
 }
 
 #[cfg(test)]

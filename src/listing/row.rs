@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::db::{Timestamp, Value, Values};
+use crate::db::{self, Timestamp, Value};
 use crate::json;
 
 /// The size to reserve for a row in any format, in bytes.
@@ -25,7 +25,7 @@ pub trait Row<'r>: Copy + Serialize {
     ///
     /// # Errors
     /// When the row has other columns.
-    fn read<DB: Values>(row: &'r DB::Row) -> Result<Self, sqlx::Error>;
+    fn read(row: db::Row<'r>) -> Result<Self, sqlx::Error>;
 
     /// The value of the column at this position of the table.
     fn value(&self, position: usize) -> Value<'r>;
@@ -37,24 +37,24 @@ pub trait Field<'r>: Sized {
     ///
     /// # Errors
     /// When the row has no such column.
-    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error>;
+    fn read(row: db::Row<'r>, position: usize) -> Result<Self, sqlx::Error>;
 }
 
 impl<'r> Field<'r> for i64 {
-    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error> {
-        DB::read_integer(row, position)
+    fn read(row: db::Row<'r>, position: usize) -> Result<Self, sqlx::Error> {
+        row.integer(position)
     }
 }
 
 impl<'r> Field<'r> for &'r str {
-    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error> {
-        DB::read_text(row, position)
+    fn read(row: db::Row<'r>, position: usize) -> Result<Self, sqlx::Error> {
+        row.text(position)
     }
 }
 
 impl<'r> Field<'r> for Timestamp {
-    fn read<DB: Values>(row: &'r DB::Row, position: usize) -> Result<Self, sqlx::Error> {
-        DB::read_time(row, position)
+    fn read(row: db::Row<'r>, position: usize) -> Result<Self, sqlx::Error> {
+        row.time(position)
     }
 }
 
@@ -76,10 +76,10 @@ macro_rules! row {
         impl<$r> $crate::listing::row::Row<$r> for $name<$r> {
             const FIELDS: &'static [&'static str] = &[$(stringify!($field)),+];
 
-            fn read<DB: $crate::db::Values>(row: &$r DB::Row) -> Result<Self, sqlx::Error> {
+            fn read(row: $crate::db::Row<$r>) -> Result<Self, sqlx::Error> {
                 let mut position = 0..;
                 Ok(Self {
-                    $($field: $crate::listing::row::Field::read::<DB>(row, position.next().unwrap_or_default())?,)+
+                    $($field: $crate::listing::row::Field::read(row, position.next().unwrap_or_default())?,)+
                 })
             }
 

@@ -7,7 +7,7 @@ use sqlx::{QueryBuilder, SqlStr};
 
 use super::new_row::NewRow;
 use super::table::{Table, push_list};
-use crate::db::{Dialect, Error, Session, Value, Values, on_engine};
+use crate::db::{self, Dialect, Error, Session, Value, Values, on_engine};
 
 /// The effect of an `INSERT` on a row that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,22 +123,17 @@ pub(super) async fn taken<L>(
         }
         query
     }
-    fn add<R>(taken: &mut Taken, row: &R) -> Result<(), sqlx::Error>
-    where
-        R: sqlx::Row<Database: Values<Row = R>>,
-    {
-        for (at, _) in taken.table.unique() {
-            let value = taken.table.read::<R::Database>(row, at)?;
-            taken.keys.insert((at, value.into_key()));
-        }
-        Ok(())
+    fn row_of<R: sqlx::Row<Database: Values<Row = R>>>(row: &R) -> db::Row<'_> {
+        R::Database::row(row, 0)
     }
     let mut taken = Taken::none(table);
     on_engine!(Session, session, conn => {
         let Some(mut query) = query(table, rows) else { return Ok(taken) };
         let mut rows = query.build().fetch(conn);
         while let Some(row) = rows.try_next().await? {
-            add(&mut taken, &row)?;
+            for (at, _) in table.unique() {
+                taken.keys.insert((at, table.read(row_of(&row), at)?.into_key()));
+            }
         }
         Ok(taken)
     })

@@ -97,15 +97,15 @@ impl<T: Resource> Export<T> {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
         let mut rows = Vec::with_capacity(begin.len() + ROW_SIZE * self.listing.limit as usize);
         rows.extend_from_slice(begin.as_bytes());
-        let next = page::<T>(&self.db, &self.listing, &mut |row| {
-            if self.format == Format::Csv {
-                csv::write(&mut rows, (0..T::TABLE.columns.len()).map(|position| row.value(position)));
-            } else {
-                write_json(&mut rows, &row);
+        let push: fn(&mut Vec<u8>, T::Row<'_>) = if self.format == Format::Csv {
+            |rows, row| csv::write(rows, (0..T::TABLE.columns.len()).map(|position| row.value(position)))
+        } else {
+            |rows, row| {
+                write_json(rows, &row);
                 rows.push(b'\n');
             }
-        })
-        .await?;
+        };
+        let (rows, next) = page::<T, _>(&self.db, &self.listing, rows, push).await?;
         let left = self.left.map(|left| left - self.listing.limit);
         let rest = next.filter(|_| left != Some(0)).map(|key| {
             let listing = Listing { after: Some(key), ..self.listing };

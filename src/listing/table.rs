@@ -3,7 +3,7 @@
 use sqlx::QueryBuilder;
 
 use super::column::{Column, Kind};
-use crate::db::{Value, Values};
+use crate::db::{self, Value, Values};
 
 /// A table, or a join whose rows are listed like those of a table.
 #[derive(Debug)]
@@ -67,11 +67,11 @@ impl Table {
     }
 
     /// The value of the column at this position, in a row of the table. For files; a listing uses `Row::read`.
-    pub(super) fn read<'r, DB: Values>(&self, row: &'r DB::Row, position: usize) -> Result<Value<'r>, sqlx::Error> {
+    pub(super) fn read<'r>(&self, row: db::Row<'r>, position: usize) -> Result<Value<'r>, sqlx::Error> {
         match self.columns[position].kind {
-            Kind::Id | Kind::Reference => DB::read_integer(row, position).map(Value::from),
-            Kind::Text(..) => DB::read_text(row, position).map(Value::from),
-            Kind::Time => DB::read_time(row, position).map(Value::from),
+            Kind::Id | Kind::Reference => row.integer(position).map(Value::from),
+            Kind::Text(..) => row.text(position).map(Value::from),
+            Kind::Time => row.time(position).map(Value::from),
         }
     }
 

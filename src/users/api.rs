@@ -102,9 +102,12 @@ pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
 pub(crate) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     parameters::none(request.query_string())?;
-    let mut body = Vec::with_capacity(ROW_SIZE);
-    let found = crate::listing::get::<Users, _>(&db, parse_id(&id)?, |user| write_json(&mut body, &user)).await?;
-    found.ok_or_else(unknown)?;
+    let json = |user: User<'_>| {
+        let mut body = Vec::with_capacity(ROW_SIZE);
+        write_json(&mut body, &user);
+        body
+    };
+    let body = crate::listing::get::<Users, _>(&db, parse_id(&id)?, json).await?.ok_or_else(unknown)?;
     respond_with_etag(&request, Format::Json, body, None)
 }
 

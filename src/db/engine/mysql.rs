@@ -9,13 +9,16 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlDatabaseError};
 use sqlx::{MySql, MySqlConnection, QueryBuilder, SqlStr};
 
 use super::Kind;
-use crate::db::dialect::{Abandoned, Dialect, MARGIN, unprepared};
+use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 
 impl Dialect for MySql {
     // Its optimiser finds the ranges of an OR instead.
     const COMPARES_PAIRS: bool = false;
+    // MariaDB ignores the limit of a query of a union when it chooses an index, and sorts the table. It does not ignore that
+    // of a derived table.
+    const IN_UNION: (&'static str, &'static str) = ("SELECT * FROM (", ") AS page");
 
-    unprepared!();
+    execution!();
 
     async fn set_up(
         connection: &mut MySqlConnection,

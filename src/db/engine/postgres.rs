@@ -10,10 +10,10 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{PgConnection, Postgres, QueryBuilder, SqlStr};
 
 use super::Kind;
-use crate::db::dialect::{Abandoned, Dialect, MARGIN, unprepared};
+use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 
 impl Dialect for Postgres {
-    unprepared!();
+    execution!();
 
     async fn set_up(
         connection: &mut PgConnection,

@@ -109,7 +109,7 @@ impl From<MigrateError> for Error {
         match error {
             MigrateError::ExecuteMigration(cause, version) => Self::Failed { version, cause: cause.into() },
             MigrateError::Execute(cause) => Self::Database(cause.into()),
-            other => Self::Database(DbError::Query(sqlx::Error::Configuration(other.into()))),
+            other => Self::Database(sqlx::Error::Configuration(other.into()).into()),
         }
     }
 }

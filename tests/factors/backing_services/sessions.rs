@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use libtest_mimic::Trial;
 use roster::config::Config;
 use roster::db::{Db, Error};
-use roster::listing::{Listing, Resource as _, get, page};
-use roster::users::Users;
+use roster::listing::{Listing, Resource as _, page};
+use roster::users::{User, Users};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::engine::{Database, Engine, Family, Server};
@@ -217,7 +217,8 @@ async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
     .await;
 }
 
-/// Queries are dropped at each point at which they wait, before their statement is prepared and after.
+/// Queries that share no statement are dropped at each point at which they wait, before their statement is prepared and
+/// after.
 fn an_abandoned_answer_is_read_by_no_other_query(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "500"]);
@@ -232,12 +233,14 @@ fn an_abandoned_answer_is_read_by_no_other_query(database: &Database) {
         limit: 1000,
     };
     for polls in (0..30).chain(0..30) {
-        runtime.block_on(poll_and_drop(get::<Users, _>(&db, 1, |user| user.id), polls));
-        eventually("its statement has ended", || has_ended(&runtime, &db));
-        runtime.block_on(poll_and_drop(page::<Users>(&db, &listing, &mut |_| {}), polls));
-        eventually("its statement has ended", || has_ended(&runtime, &db));
-        let found = runtime.block_on(get::<Users, _>(&db, 2, |user| user.id)).unwrap();
-        assert_eq!(found, Some(2), "after {polls} polls");
+        for limit in [101, 1000] {
+            let listing = Listing { limit, ..listing.clone() };
+            runtime.block_on(poll_and_drop(page::<Users, _>(&db, &listing, (), |(), _| {}), polls));
+            eventually("its statement has ended", || has_ended(&runtime, &db));
+        }
+        let push = |ids: &mut Vec<i64>, user: User<'_>| ids.push(user.id);
+        let (ids, _) = runtime.block_on(page::<Users, _>(&db, &listing, Vec::new(), push)).unwrap();
+        assert_eq!(ids, (1..=500).collect::<Vec<_>>(), "after {polls} polls");
     }
 }
 
@@ -449,10 +452,14 @@ fn readiness_does_not_depend_on_the_pool(database: &Database) {
         line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
     };
     thread::scope(|scope| {
-        for _ in 0..5 {
-            scope.spawn(|| assert_eq!(web.get(LISTING).status, 200));
-        }
+        let request = |count| {
+            for _ in 0..count {
+                scope.spawn(|| assert_eq!(web.get(LISTING).status, 200));
+            }
+        };
+        request(2);
         eventually("the pool is in use", || gauge("db_client_connections{state=\"used\"}") == 2);
+        request(3);
         eventually("the others wait", || gauge("db_client_connections_pending_acquires") >= 3);
         for _ in 0..20 {
             assert_eq!(gauge("db_client_connections_pending_acquires"), 3);

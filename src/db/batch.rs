@@ -1,0 +1,258 @@
+//! Queries that wait together go together: one statement for all of them.
+//!
+//! While a statement of a worker is at work, its other queries wait in a queue. When it has ended, all that wait and have
+//! the same shape become the next statement. Databases know this as group commit, and GraphQL as a data loader. There is no
+//! timer: a query that is alone starts at once, and batches grow with the load.
+//!
+//! A statement that is slow keeps nobody waiting: the next one starts beside it, on another connection, and the queries that
+//! it has not come to are taken back after a while.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::error::Error;
+use super::pool::Pending;
+use super::select::Select;
+use super::value::Row;
+
+/// The numbers of queries that a statement may have. They are few, because each is a prepared statement.
+pub(super) const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
+/// The statements of one worker at a time. Slow ones are not counted.
+const STATEMENTS: usize = 1;
+/// A statement that takes longer is slow.
+pub(super) const SLOW: Duration = Duration::from_millis(10);
+
+/// The queries of one worker that wait.
+pub(super) struct Batches {
+    queue: Mutex<Queue>,
+    /// The statements of each size, of all workers.
+    counts: Arc<[AtomicU64; SIZES.len()]>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    /// The number of the next query.
+    next: u64,
+    /// Statements at work.
+    running: usize,
+}
+
+impl Batches {
+    pub(super) fn new() -> Self {
+        Self { queue: Mutex::default(), counts: Arc::default() }
+    }
+
+    /// An empty queue for another worker.
+    pub(super) fn for_worker(&self) -> Self {
+        Self { queue: Mutex::default(), counts: self.counts.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // A panic leaves the queue as it was.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a query, and returns its number.
+    pub(super) fn push(&self, select: Select, answer: impl Answer, pending: Pending) -> u64 {
+        let mut queue = self.lock();
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.push_back(Waiting { number, select, answer: Box::new(answer), pending: Some(pending) });
+        number
+    }
+
+    /// Removes a query that waits. Returns whether it was waiting.
+    pub(super) fn remove(&self, number: u64) -> bool {
+        let mut queue = self.lock();
+        let length = queue.waiting.len();
+        queue.waiting.retain(|waiting| waiting.number != number);
+        queue.waiting.len() < length
+    }
+
+    /// Fails every query that waits.
+    pub(super) fn fail(&self, error: &Error) {
+        let waiting = mem::take(&mut self.lock().waiting);
+        for waiting in waiting {
+            waiting.answer.end(Err(error.clone()));
+        }
+    }
+
+    /// The right to run statements, if a query waits and no other statement is at work.
+    pub(super) fn turn(self: &Arc<Self>) -> Option<Turn> {
+        let mut queue = self.lock();
+        let is_free = queue.running < STATEMENTS && !queue.waiting.is_empty();
+        is_free.then(|| {
+            queue.running += 1;
+            Turn { batches: self.clone() }
+        })
+    }
+
+    /// The query that came first, and those of its shape that can go with it. Those whose clients are gone are removed.
+    pub(super) fn take(&self) -> Vec<Waiting> {
+        let mut queue = self.lock();
+        queue.waiting.retain(|waiting| !waiting.answer.is_abandoned());
+        let Some(first) = queue.waiting.front() else { return Vec::new() };
+        let alike = queue.waiting.iter().filter(|waiting| waiting.select.has_shape_of(&first.select)).count();
+        let (index, size) = (0..).zip(SIZES).find(|(_, size)| *size <= alike).expect("there is at least one");
+        self.counts[index].fetch_add(1, Ordering::Relaxed);
+        if alike == queue.waiting.len() {
+            return queue.waiting.drain(..size).collect();
+        }
+        let first = first.select.clone();
+        let mut batch = Vec::with_capacity(size);
+        for waiting in mem::take(&mut queue.waiting) {
+            if batch.len() < size && waiting.select.has_shape_of(&first) {
+                batch.push(waiting);
+            } else {
+                queue.waiting.push_back(waiting);
+            }
+        }
+        batch
+    }
+
+    /// Puts queries back, before all others.
+    fn put_back(&self, queries: Vec<Waiting>) {
+        let mut queue = self.lock();
+        for waiting in queries.into_iter().rev() {
+            queue.waiting.push_front(waiting);
+        }
+    }
+
+    /// How many statements had each of the sizes.
+    pub(super) fn counts(&self) -> [u64; SIZES.len()] {
+        self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// The right to run statements, which ends when it is dropped.
+pub(super) struct Turn {
+    batches: Arc<Batches>,
+}
+
+impl Turn {
+    /// Whether a query waits. Otherwise the right ends, so that the next query takes it.
+    pub(super) fn goes_on(self) -> Option<Self> {
+        let goes_on = !self.batches.lock().waiting.is_empty();
+        goes_on.then_some(self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.batches.lock().running -= 1;
+    }
+}
+
+/// A query that waits for its statement, or for its rows.
+pub(super) struct Waiting {
+    number: u64,
+    pub(super) select: Select,
+    answer: Box<dyn Answer>,
+    /// Counts it until its statement begins.
+    pending: Option<Pending>,
+}
+
+/// Who waits for the rows of a query.
+pub(super) trait Answer: Send + 'static {
+    fn row(&mut self, row: Row<'_>) -> Result<(), sqlx::Error>;
+    fn end(self: Box<Self>, outcome: Result<(), Error>);
+    fn is_abandoned(&self) -> bool;
+}
+
+/// Collects rows.
+pub(super) struct Collector<T, F> {
+    pub(super) rows: T,
+    pub(super) each: F,
+    pub(super) done: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Answer for Collector<T, F>
+where
+    T: Send + 'static,
+    F: FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
+{
+    fn row(&mut self, row: Row<'_>) -> Result<(), sqlx::Error> {
+        (self.each)(&mut self.rows, row)
+    }
+
+    fn end(self: Box<Self>, outcome: Result<(), Error>) {
+        // A client that is gone needs no answer.
+        let Self { rows, done, .. } = *self;
+        let _ = done.send(outcome.map(|()| rows));
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.done.is_closed()
+    }
+}
+
+/// The queries of one statement, while its rows arrive.
+pub(super) struct Batch {
+    /// Each until it was answered.
+    queries: Vec<Option<Waiting>>,
+    /// The number of the query whose rows arrive.
+    current: usize,
+}
+
+impl Batch {
+    pub(super) fn new(queries: Vec<Waiting>) -> Self {
+        let begun = queries.into_iter().map(|mut query| {
+            drop(query.pending.take());
+            Some(query)
+        });
+        Self { queries: begun.collect(), current: 0 }
+    }
+
+    pub(super) fn selects(&self) -> Vec<&Select> {
+        self.queries.iter().flatten().map(|query| &query.select).collect()
+    }
+
+    /// Passes a row to its query, or None if that query has no rows. The queries before it are complete then.
+    ///
+    /// # Errors
+    /// When the row is of none of the queries whose rows can follow.
+    pub(super) fn row(&mut self, number: usize, row: Option<Row<'_>>) -> Result<(), sqlx::Error> {
+        if number < self.current || number >= self.queries.len() {
+            return Err(sqlx::Error::Protocol(format!("a row of query {number} after those of {}", self.current)));
+        }
+        self.complete_before(number);
+        let Some(query) = &mut self.queries[number] else { return Ok(()) };
+        if let Some(Err(cause)) = row.map(|row| query.answer.row(row))
+            && let Some(query) = self.queries[number].take()
+        {
+            query.answer.end(Err(cause.into()));
+        }
+        Ok(())
+    }
+
+    fn complete_before(&mut self, number: usize) {
+        for query in self.queries[self.current..number].iter_mut().filter_map(Option::take) {
+            query.answer.end(Ok(()));
+        }
+        self.current = number;
+    }
+
+    /// Takes the queries back that the statement has not come to.
+    pub(super) fn divide(&mut self, batches: &Batches) {
+        let later = self.queries[self.current + 1..].iter_mut().filter_map(Option::take);
+        batches.put_back(later.collect());
+    }
+
+    /// Answers all that are left.
+    pub(super) fn end(mut self, outcome: Result<(), Error>) {
+        match outcome {
+            Ok(()) => self.complete_before(self.queries.len()),
+            Err(error) => {
+                for query in self.queries.into_iter().flatten() {
+                    query.answer.end(Err(error.clone()));
+                }
+            }
+        }
+    }
+}
