@@ -107,7 +107,8 @@ impl Db {
         on_engine!(Db, self, pool => pool.fetch(select, rows, each).await)
     }
 
-    /// The same for a query of few rows, which shares a statement with those that wait together with it.
+    /// The same for a query of few rows, which shares a statement with those that wait together with it. The rows are
+    /// collected in what `new` returns; if it is called again, the rows before are forgotten.
     ///
     /// # Errors
     /// Those of the statement, and of `each`.
@@ -117,10 +118,10 @@ impl Db {
     pub async fn fetch_batched<T: Send + 'static>(
         &self,
         select: Select,
-        rows: T,
+        new: impl Fn() -> T + Send + 'static,
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
     ) -> Result<T, Error> {
-        on_engine!(Db, self, pool => pool.fetch_batched(select, rows, each).await)
+        on_engine!(Db, self, pool => pool.fetch_batched(select, new, each).await)
     }
 
     /// Executes statements in one transaction: all of them or none.

@@ -4,8 +4,8 @@
 //! the same shape become the next statement. Databases know this as group commit, and GraphQL as a data loader. There is no
 //! timer: a query that is alone starts at once, and batches grow with the load.
 //!
-//! A statement that is slow keeps nobody waiting: the next one starts beside it, on another connection, and the queries that
-//! it has not come to are taken back after a while.
+//! A statement that is slow keeps nobody waiting for long: the next one starts beside it, on another connection. After a
+//! while it is given up, and each of its queries goes again, alone: only the one that is slow stays slow.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -58,21 +58,19 @@ impl Batches {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a query, and returns its number.
-    pub(super) fn push(&self, select: Select, answer: impl Answer, pending: Pending) -> u64 {
+    /// Adds a query.
+    pub(super) fn push(self: &Arc<Self>, select: Select, answer: impl Answer, pending: Pending) -> Place {
         let mut queue = self.lock();
         let number = queue.next;
         queue.next += 1;
-        queue.waiting.push_back(Waiting { number, select, answer: Box::new(answer), pending: Some(pending) });
-        number
-    }
-
-    /// Removes a query that waits. Returns whether it was waiting.
-    pub(super) fn remove(&self, number: u64) -> bool {
-        let mut queue = self.lock();
-        let length = queue.waiting.len();
-        queue.waiting.retain(|waiting| waiting.number != number);
-        queue.waiting.len() < length
+        queue.waiting.push_back(Waiting {
+            number,
+            select,
+            answer: Box::new(answer),
+            pending: Some(pending),
+            goes_alone: false,
+        });
+        Place { batches: self.clone(), number }
     }
 
     /// Fails every query that waits.
@@ -93,21 +91,19 @@ impl Batches {
         })
     }
 
-    /// The query that came first, and those of its shape that can go with it. Those whose clients are gone are removed.
+    /// The query that came first, and those of its shape that can go with it.
     pub(super) fn take(&self) -> Vec<Waiting> {
         let mut queue = self.lock();
-        queue.waiting.retain(|waiting| !waiting.answer.is_abandoned());
         let Some(first) = queue.waiting.front() else { return Vec::new() };
-        let alike = queue.waiting.iter().filter(|waiting| waiting.select.has_shape_of(&first.select)).count();
+        let alike = queue.waiting.iter().filter(|waiting| waiting.goes_with(first)).count().max(1);
         let (index, size) = (0..).zip(SIZES).find(|(_, size)| *size <= alike).expect("there is at least one");
         self.counts[index].fetch_add(1, Ordering::Relaxed);
-        if alike == queue.waiting.len() {
+        if size == 1 || alike == queue.waiting.len() {
             return queue.waiting.drain(..size).collect();
         }
-        let first = first.select.clone();
-        let mut batch = Vec::with_capacity(size);
+        let mut batch: Vec<Waiting> = queue.waiting.pop_front().into_iter().collect();
         for waiting in mem::take(&mut queue.waiting) {
-            if batch.len() < size && waiting.select.has_shape_of(&first) {
+            if batch.len() < size && waiting.goes_with(&batch[0]) {
                 batch.push(waiting);
             } else {
                 queue.waiting.push_back(waiting);
@@ -116,17 +112,39 @@ impl Batches {
         batch
     }
 
-    /// Puts queries back, before all others.
-    fn put_back(&self, queries: Vec<Waiting>) {
+    /// Puts the queries of a slow statement back that have no answer yet, before all others. Each goes alone.
+    pub(super) fn put_back(&self, batch: Batch) {
         let mut queue = self.lock();
-        for waiting in queries.into_iter().rev() {
-            queue.waiting.push_front(waiting);
+        for mut waiting in batch.queries.into_iter().rev().flatten() {
+            waiting.answer.restart();
+            queue.waiting.push_front(Waiting { goes_alone: true, ..waiting });
         }
     }
 
     /// How many statements had each of the sizes.
     pub(super) fn counts(&self) -> [u64; SIZES.len()] {
         self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
+    }
+}
+
+/// The place of a query among those that wait. Dropped, it is given up: its client is gone, or has its answer.
+pub(super) struct Place {
+    batches: Arc<Batches>,
+    number: u64,
+}
+
+impl Place {
+    /// Gives it up. Returns whether the query still waited.
+    pub(super) fn leave(&self) -> bool {
+        let mut queue = self.batches.lock();
+        let place = queue.waiting.iter().position(|waiting| waiting.number == self.number);
+        place.and_then(|place| queue.waiting.remove(place)).is_some()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -156,39 +174,56 @@ pub(super) struct Waiting {
     answer: Box<dyn Answer>,
     /// Counts it until its statement begins.
     pending: Option<Pending>,
+    /// Whether it shares no statement, because one was slow.
+    goes_alone: bool,
+}
+
+impl Waiting {
+    fn goes_with(&self, other: &Self) -> bool {
+        !self.goes_alone && !other.goes_alone && self.select.has_shape_of(&other.select)
+    }
 }
 
 /// Who waits for the rows of a query.
 pub(super) trait Answer: Send + 'static {
     fn row(&mut self, row: Row<'_>) -> Result<(), sqlx::Error>;
+    /// Forgets the rows so far.
+    fn restart(&mut self);
     fn end(self: Box<Self>, outcome: Result<(), Error>);
-    fn is_abandoned(&self) -> bool;
 }
 
-/// Collects rows.
-pub(super) struct Collector<T, F> {
-    pub(super) rows: T,
-    pub(super) each: F,
-    pub(super) done: oneshot::Sender<Result<T, Error>>,
+/// Collects rows in what `new` returns.
+pub(super) struct Collector<T, N, F> {
+    rows: T,
+    new: N,
+    each: F,
+    done: oneshot::Sender<Result<T, Error>>,
 }
 
-impl<T, F> Answer for Collector<T, F>
+impl<T, N: Fn() -> T, F> Collector<T, N, F> {
+    pub(super) fn new(new: N, each: F, done: oneshot::Sender<Result<T, Error>>) -> Self {
+        Self { rows: new(), new, each, done }
+    }
+}
+
+impl<T, N, F> Answer for Collector<T, N, F>
 where
     T: Send + 'static,
+    N: Fn() -> T + Send + 'static,
     F: FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
 {
     fn row(&mut self, row: Row<'_>) -> Result<(), sqlx::Error> {
         (self.each)(&mut self.rows, row)
     }
 
+    fn restart(&mut self) {
+        self.rows = (self.new)();
+    }
+
     fn end(self: Box<Self>, outcome: Result<(), Error>) {
         // A client that is gone needs no answer.
         let Self { rows, done, .. } = *self;
         let _ = done.send(outcome.map(|()| rows));
-    }
-
-    fn is_abandoned(&self) -> bool {
-        self.done.is_closed()
     }
 }
 
@@ -238,10 +273,9 @@ impl Batch {
         self.current = number;
     }
 
-    /// Takes the queries back that the statement has not come to.
-    pub(super) fn divide(&mut self, batches: &Batches) {
-        let later = self.queries[self.current + 1..].iter_mut().filter_map(Option::take);
-        batches.put_back(later.collect());
+    /// Whether its statement has one query only.
+    pub(super) fn is_single(&self) -> bool {
+        self.queries.len() == 1
     }
 
     /// Answers all that are left.

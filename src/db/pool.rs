@@ -124,23 +124,23 @@ impl<DB: Dialect> Pool<DB> {
         traced::<DB, _>(self.run_on(lease, query)).await
     }
 
-    /// Passes the rows of a query to `each`, with what they are collected in. The query may share a statement with others,
-    /// so it must have few rows.
+    /// Passes the rows of a query to `each`, with what they are collected in, which `new` returns. The query may share a
+    /// statement with others, so it must have few rows.
     pub(super) async fn fetch_batched<T: Send + 'static>(
         &self,
         select: Select,
-        rows: T,
+        new: impl Fn() -> T + Send + 'static,
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (done, mut answer) = oneshot::channel();
-        let number = self.batches.push(select, Collector { rows, each, done }, Pending::count(&self.pending));
+        let place = self.batches.push(select, Collector::new(new, each, done), Pending::count(&self.pending));
         self.start_statements();
         let answered = async {
             let mut limit = pin!(sleep(self.acquire_timeout));
             for error in [Error::Acquire(self.acquire_timeout), Error::Timeout(self.query_timeout)] {
                 match future::select(&mut answer, limit.as_mut()).await {
                     future::Either::Left((answer, _)) => return answer.unwrap_or(Err(Error::Stopped)),
-                    future::Either::Right(_) if self.batches.remove(number) => return Err(error),
+                    future::Either::Right(_) if place.leave() => return Err(error),
                     // Its statement has begun. It ends within the limit of a query, unless it is taken back.
                     future::Either::Right(_) => limit.as_mut().reset(tokio::time::Instant::now() + self.query_timeout),
                 }
@@ -172,36 +172,39 @@ impl<DB: Dialect> Pool<DB> {
         }
     }
 
+    /// Runs the next statement. If it is slow, the turn ends.
     async fn run_batch(&self, lease: Lease<DB>, turn: &mut Option<Turn>) {
         let queries = self.batches.take();
         let Some(columns) = queries.first().map(|query| query.select.columns()) else { return lease.release() };
         let mut batch = Batch::new(queries);
         let mut statement = Select::statement(&batch.selects());
-        let outcome = self.run_on(lease, async |connection, persistent| {
-            let mut rows = DB::fetch(connection, &mut statement, persistent);
-            let mut late = pin!(sleep(SLOW));
-            loop {
-                let row = tokio::select! {
-                    biased;
-                    row = rows.try_next() => row?,
-                    () = &mut late => {
-                        if turn.take().is_none() {
-                            batch.divide(&self.batches);
-                        }
-                        self.start_statements();
-                        late.as_mut().reset(tokio::time::Instant::now() + self.query_timeout / 4);
-                        continue;
-                    }
-                };
-                match row {
-                    Some(Either::Right(row)) => DB::unpack(&row, columns, &mut |number, row| batch.row(number, row))?,
-                    Some(Either::Left(_)) => {}
-                    None => return Ok(()),
+        let (is_single, patience) = (batch.is_single(), self.query_timeout / 4);
+        let outcome = {
+            let reading = self.run_on(lease, async |connection, persistent| {
+                let mut rows = DB::fetch(connection, &mut statement, persistent);
+                while let Some(row) = rows.try_next().await? {
+                    let Either::Right(row) = row else { continue };
+                    DB::unpack(&row, columns, &mut |number, row| batch.row(number, row))?;
+                }
+                Ok(())
+            });
+            let mut reading = pin!(reading);
+            match timeout(SLOW, reading.as_mut()).await {
+                Ok(outcome) => Some(outcome),
+                Err(_) => {
+                    drop(turn.take());
+                    self.start_statements();
+                    if is_single { Some(reading.await) } else { timeout(patience, reading).await.ok() }
                 }
             }
-        });
-        let outcome = outcome.await;
-        batch.end(outcome);
+        };
+        match outcome {
+            Some(outcome) => batch.end(outcome),
+            None => {
+                self.batches.put_back(batch);
+                self.start_statements();
+            }
+        }
     }
 
     /// Passes the rows of a query to `each`, with what they are collected in.

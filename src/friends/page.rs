@@ -45,7 +45,7 @@ pub(super) async fn respond(
         let user = User { id: friend.id, username: friend.username, email: friend.email };
         friends.push(FriendRow { user: Row::of(user), since: friend.since.to_string() });
     };
-    let (friends, next) = page::<Friends, _>(db, &listing, Vec::new(), push).await?;
+    let (friends, next) = page::<Friends, _>(db, &listing, Vec::new, push).await?;
     let columns = [("id", "Id"), ("username", "Username"), ("email", "E-mail"), ("since", "Since")];
     let page = FriendsPage {
         root: root(request.path()),

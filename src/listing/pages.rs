@@ -47,15 +47,19 @@ pub(crate) async fn json_page<'a, T: Resource>(
     scope: Option<Scope>,
 ) -> Result<JsonPage<'a>, Problem> {
     let listing = parameters.listing(scope, LIMIT)?;
-    let mut body = Vec::with_capacity(ROW_SIZE * listing.limit.min(LIMIT) as usize);
-    body.push(b'[');
+    let size = ROW_SIZE * listing.limit.min(LIMIT) as usize;
+    let new = move || {
+        let mut body = Vec::with_capacity(size);
+        body.push(b'[');
+        body
+    };
     let push: fn(&mut Vec<u8>, T::Row<'_>) = |body, row| {
         if body.len() > 1 {
             body.push(b',');
         }
         write_json(body, &row);
     };
-    let (body, next) = page::<T, _>(db, &listing, body, push).await?;
+    let (body, next) = page::<T, _>(db, &listing, new, push).await?;
     let next = next.map(|key| parameters.query(&listing, Some(&key)));
     Ok(JsonPage { request, body, next })
 }

@@ -125,20 +125,20 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 /// The most rows of a page that shares a statement with others.
 const BATCHED_MAX: u32 = 100;
 
-/// Passes one page of a listing to `push`, row by row, with what the rows are collected in. Returns that, and the key of its
-/// last row if another page follows.
+/// Passes one page of a listing to `push`, row by row, with what the rows are collected in, which `new` returns. Returns
+/// that, and the key of its last row if another page follows.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn page<T: Resource, C: Send + 'static>(
     db: &Db,
     listing: &Listing,
-    rows: C,
+    new: impl Fn() -> C + Send + 'static,
     push: fn(&mut C, T::Row<'_>),
 ) -> Result<(C, Option<Key>), Error> {
     let () = T::IS_CONSISTENT;
     let (limit, column, is_unique) = (listing.limit, listing.column, listing.column().is_unique);
-    let page = Page { rows, count: 0, last: None, next: None };
+    let new = move || Page { rows: new(), count: 0, last: None, next: None };
     let each = move |page: &mut Page<C>, row: db::Row<'_>| {
         let row = T::Row::read(row)?;
         page.count += 1;
@@ -154,9 +154,9 @@ pub async fn page<T: Resource, C: Send + 'static>(
     };
     let select = listing.select(db.compares_pairs());
     let page = if limit > BATCHED_MAX {
-        db.fetch(&select, page, each).await?
+        db.fetch(&select, new(), each).await?
     } else {
-        db.fetch_batched(select, page, each).await?
+        db.fetch_batched(select, new, each).await?
     };
     Ok((page.rows, page.next))
 }
@@ -194,7 +194,7 @@ pub async fn get<T: Resource, F: Send + 'static>(
         *row = Some(found(T::Row::read(found_row)?));
         Ok(())
     };
-    db.fetch_batched(select, None, each).await
+    db.fetch_batched(select, || None, each).await
 }
 
 #[cfg(test)]

@@ -95,8 +95,13 @@ impl<T: Resource> Export<T> {
     /// The next page, after the text `begin`, and the export of the rows that follow it, if there are any.
     async fn page(mut self, begin: &str) -> Result<(Bytes, Option<Self>), db::Error> {
         self.listing.limit = self.left.map_or(PAGE, |left| left.min(PAGE));
-        let mut rows = Vec::with_capacity(begin.len() + ROW_SIZE * self.listing.limit as usize);
-        rows.extend_from_slice(begin.as_bytes());
+        let size = ROW_SIZE * self.listing.limit as usize;
+        let begin = begin.as_bytes().to_vec();
+        let new = move || {
+            let mut rows = Vec::with_capacity(begin.len() + size);
+            rows.extend_from_slice(&begin);
+            rows
+        };
         let push: fn(&mut Vec<u8>, T::Row<'_>) = if self.format == Format::Csv {
             |rows, row| csv::write(rows, (0..T::TABLE.columns.len()).map(|position| row.value(position)))
         } else {
@@ -105,7 +110,7 @@ impl<T: Resource> Export<T> {
                 rows.push(b'\n');
             }
         };
-        let (rows, next) = page::<T, _>(&self.db, &self.listing, rows, push).await?;
+        let (rows, next) = page::<T, _>(&self.db, &self.listing, new, push).await?;
         let left = self.left.map(|left| left - self.listing.limit);
         let rest = next.filter(|_| left != Some(0)).map(|key| {
             let listing = Listing { after: Some(key), ..self.listing };

@@ -41,7 +41,7 @@ impl Row {
 pub(crate) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(Users::TABLE, request.query_string(), Unknown::Ignore)?;
     let listing = parameters.listing(None, LIMIT)?;
-    let (rows, next) = page::<Users, _>(&db, &listing, Vec::new(), |rows, user| rows.push(Row::of(user))).await?;
+    let (rows, next) = page::<Users, _>(&db, &listing, Vec::new, |rows, user| rows.push(Row::of(user))).await?;
     let columns = [("id", "Id"), ("username", "Username"), ("email", "E-mail")];
     let page = UsersPage {
         root: root(request.path()),

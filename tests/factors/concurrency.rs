@@ -1,6 +1,7 @@
 //! VIII. Concurrency: scale out by processes, which asks that each request cost little, whatever the
 //! size of the table.
 
+mod batches;
 mod managers;
 
 use std::fs;
@@ -31,6 +32,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         ])
         .on(&[Engine::Postgres], tests![a_statement_keeps_its_plan])
         .any(tests![the_workers_are_the_environments])
+        .and(batches::tests())
         .and(managers::tests())
         .trials()
 }

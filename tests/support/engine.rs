@@ -177,6 +177,32 @@ impl Database {
         sql
     }
 
+    /// Ends the sessions of the readers that wait for the rows.
+    pub(crate) fn end_readers(&self) {
+        let mut sql = self.sql();
+        let (waiting, end) = match self.engine.family() {
+            Family::Sqlite => unreachable!("its readers never wait"),
+            Family::MySql => {
+                let waiting = "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
+                               WHERE db = DATABASE() AND state = 'Waiting for table metadata lock'";
+                (waiting, "KILL ")
+            }
+            Family::Postgres => {
+                let waiting = "SELECT pid || ')' FROM pg_stat_activity \
+                               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                (waiting, "SELECT pg_terminate_backend(")
+            }
+        };
+        let mut sessions = Vec::new();
+        eventually("a reader waits", || {
+            sessions = sql.texts(waiting);
+            !sessions.is_empty()
+        });
+        for session in sessions {
+            sql.execute(&format!("{end}{session}"));
+        }
+    }
+
     /// The socket of its server.
     pub(crate) fn socket(&self) -> PathBuf {
         let servers = SERVERS.iter().map(|server| server.lock().unwrap_or_else(PoisonError::into_inner));

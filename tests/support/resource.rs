@@ -2,6 +2,8 @@
 //!
 //! A copy of this project for another resource replaces this file, and the tests of what is particular to users and friends.
 
+use super::engine::Family;
+
 /// The path of the listing with this literal after it: `listing!("?limit=1")`.
 macro_rules! listing {
     ($($rest:literal)?) => { concat!("/users", $($rest)?) };
@@ -62,4 +64,31 @@ pub(crate) const WIDE_ROWS: usize = 40_000;
 pub(crate) fn wide_rows() -> String {
     let rows = (0..WIDE_ROWS).map(|n| format!("{n:080},{n:0106}@b.example.com"));
     std::iter::once("username,email".to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
+}
+
+/// The statements after which the row with this id is never read to its end: a view in the place of the table.
+pub(crate) fn endless_row(family: Family, id: i64) -> [String; 3] {
+    let endless = match family {
+        Family::Sqlite => {
+            "(WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count) SELECT max(n) FROM count)"
+        }
+        Family::MySql => "SLEEP(60)",
+        // A view with a volatile function is evaluated for all rows, and pg_sleep is volatile.
+        Family::Postgres => "endless()",
+    };
+    [
+        match family {
+            Family::Postgres => {
+                "CREATE FUNCTION endless() RETURNS VARCHAR STABLE LANGUAGE plpgsql AS \
+                                 'BEGIN PERFORM pg_sleep(60); RETURN NULL; END'"
+            }
+            Family::Sqlite | Family::MySql => "SELECT 1",
+        }
+        .to_owned(),
+        "ALTER TABLE users RENAME TO users_themselves".to_owned(),
+        format!(
+            "CREATE VIEW users AS SELECT id, CASE WHEN id = {id} THEN {endless} ELSE username END AS username, email, \
+             username_key, email_key FROM users_themselves"
+        ),
+    ]
 }

@@ -235,11 +235,11 @@ fn an_abandoned_answer_is_read_by_no_other_query(database: &Database) {
     for polls in (0..30).chain(0..30) {
         for limit in [101, 1000] {
             let listing = Listing { limit, ..listing.clone() };
-            runtime.block_on(poll_and_drop(page::<Users, _>(&db, &listing, (), |(), _| {}), polls));
+            runtime.block_on(poll_and_drop(page::<Users, _>(&db, &listing, || (), |(), _| {}), polls));
             eventually("its statement has ended", || has_ended(&runtime, &db));
         }
         let push = |ids: &mut Vec<i64>, user: User<'_>| ids.push(user.id);
-        let (ids, _) = runtime.block_on(page::<Users, _>(&db, &listing, Vec::new(), push)).unwrap();
+        let (ids, _) = runtime.block_on(page::<Users, _>(&db, &listing, Vec::new, push)).unwrap();
         assert_eq!(ids, (1..=500).collect::<Vec<_>>(), "after {polls} polls");
     }
 }

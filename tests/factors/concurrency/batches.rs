@@ -1,0 +1,366 @@
+//! Requests that wait together share a statement, and nothing else.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use socket2::SockRef;
+
+use crate::support::engine::{Database, Engine, Family};
+use crate::support::process::{Answer, Web, migrated};
+use crate::support::resource::{LISTING, endless_row, insert, listing, related};
+use crate::support::{Tests, eventually, tests};
+
+pub(crate) fn tests() -> Vec<Trial> {
+    Tests::of(module_path!())
+        .each(tests![
+            requests_that_wait_together_share_a_statement,
+            a_request_alone_waits_for_nobody,
+            a_slow_page_harms_no_other,
+            a_client_that_hangs_up_harms_no_other,
+            each_request_waits_for_a_connection_as_long_as_it_may,
+            a_drain_answers_those_that_wait,
+            a_response_has_what_was_written_before_its_request,
+            every_character_of_a_row_arrives
+        ])
+        .on(&Engine::SERVERS, tests![a_statement_that_fails_is_that_of_its_requests_alone])
+        .trials()
+}
+
+/// The row that is never read to its end, and the pages with it and without it. They have one shape.
+const ENDLESS: i64 = 7;
+const WITH_IT: &str = listing!("?limit=9");
+const WITHOUT_IT: [&str; 5] =
+    [listing!("?limit=1"), listing!("?limit=2"), listing!("?limit=3"), listing!("?limit=4"), listing!("?limit=5")];
+
+/// A server with one worker, and a database with an endless row.
+fn start(database: &Database, environment: &[(&str, &str)]) -> Web {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "50"]);
+    for statement in endless_row(database.engine.family(), ENDLESS) {
+        database.sql().execute(&statement);
+    }
+    let one = [("WEB_CONCURRENCY", "1"), ("DATABASE_MAX_CONNECTIONS", "1"), ("DATABASE_ACQUIRE_TIMEOUT_MS", "20000")];
+    Web::start(database, &one.into_iter().chain(environment.iter().copied()).collect::<Vec<_>>())
+}
+
+fn metric(web: &Web, name: &str) -> usize {
+    let metrics = web.get("/metrics").body;
+    let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+fn waiting(web: &Web) -> usize {
+    metric(web, "db_client_connections_pending_acquires")
+}
+
+/// How many statements were those of this number of requests.
+fn statements(web: &Web, requests: usize) -> usize {
+    metric(web, &format!("db_client_batches_total{{db_operation_batch_size=\"{requests}\"}}"))
+}
+
+/// Requests pages with the endless row, so that this number of connections is in use.
+fn occupy<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    web: &'scope Web,
+    connections: usize,
+) -> Vec<ScopedJoinHandle<'scope, Answer>> {
+    let handles = (1..=connections).map(|count| {
+        let handle = scope.spawn(|| web.get(WITH_IT));
+        eventually("a connection is in use", || metric(web, "db_client_connections{state=\"used\"}") == count);
+        handle
+    });
+    handles.collect()
+}
+
+/// Requests these pages, one after the other, while every connection is in use. All of them wait in this order.
+fn wait_with<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    web: &'scope Web,
+    paths: &[&'scope str],
+) -> Vec<ScopedJoinHandle<'scope, Answer>> {
+    let before = waiting(web);
+    let handles = paths.iter().zip(1..).map(|(path, count)| {
+        let handle = scope.spawn(|| web.get(path));
+        eventually("the request waits", || waiting(web) == before + count);
+        handle
+    });
+    handles.collect()
+}
+
+fn ids(answer: &Answer) -> Vec<i64> {
+    assert_eq!(answer.status, 200, "{}: {}", answer.url, answer.body);
+    answer.json().as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+}
+
+/// Also behind a pooler that lends connections by transaction. Each answer is that of its own request.
+fn requests_that_wait_together_share_a_statement(database: &Database) {
+    let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "1000")]);
+    let pooled = (database.engine.family() != Family::Sqlite).then(|| {
+        let separator = if database.url.contains('?') { '&' } else { '?' };
+        let url = format!("{}{separator}statement-cache-capacity=0", database.url);
+        start_pooled(&url)
+    });
+    for web in [Some(web), pooled].into_iter().flatten() {
+        let alone = WITHOUT_IT.map(|path| web.get(path).body);
+        thread::scope(|scope| {
+            let occupied = occupy(scope, &web, 1);
+            let paths: Vec<_> = WITHOUT_IT.into_iter().cycle().take(20).collect();
+            let rows = [listing!("/1"), listing!("/2")];
+            let related = [related!(1, "?limit=1"), related!(3, "?limit=1")];
+            // Of three shapes, in a mixture.
+            let mut pages = wait_with(scope, &web, &paths[..10]);
+            let rows = wait_with(scope, &web, &rows);
+            pages.extend(wait_with(scope, &web, &paths[10..]));
+            let related = wait_with(scope, &web, &related);
+            for occupied in occupied {
+                assert_eq!(occupied.join().unwrap().status, 503);
+            }
+            for (page, expected) in pages.into_iter().zip(alone.iter().cycle()) {
+                let page = page.join().unwrap();
+                assert_eq!((page.status, &page.body), (200, expected), "{}", page.url);
+            }
+            for (row, id) in rows.into_iter().zip(1..) {
+                assert_eq!(row.join().unwrap().json()["id"], id);
+            }
+            for (related, user) in related.into_iter().zip([1, 3]) {
+                let together = related.join().unwrap();
+                assert_eq!(
+                    together.body,
+                    web.get(&together.url[url::Position::BeforePath..]).body,
+                    "friends of {user}"
+                );
+                assert!(!ids(&together).is_empty());
+            }
+        });
+        let sizes = [16, 8, 4, 2].map(|requests| statements(&web, requests));
+        assert_eq!(sizes, [1, 0, 1, 2], "20 pages, 2 rows, 2 pages of related rows");
+    }
+}
+
+fn start_pooled(url: &str) -> Web {
+    let environment = [
+        ("WEB_CONCURRENCY", "1"),
+        ("DATABASE_MAX_CONNECTIONS", "1"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "20000"),
+        ("DATABASE_QUERY_TIMEOUT_MS", "1000"),
+    ];
+    Web::start_at(url, &environment)
+}
+
+fn a_request_alone_waits_for_nobody(database: &Database) {
+    let web = start(database, &[]);
+    for _ in 0..20 {
+        assert_eq!(ids(&web.get(WITHOUT_IT[0])), [1]);
+    }
+    assert_eq!(statements(&web, 1), 20);
+}
+
+/// Neither those before it in its statement, nor those after it, nor those of later statements.
+fn a_slow_page_harms_no_other(database: &Database) {
+    let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "4000"), ("DATABASE_MAX_CONNECTIONS", "3")]);
+    let answered = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let occupied = occupy(scope, &web, 3);
+        let request = |path| {
+            let answer = web.get(path);
+            answered.lock().unwrap().push((path, answer.status));
+        };
+        let paths: Vec<_> = (0..16).map(|n| if n == 5 { WITH_IT } else { WITHOUT_IT[n % 5] }).collect();
+        for (path, count) in paths.into_iter().zip(1..) {
+            scope.spawn(move || request(path));
+            eventually("the request waits", || waiting(&web) == count);
+        }
+        for occupied in occupied {
+            assert_eq!(occupied.join().unwrap().status, 503);
+        }
+    });
+    assert_eq!(statements(&web, 16), 1, "they shared a statement");
+    let answered = answered.into_inner().unwrap();
+    assert_eq!(answered.last(), Some(&(WITH_IT, 503)), "{answered:?}");
+    let others = &answered[..answered.len() - 1];
+    assert!(others.len() == 15 && others.iter().all(|(_, status)| *status == 200), "{answered:?}");
+}
+
+fn a_client_that_hangs_up_harms_no_other(database: &Database) {
+    let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "2000")]);
+    // A client that only ends its own side may still read.
+    let hang_up = |client: TcpStream| SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    let connect = |path| {
+        let mut client = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+        write!(client, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        client
+    };
+    thread::scope(|scope| {
+        let occupied = occupy(scope, &web, 1);
+        let mut pages = wait_with(scope, &web, &WITHOUT_IT[..2]);
+        let waits = connect(WITHOUT_IT[4]);
+        eventually("it waits", || waiting(&web) == 3);
+        // Behind these, it is at work when its client hangs up.
+        let works = connect(WITH_IT);
+        eventually("it waits", || waiting(&web) == 4);
+        pages.extend(wait_with(scope, &web, &WITHOUT_IT[2..3]));
+        hang_up(waits);
+        eventually("it waits no longer", || waiting(&web) == 4);
+        for occupied in occupied {
+            assert_eq!(occupied.join().unwrap().status, 503);
+        }
+        eventually("the others share a statement", || statements(&web, 4) == 1);
+        hang_up(works);
+        for (page, length) in pages.into_iter().zip(1..) {
+            assert_eq!(ids(&page.join().unwrap()).len(), length);
+        }
+    });
+    assert_eq!(ids(&web.get(WITHOUT_IT[0])), [1]);
+}
+
+fn each_request_waits_for_a_connection_as_long_as_it_may(database: &Database) {
+    let limits = [("DATABASE_QUERY_TIMEOUT_MS", "8000"), ("DATABASE_ACQUIRE_TIMEOUT_MS", "1500")];
+    let web = start(database, &limits);
+    let ended = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        let occupied = occupy(scope, &web, 1);
+        for name in ["first", "second"] {
+            let ended = &ended;
+            let web = &web;
+            scope.spawn(move || {
+                let answer = web.get(WITHOUT_IT[0]);
+                ended.lock().unwrap().push(name);
+                assert_eq!(answer.status, 503);
+            });
+            eventually("it waits", || waiting(web) > 0);
+            // The second comes when the first has waited for some time.
+            thread::sleep(Duration::from_millis(500));
+        }
+        eventually("the first ends", || ended.lock().unwrap().len() == 1);
+        assert_eq!(waiting(&web), 1, "the second came later");
+        eventually("the second ends", || ended.lock().unwrap().len() == 2);
+        assert!(!occupied[0].is_finished(), "the limit of a query is another one");
+    });
+    assert_eq!(ended.into_inner().unwrap(), ["first", "second"]);
+    let reason = "no database connection became free within 1500 ms";
+    assert_eq!(web.log().matches(reason).count(), 2, "{}", web.log());
+}
+
+fn a_drain_answers_those_that_wait(database: &Database) {
+    let mut web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "1000")]);
+    thread::scope(|scope| {
+        let occupied = occupy(scope, &web, 1);
+        let pages = wait_with(scope, &web, &WITHOUT_IT);
+        web.signal("TERM");
+        for (page, length) in pages.into_iter().zip(1..) {
+            assert_eq!(ids(&page.join().unwrap()).len(), length);
+        }
+        assert_eq!(occupied.into_iter().next().unwrap().join().unwrap().status, 503);
+    });
+    assert_eq!(web.exit_code(), 0);
+}
+
+/// While other requests keep statements at work, whose answers are older.
+fn a_response_has_what_was_written_before_its_request(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed"]);
+    let web = Web::start(database, &[("WEB_CONCURRENCY", "1"), ("DATABASE_MAX_CONNECTIONS", "2")]);
+    let newest = listing!("?sort=-id&limit=1");
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(web.get(newest).status, 200);
+                }
+            });
+        }
+        let mut sql = database.sql();
+        for _ in 0..100 {
+            sql.execute("UPDATE users SET username = 'other' WHERE id = 2");
+            let other = web.get(newest).json()[0]["username"] == "other";
+            sql.execute("UPDATE users SET username = 'guest' WHERE id = 2");
+            let guest = web.get(newest).json()[0]["username"] == "guest";
+            assert!(other && guest, "{other} {guest}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(statements(&web, 2) + statements(&web, 4) > 0, "some of them shared a statement");
+}
+
+/// The engines have the same bytes, however the rows reach the service.
+fn every_character_of_a_row_arrives(database: &Database) {
+    let names = [
+        "quotes \" ' ` \\\"",
+        "back\\slash\\",
+        "lines\n\r\t",
+        "3:abc,4:",
+        ":",
+        "12",
+        " ",
+        "\u{1}\u{1f}\u{7f}",
+        "<&>",
+        "%s%%",
+        "\u{e9}\u{65e5}\u{1f600}",
+        "e\u{301}",
+        "\u{feff}\u{2028}\u{fffd}",
+        "?",
+        "$1",
+        "null",
+    ];
+    migrated(database, &["up"]);
+    let web = Web::start(database, &[]);
+    let mut sql = database.sql();
+    for name in names {
+        // MySQL reads a backslash as the beginning of an escape.
+        let mut literal = name.replace('\'', "''");
+        if database.engine.family() == Family::MySql {
+            literal = literal.replace('\\', "\\\\");
+        }
+        sql.execute(&insert!("{}").replace("{}", &literal));
+    }
+    let rows = (1..).zip(names).map(|(id, name)| {
+        let (name, email) =
+            (serde_json::to_string(name).unwrap(), serde_json::to_string(&format!("{name}@example.com")).unwrap());
+        format!(r#"{{"id":{id},"username":{name},"email":{email}}}"#)
+    });
+    // A line separator is escaped, because some readers take it for the end of a line.
+    let rows: Vec<_> = rows.map(|row| row.replace('\u{2028}', "\\u2028")).collect();
+    assert_eq!(web.get(LISTING).body, format!("[{}]", rows.join(",")));
+    for (id, row) in (1..).zip(&rows) {
+        assert_eq!(&web.get(&format!("{LISTING}/{id}")).body, row);
+    }
+    assert_eq!(web.get(listing!(".ndjson")).body, rows.join("\n") + "\n");
+}
+
+fn a_statement_that_fails_is_that_of_its_requests_alone(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "50"]);
+    let limits = [
+        ("WEB_CONCURRENCY", "1"),
+        ("DATABASE_MAX_CONNECTIONS", "1"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "20000"),
+        ("DATABASE_QUERY_TIMEOUT_MS", "20000"),
+    ];
+    let web = Web::start(database, &limits);
+    assert_eq!(web.get(LISTING).status, 200);
+    let lock = database.hold_rows();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| web.get(WITHOUT_IT[0]));
+        eventually("it is at work", || metric(&web, "db_client_connections{state=\"used\"}") == 1);
+        let together = wait_with(scope, &web, &WITHOUT_IT[..4]);
+        database.end_readers();
+        assert_eq!(first.join().unwrap().status, 503);
+        eventually("the others share a statement", || waiting(&web) == 0);
+        let last = wait_with(scope, &web, &WITHOUT_IT[4..]);
+        database.end_readers();
+        for page in together {
+            assert_eq!(page.join().unwrap().status, 503);
+        }
+        drop(lock);
+        for page in last {
+            assert_eq!(ids(&page.join().unwrap()).len(), 5);
+        }
+    });
+    assert_eq!(statements(&web, 4), 1);
+}
