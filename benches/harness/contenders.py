@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 
-from harness.files import CARGO_BUILD, PEERS, PROGRAMS, ROOT, TOOLS
+from harness.files import CARGO_BUILD, GO_CODE, PEERS, PROGRAMS, ROOT, TOOLS
 
 PORT = 5501
 # Database connections of each contender.
@@ -48,10 +48,20 @@ def peers(engine):
     if engine.name == "SQLite":
         yield Contender("a blocking driver inline", (TOOLS / "inline/release/inline",),
                         {"DATABASE_FILE": str(engine.file)})
+    if engine.name == "PostgreSQL":
+        yield compiled(engine.peer_url, "axum, sqlx", TOOLS / "axum/release/axum_users", "sqlx")
+        for connections in 2, CONNECTIONS:
+            yield compiled(engine.peer_url, f"axum, tokio-postgres × {connections}", TOOLS / "axum/release/axum_users",
+                           "tokio-postgres", connections=connections)
+        yield compiled(engine.peer_url, "Go, pgx", TOOLS / "go_users")
     yield from flask(engine.peer_url)
     yield fastapi(engine.peer_url)
     for driver, name in NODE_DRIVERS[engine.name].items():
         yield fastify(engine.peer_url, driver, name)
+
+
+def compiled(url, name, *command, connections=CONNECTIONS):
+    return Contender(name, command, {"DATABASE_URL": url, "CONNECTIONS": str(connections)})
 
 
 def python(url, name, *command, connections=0):
@@ -79,12 +89,18 @@ def fastify(url, driver, name):
     return Contender(f"Fastify, {name}", ("node", PEERS / "fastify_users.js", driver), environment)
 
 
-def install_peers():
-    """Builds or installs the peers into target/bench, in the versions that benches/peers pins."""
+def install_peers(engines):
+    """Builds or installs the peers on these engines into target/bench, in the versions that benches/peers pins."""
     TOOLS.mkdir(parents=True, exist_ok=True)
     # A target folder of its own: two workspaces in one would invalidate each other's dependencies.
-    subprocess.run((*CARGO_BUILD, f"--manifest-path={PEERS}/inline/Cargo.toml", f"--target-dir={TOOLS}/inline"),
-                   check=True, cwd=ROOT)
+    for engine, name in ("sqlite", "inline"), ("postgres", "axum"):
+        if engine in engines:
+            subprocess.run((*CARGO_BUILD, f"--manifest-path={PEERS}/{name}/Cargo.toml", f"--target-dir={TOOLS}/{name}"),
+                           check=True, cwd=ROOT)
+    if "postgres" in engines:
+        # pgx is the version of the Debian package, in a folder of packages instead of modules. No download is needed.
+        subprocess.run(("go", "build", "-o", TOOLS / "go_users", PEERS / "go/users.go"), check=True,
+                       env={**os.environ, "GO111MODULE": "off", "GOPATH": str(GO_CODE), "CGO_ENABLED": "0"})
 
     def changed(manifest):
         wanted, installed = PEERS / manifest, TOOLS / manifest

@@ -105,8 +105,11 @@ def measure_engine(name, options):
                     rounds.setdefault(label, []).append(figures)
                     print(f"{number + 1} {label:<40}{figures['requests_per_second']:9.0f}/s"
                           f"{figures['app_cpu_us']:9.1f} µs{figures['database_cpu_us']:9.1f} µs", flush=True)
+        versions = {engine.name: engine.version}
+        if name == "postgres" and not builds:
+            versions["Go"] = command("go", "env", "GOVERSION").strip()[2:]
         results = {
-            "machine": machine() | {engine.name: engine.version},
+            "machine": machine() | versions,
             "users": options.users, "rounds": options.rounds, "seconds": options.seconds,
             "contenders": {label: median_of(figures) for label, figures in rounds.items()},
         }
