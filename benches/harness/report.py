@@ -60,7 +60,7 @@ def table(results):
 def ratio_table(results):
     lines = ["| ratio | must be | is | |", "|---|--:|--:|---|"]
     for ratio in results["ratios"]:
-        outcome = "holds" if ratio["holds"] else "**does not hold**"
+        outcome = {True: "holds", False: "**does not hold**", None: ""}[ratio["holds"]]
         lines.append(f"| {ratio['ratio']} | {ratio['must_be']} | {ratio['is']} | {outcome} |")
     calls = sorted(results["system_calls"].items(), key=lambda item: -item[1])
     lines += ["", "System calls per request: " + ", ".join(f"{count:.2f} `{name}`" for name, count in calls) + "."]
