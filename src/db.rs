@@ -20,9 +20,10 @@ use std::time::Duration;
 use sqlx::{Executor as _, MySql, Postgres, Sqlite};
 
 use crate::config::{Config, DriverOptions};
+pub use batch::statement;
 pub use dialect::Dialect;
-use engine::mysql;
 pub(crate) use engine::on_engine;
+use engine::{mysql, sqlite};
 pub use error::Error;
 pub use pool::Connections;
 use pool::Pool;
@@ -47,9 +48,9 @@ impl Db {
     pub fn open(config: &Config) -> Self {
         match config.database_url.options.clone() {
             DriverOptions::Sqlite(options) => {
-                // A lock that outlives the query's limit must not keep the connection's thread.
                 let limit = Duration::from_millis(config.database_query_timeout_ms.get());
-                Self::Sqlite(Pool::new(&options.busy_timeout(limit), config))
+                let options = sqlite::options(options, limit, config.database_max_connections.get());
+                Self::Sqlite(Pool::new(&options, config))
             }
             DriverOptions::MySql(options) => Self::MySql(Pool::new(&mysql::options(options), config)),
             DriverOptions::Postgres(options) => Self::Postgres(Pool::new(&options, config)),

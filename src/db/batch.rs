@@ -9,14 +9,15 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sqlx::QueryBuilder;
 use tokio::sync::oneshot;
 
+use super::dialect::Dialect;
 use super::error::Error;
-use super::pool::Pending;
 use super::select::Select;
 use super::value::Row;
 
@@ -26,6 +27,20 @@ pub(super) const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 const STATEMENTS: usize = 1;
 /// A statement that takes longer is slow.
 pub(super) const SLOW: Duration = Duration::from_millis(10);
+
+/// One statement for all of these queries, which have the same shape. The first column of each row is the number of its
+/// query.
+#[must_use]
+pub fn statement<DB: Dialect>(queries: &[&Select]) -> QueryBuilder<DB> {
+    let mut statement = QueryBuilder::new("");
+    let (begin, end) = if queries.len() > 1 { DB::IN_UNION } else { ("", "") };
+    for (number, query) in queries.iter().enumerate() {
+        statement.push(if number > 0 { " UNION ALL " } else { "" }).push(begin);
+        DB::push_numbered(&mut statement, number, query);
+        statement.push(end);
+    }
+    statement
+}
 
 /// The queries of one worker that wait.
 pub(super) struct Batches {
@@ -181,6 +196,22 @@ pub(super) struct Waiting {
 impl Waiting {
     fn goes_with(&self, other: &Self) -> bool {
         !self.goes_alone && !other.goes_alone && self.select.has_shape_of(&other.select)
+    }
+}
+
+/// Counts a request while it waits for a connection.
+pub(super) struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    pub(super) fn count(pending: &Arc<AtomicUsize>) -> Self {
+        pending.fetch_add(1, Ordering::Relaxed);
+        Self(pending.clone())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

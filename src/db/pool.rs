@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::batch::{Batch, Batches, Collector, SIZES, SLOW, Turn};
+use super::batch::{Batch, Batches, Collector, Pending, SIZES, SLOW, Turn, statement};
 use super::dialect::{Abandoned, Dialect, Options, connect};
 use super::error::Error;
 use super::select::Select;
@@ -177,7 +177,7 @@ impl<DB: Dialect> Pool<DB> {
         let queries = self.batches.take();
         let Some(columns) = queries.first().map(|query| query.select.columns()) else { return lease.release() };
         let mut batch = Batch::new(queries);
-        let mut statement = Select::statement(&batch.selects());
+        let mut statement = statement(&batch.selects());
         let (is_single, patience) = (batch.is_single(), self.query_timeout / 4);
         let outcome = {
             let reading = self.run_on(lease, async |connection, persistent| {
@@ -189,21 +189,19 @@ impl<DB: Dialect> Pool<DB> {
                 Ok(())
             });
             let mut reading = pin!(reading);
-            match timeout(SLOW, reading.as_mut()).await {
-                Ok(outcome) => Some(outcome),
-                Err(_) => {
-                    drop(turn.take());
-                    self.start_statements();
-                    if is_single { Some(reading.await) } else { timeout(patience, reading).await.ok() }
-                }
+            if let Ok(outcome) = timeout(SLOW, reading.as_mut()).await {
+                Some(outcome)
+            } else {
+                drop(turn.take());
+                self.start_statements();
+                if is_single { Some(reading.await) } else { timeout(patience, reading).await.ok() }
             }
         };
-        match outcome {
-            Some(outcome) => batch.end(outcome),
-            None => {
-                self.batches.put_back(batch);
-                self.start_statements();
-            }
+        if let Some(outcome) = outcome {
+            batch.end(outcome);
+        } else {
+            self.batches.put_back(batch);
+            self.start_statements();
         }
     }
 
@@ -215,7 +213,7 @@ impl<DB: Dialect> Pool<DB> {
         mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
     ) -> Result<T, Error> {
         self.run(async |connection, persistent| {
-            let mut statement = Select::statement(&[select]);
+            let mut statement = statement(&[select]);
             let mut stream = DB::fetch(connection, &mut statement, persistent);
             while let Some(row) = stream.try_next().await? {
                 let Either::Right(row) = row else { continue };
@@ -404,22 +402,6 @@ pub struct Connections {
     /// How many statements were executed for one request, or for several together: the number of requests, and that of
     /// statements.
     pub batches: [(usize, u64); SIZES.len()],
-}
-
-/// Counts a request while it waits for a connection.
-pub(super) struct Pending(Arc<AtomicUsize>);
-
-impl Pending {
-    fn count(pending: &Arc<AtomicUsize>) -> Self {
-        pending.fetch_add(1, Ordering::Relaxed);
-        Self(pending.clone())
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A session in the server, as the pool keeps it.

@@ -2,7 +2,6 @@
 
 use sqlx::QueryBuilder;
 
-use super::dialect::Dialect;
 use super::value::{Value, Values};
 
 /// A query of rows and its values. Its SQL consists of constants only.
@@ -59,19 +58,5 @@ impl Select {
             DB::bind(query, value);
             query.push(sql);
         }
-    }
-
-    /// One statement for all of these queries, which have the same shape. The first column of each row is the number of
-    /// the query.
-    #[must_use]
-    pub fn statement<DB: Dialect>(queries: &[&Self]) -> QueryBuilder<DB> {
-        let mut statement = QueryBuilder::new("");
-        let (begin, end) = if queries.len() > 1 { DB::IN_UNION } else { ("", "") };
-        for (number, query) in queries.iter().enumerate() {
-            statement.push(if number > 0 { " UNION ALL " } else { "" }).push(begin);
-            DB::push_numbered(&mut statement, number, query);
-            statement.push(end);
-        }
-        statement
     }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read as _;
 
 use libtest_mimic::Trial;
-use roster::db::{Select, Timestamp};
+use roster::db::{Timestamp, statement};
 use roster::friends::{self, Friends};
 use roster::listing::{Key, Listing, Resource as _};
 use roster::users::Users;
@@ -166,7 +166,7 @@ async fn kept_plan(database: &Database, mut query: QueryBuilder<Postgres>) -> St
 fn explain(database: &Database, listing: &Listing) -> String {
     let select = listing.select(database.engine.family() != Family::MySql);
     // As they are for one page, and for those of several requests.
-    [1, 2].map(|pages| explain!(database, query => Select::statement(&vec![&select; pages]))).join("\n")
+    [1, 2].map(|pages| explain!(database, query => statement(&vec![&select; pages]))).join("\n")
 }
 
 fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str) {
@@ -191,20 +191,20 @@ fn assert_index(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str
     }
 }
 
-/// What was explained is what requests get: a view in the place of the table tells how the server plans for them. Where a
-/// pooler lends connections by transaction, nothing is set that the next one to borrow it would find.
+/// What was explained is what requests get, and nothing is compiled for them: a view in the place of the table tells how the
+/// server plans. Where a pooler lends connections by transaction, nothing is set that the next one to borrow it would find.
 fn a_statement_keeps_its_plan(database: &Database) {
     drop(Web::seeded(database));
     let mut sql = database.sql();
     sql.execute("ALTER TABLE users RENAME TO users_themselves");
     sql.execute(
-        "CREATE VIEW users AS SELECT id, current_setting('plan_cache_mode')::VARCHAR AS username, email
+        "CREATE VIEW users AS SELECT id, (current_setting('plan_cache_mode') || ', jit ' || current_setting('jit'))::VARCHAR AS username, email
          FROM users_themselves",
     );
     let url = format!("{}&statement-cache-capacity=0", database.url);
     for (web, mode) in [
-        (Web::start(database, &[]), "force_generic_plan"),
-        (Web::start(database, &[("DATABASE_URL", url.as_str())]), "auto"),
+        (Web::start(database, &[]), "force_generic_plan, jit off"),
+        (Web::start(database, &[("DATABASE_URL", url.as_str())]), "auto, jit off"),
     ] {
         assert_eq!(web.get(FIRST).json()["username"], mode);
     }

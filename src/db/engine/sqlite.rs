@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
-use sqlx::sqlite::{SqliteError, SqliteRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::Kind;
@@ -73,6 +73,17 @@ impl Dialect for Sqlite {
         }
         Ok(())
     }
+}
+
+/// The size of the page caches of all connections of a process together, in KiB.
+const CACHES: u32 = 8 * 1024;
+
+/// The options of a pool's connections, whose queries have this limit.
+pub(in crate::db) fn options(options: SqliteConnectOptions, limit: Duration, connections: u16) -> SqliteConnectOptions {
+    let cache = CACHES / u32::from(connections);
+    // SQLite takes a negative number for a size in KiB, and a positive one for a number of pages.
+    // A lock that outlives the limit must not keep the thread of the connection.
+    options.busy_timeout(limit).pragma("cache_size", format!("-{}", cache.max(1)))
 }
 
 /// The first of packed cells, and what follows it.
