@@ -35,8 +35,8 @@ pub struct Config {
     /// Required, unless `DATABASE_URL_FILE` names a file that holds it (a mounted secret); both at
     /// once are an error.
     pub database_url: DatabaseUrl,
-    /// The size of this process's connection pool; 10 by default. Readiness checks use one more connection.
-    #[serde(default = "size::<10>", deserialize_with = "integer::<_, _, 1, 65535>")]
+    /// The size of this process's connection pool; 4 by default. Readiness checks use one more connection.
+    #[serde(default = "size::<4>", deserialize_with = "integer::<_, _, 1, 65535>")]
     pub database_max_connections: NonZeroU16,
     /// The longest wait for a connection, in milliseconds, before a request is answered 503; 1000 by default.
     #[serde(default = "milliseconds::<1000>", deserialize_with = "integer::<_, _, 1, DAY>")]
