@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from harness.files import CARGO_BUILD, GO_CODE, PEERS, PROGRAMS, ROOT, TOOLS
 
 PORT = 5501
-# Database connections of each contender.
+# Database connections of each peer.
 CONNECTIONS = 16
 # The drivers of Node.js, with their names in the report.
 NODE_DRIVERS = {
@@ -30,9 +30,8 @@ class Contender:
 
 
 def roster(url, name="roster", program=PROGRAMS / "web", **environment):
-    """The program of a release in its default configuration, except for the number of connections."""
-    environment = {"DATABASE_URL": url, "HOST": "127.0.0.1", "DATABASE_MAX_CONNECTIONS": str(CONNECTIONS),
-                   **environment}
+    """The program of a release in its default configuration, except for these variables."""
+    environment = {"DATABASE_URL": url, "HOST": "127.0.0.1", **environment}
     return Contender(name, (program,), environment, "cursor")
 
 
