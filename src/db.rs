@@ -95,7 +95,7 @@ impl Db {
         on_engine!(Db, self, pool => compares_pairs(pool))
     }
 
-    /// Passes the rows of a query to `each`, with what they are collected in, and returns that.
+    /// Calls `each` with `rows` and each row of the query, and returns `rows`.
     ///
     /// # Errors
     /// Those of the query, and of `each`.
@@ -108,8 +108,8 @@ impl Db {
         on_engine!(Db, self, pool => pool.fetch(select, rows, each).await)
     }
 
-    /// The same for a query of few rows, which shares a statement with those that wait together with it. The rows are
-    /// collected in what `new` returns; if it is called again, the rows before are forgotten.
+    /// As [`Db::fetch`], for a query of few rows, which may share a statement with others. `new` creates the rows. It is called
+    /// again if the query is repeated, and earlier rows are discarded.
     ///
     /// # Errors
     /// Those of the statement, and of `each`.

@@ -112,7 +112,8 @@ pub fn ndjson(table: &'static Table, bytes: &[u8]) {
 }
 
 /// However the bytes of a client are cut, its connection has the same answers, and ends. The first byte chooses the
-/// length of the pieces. The last head is completed: hyper rejects an invalid one before its end only if it arrives at once.
+/// length of the pieces. The input ends with an empty line, because hyper rejects an invalid head without its end only if it
+/// arrives in one piece.
 ///
 /// # Panics
 /// See [`cursor()`].

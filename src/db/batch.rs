@@ -1,11 +1,11 @@
-//! Queries that wait together go together: one statement for all of them.
+//! Combines waiting queries into one statement.
 //!
-//! While a statement of a worker is at work, its other queries wait in a queue. When it has ended, all that wait and have
-//! the same shape become the next statement. Databases know this as group commit, and GraphQL as a data loader. There is no
-//! timer: a query that is alone starts at once, and batches grow with the load.
+//! While a statement of a worker is running, its other queries wait in a queue. Then all waiting queries with the same SQL
+//! become the next statement, as in the group commit of databases. There is no timer: a query that does not have to wait
+//! starts immediately, and batches grow with the load.
 //!
-//! A statement that is slow keeps nobody waiting for long: the next one starts beside it, on another connection. After a
-//! while it is given up, and each of its queries goes again, alone: only the one that is slow stays slow.
+//! A slow statement delays the others for 10 ms only: then the next one starts on another connection. A statement of several
+//! queries that is slower still is cancelled, as is one that fails, and each of its queries is repeated alone.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -23,13 +23,11 @@ use super::value::Row;
 
 /// The numbers of queries that a statement may have. They are few, because each is a prepared statement.
 pub(super) const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
-/// The statements of one worker at a time. Slow ones are not counted.
-const STATEMENTS: usize = 1;
-/// A statement that takes longer is slow.
-pub(super) const SLOW: Duration = Duration::from_millis(10);
+/// The next statement of a worker waits for the one before for this time at most.
+pub(super) const SLOW_AFTER: Duration = Duration::from_millis(10);
 
-/// One statement for all of these queries, which have the same shape. The first column of each row is the number of its
-/// query.
+/// One statement for all of these queries, which differ in their values only. The first column of each row is the number of
+/// its query.
 #[must_use]
 pub fn statement<DB: Dialect>(queries: &[&Select]) -> QueryBuilder<DB> {
     let mut statement = QueryBuilder::new("");
@@ -42,160 +40,164 @@ pub fn statement<DB: Dialect>(queries: &[&Select]) -> QueryBuilder<DB> {
     statement
 }
 
-/// The queries of one worker that wait.
-pub(super) struct Batches {
-    queue: Mutex<Queue>,
-    /// The statements of each size, of all workers.
+/// The waiting queries of one worker.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// The number of statements of each size, of all workers.
     counts: Arc<[AtomicU64; SIZES.len()]>,
 }
 
 #[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
+struct State {
+    waiting: VecDeque<Query>,
     /// The number of the next query.
     next: u64,
-    /// Statements at work.
-    running: usize,
+    /// Whether a statement is running that is not slow.
+    is_running: bool,
 }
 
-impl Batches {
+impl Queue {
     pub(super) fn new() -> Self {
-        Self { queue: Mutex::default(), counts: Arc::default() }
+        Self { state: Mutex::default(), counts: Arc::default() }
     }
 
     /// An empty queue for another worker.
     pub(super) fn for_worker(&self) -> Self {
-        Self { queue: Mutex::default(), counts: self.counts.clone() }
+        Self { state: Mutex::default(), counts: self.counts.clone() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A panic leaves the queue as it was.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a query.
-    pub(super) fn push(self: &Arc<Self>, select: Select, answer: impl Answer, pending: Pending) -> Place {
-        let mut queue = self.lock();
-        let number = queue.next;
-        queue.next += 1;
-        queue.waiting.push_back(Waiting {
-            number,
-            select,
-            answer: Box::new(answer),
-            pending: Some(pending),
-            goes_alone: false,
-        });
-        Place { batches: self.clone(), number }
+    pub(super) fn push(self: &Arc<Self>, select: Select, receiver: impl Receiver, pending: Pending) -> Ticket {
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        let receiver = Box::new(receiver);
+        state.waiting.push_back(Query { number, select, receiver, pending: Some(pending), is_alone: false });
+        Ticket { queue: self.clone(), number: Some(number) }
     }
 
-    /// Fails every query that waits.
-    pub(super) fn fail(&self, error: &Error) {
-        let waiting = mem::take(&mut self.lock().waiting);
-        for waiting in waiting {
-            waiting.answer.end(Err(error.clone()));
+    /// The permit to run statements, if a query waits and no statement is running.
+    pub(super) fn permit(self: &Arc<Self>) -> Option<Permit> {
+        let mut state = self.lock();
+        if state.is_running || state.waiting.is_empty() {
+            return None;
         }
+        state.is_running = true;
+        Some(Permit(Some(self.clone())))
     }
 
-    /// The right to run statements, if a query waits and no other statement is at work.
-    pub(super) fn turn(self: &Arc<Self>) -> Option<Turn> {
-        let mut queue = self.lock();
-        let is_free = queue.running < STATEMENTS && !queue.waiting.is_empty();
-        is_free.then(|| {
-            queue.running += 1;
-            Turn { batches: self.clone() }
-        })
-    }
-
-    /// The query that came first, and those of its shape that can go with it.
-    pub(super) fn take(&self) -> Vec<Waiting> {
-        let mut queue = self.lock();
-        let Some(first) = queue.waiting.front() else { return Vec::new() };
-        let alike = queue.waiting.iter().filter(|waiting| waiting.goes_with(first)).count().max(1);
+    /// Takes the query that waits longest, and those that can share its statement.
+    pub(super) fn next_batch(&self) -> Vec<Query> {
+        let mut state = self.lock();
+        state.waiting.retain(|query| query.receiver.is_connected());
+        let Some(first) = state.waiting.front() else { return Vec::new() };
+        let alike = state.waiting.iter().filter(|query| query.can_share_with(first)).count().max(1);
         let (index, size) = (0..).zip(SIZES).find(|(_, size)| *size <= alike).expect("there is at least one");
         self.counts[index].fetch_add(1, Ordering::Relaxed);
-        if size == 1 || alike == queue.waiting.len() {
-            return queue.waiting.drain(..size).collect();
+        if size == 1 || alike == state.waiting.len() {
+            return state.waiting.drain(..size).collect();
         }
-        let mut batch: Vec<Waiting> = queue.waiting.pop_front().into_iter().collect();
-        for waiting in mem::take(&mut queue.waiting) {
-            if batch.len() < size && waiting.goes_with(&batch[0]) {
-                batch.push(waiting);
+        let mut batch: Vec<Query> = state.waiting.pop_front().into_iter().collect();
+        for query in mem::take(&mut state.waiting) {
+            if batch.len() < size && query.can_share_with(&batch[0]) {
+                batch.push(query);
             } else {
-                queue.waiting.push_back(waiting);
+                state.waiting.push_back(query);
             }
         }
         batch
     }
 
-    /// Puts the queries of a slow statement back that have no answer yet, before all others. Each goes alone.
-    pub(super) fn put_back(&self, batch: Batch) {
-        let mut queue = self.lock();
-        for mut waiting in batch.queries.into_iter().rev().flatten() {
-            waiting.answer.restart();
-            queue.waiting.push_front(Waiting { goes_alone: true, ..waiting });
+    /// Puts the unanswered queries of a statement back, before all others. Each is repeated alone.
+    pub(super) fn put_back(&self, batch: Batch, pending: impl Fn() -> Pending) {
+        let queries = batch.queries.into_iter().flatten().filter(|query| query.receiver.is_connected());
+        let mut queries: Vec<_> =
+            queries.map(|query| Query { pending: Some(pending()), is_alone: true, ..query }).collect();
+        for query in &mut queries {
+            query.receiver.restart();
+        }
+        let mut state = self.lock();
+        for query in queries.into_iter().rev() {
+            state.waiting.push_front(query);
         }
     }
 
-    /// How many statements had each of the sizes.
+    /// The number of statements of each size that were sent.
     pub(super) fn counts(&self) -> [u64; SIZES.len()] {
         self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 }
 
-/// The place of a query among those that wait. Dropped, it is given up: its client is gone, or has its answer.
-pub(super) struct Place {
-    batches: Arc<Batches>,
-    number: u64,
+/// The handle of a query. Dropped, it cancels the query if that waits.
+pub(super) struct Ticket {
+    queue: Arc<Queue>,
+    number: Option<u64>,
 }
 
-impl Place {
-    /// Gives it up. Returns whether the query still waited.
-    pub(super) fn leave(&self) -> bool {
-        let mut queue = self.batches.lock();
-        let place = queue.waiting.iter().position(|waiting| waiting.number == self.number);
-        place.and_then(|place| queue.waiting.remove(place)).is_some()
+impl Ticket {
+    /// Removes the query from the queue. Returns whether it was repeated, or None if it does not wait.
+    pub(super) fn cancel(&self) -> Option<bool> {
+        let mut state = self.queue.lock();
+        let position = state.waiting.iter().position(|query| Some(query.number) == self.number)?;
+        state.waiting.remove(position).map(|query| query.is_alone)
+    }
+
+    /// Ends the handle of a query that was answered.
+    pub(super) fn answered(&mut self) {
+        self.number = None;
     }
 }
 
-impl Drop for Place {
+impl Drop for Ticket {
     fn drop(&mut self) {
-        self.leave();
+        if self.number.is_some() {
+            self.cancel();
+        }
     }
 }
 
-/// The right to run statements, which ends when it is dropped.
-pub(super) struct Turn {
-    batches: Arc<Batches>,
-}
+/// The permit to run the statements of a worker, which ends when it is dropped. After a panic, the next query starts them
+/// again.
+pub(super) struct Permit(Option<Arc<Queue>>);
 
-impl Turn {
-    /// Whether a query waits. Otherwise the right ends, so that the next query takes it.
-    pub(super) fn goes_on(self) -> Option<Self> {
-        let goes_on = !self.batches.lock().waiting.is_empty();
-        goes_on.then_some(self)
+impl Permit {
+    /// The permit for the next statement. None if no query waits: then the permit has ended, so that the next query gets it.
+    pub(super) fn renew(mut self) -> Option<Self> {
+        let queue = self.0.take()?;
+        let mut state = queue.lock();
+        state.is_running = !state.waiting.is_empty();
+        let is_running = state.is_running;
+        drop(state);
+        is_running.then_some(Self(Some(queue)))
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.batches.lock().running -= 1;
+        if let Some(queue) = &self.0 {
+            queue.lock().is_running = false;
+        }
     }
 }
 
 /// A query that waits for its statement, or for its rows.
-pub(super) struct Waiting {
+pub(super) struct Query {
     number: u64,
     pub(super) select: Select,
-    answer: Box<dyn Answer>,
+    receiver: Box<dyn Receiver>,
     /// Counts it until its statement begins.
     pending: Option<Pending>,
-    /// Whether it shares no statement, because one was slow.
-    goes_alone: bool,
+    /// Whether it shares no statement, because one was slow or failed.
+    is_alone: bool,
 }
 
-impl Waiting {
-    fn goes_with(&self, other: &Self) -> bool {
-        !self.goes_alone && !other.goes_alone && self.select.has_shape_of(&other.select)
+impl Query {
+    fn can_share_with(&self, other: &Self) -> bool {
+        !self.is_alone && !other.is_alone && self.select.differs_in_values_only(&other.select)
     }
 }
 
@@ -215,12 +217,14 @@ impl Drop for Pending {
     }
 }
 
-/// Who waits for the rows of a query.
-pub(super) trait Answer: Send + 'static {
+/// The receiver of the rows of a query.
+pub(super) trait Receiver: Send + 'static {
     fn row(&mut self, row: Row<'_>) -> Result<(), sqlx::Error>;
-    /// Forgets the rows so far.
+    /// Discards the rows so far.
     fn restart(&mut self);
     fn end(self: Box<Self>, outcome: Result<(), Error>);
+    /// Whether the request still waits for the rows.
+    fn is_connected(&self) -> bool;
 }
 
 /// Collects rows in what `new` returns.
@@ -237,7 +241,7 @@ impl<T, N: Fn() -> T, F> Collector<T, N, F> {
     }
 }
 
-impl<T, N, F> Answer for Collector<T, N, F>
+impl<T, N, F> Receiver for Collector<T, N, F>
 where
     T: Send + 'static,
     N: Fn() -> T + Send + 'static,
@@ -252,22 +256,26 @@ where
     }
 
     fn end(self: Box<Self>, outcome: Result<(), Error>) {
-        // A client that is gone needs no answer.
         let Self { rows, done, .. } = *self;
+        // The client may have disconnected.
         let _ = done.send(outcome.map(|()| rows));
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.done.is_closed()
     }
 }
 
 /// The queries of one statement, while its rows arrive.
 pub(super) struct Batch {
     /// Each until it was answered.
-    queries: Vec<Option<Waiting>>,
+    queries: Vec<Option<Query>>,
     /// The number of the query whose rows arrive.
     current: usize,
 }
 
 impl Batch {
-    pub(super) fn new(queries: Vec<Waiting>) -> Self {
+    pub(super) fn new(queries: Vec<Query>) -> Self {
         let begun = queries.into_iter().map(|mut query| {
             drop(query.pending.take());
             Some(query)
@@ -279,45 +287,140 @@ impl Batch {
         self.queries.iter().flatten().map(|query| &query.select).collect()
     }
 
-    /// Passes a row to its query, or None if that query has no rows. The queries before it are complete then.
+    /// The number of columns of each query.
+    pub(super) fn columns(&self) -> usize {
+        self.selects().first().map_or(0, |select| select.columns())
+    }
+
+    pub(super) const fn is_single(&self) -> bool {
+        self.queries.len() == 1
+    }
+
+    /// Passes a row to its query. None if that query has no rows. Every engine executes the parts of a `UNION ALL` in order,
+    /// so the queries before it are complete.
     ///
     /// # Errors
-    /// When the row is of none of the queries whose rows can follow.
+    /// When the order is another one.
     pub(super) fn row(&mut self, number: usize, row: Option<Row<'_>>) -> Result<(), sqlx::Error> {
         if number < self.current || number >= self.queries.len() {
             return Err(sqlx::Error::Protocol(format!("a row of query {number} after those of {}", self.current)));
         }
         self.complete_before(number);
         let Some(query) = &mut self.queries[number] else { return Ok(()) };
-        if let Some(Err(cause)) = row.map(|row| query.answer.row(row))
+        if let Some(Err(cause)) = row.map(|row| query.receiver.row(row))
             && let Some(query) = self.queries[number].take()
         {
-            query.answer.end(Err(cause.into()));
+            query.receiver.end(Err(cause.into()));
         }
         Ok(())
     }
 
     fn complete_before(&mut self, number: usize) {
         for query in self.queries[self.current..number].iter_mut().filter_map(Option::take) {
-            query.answer.end(Ok(()));
+            query.receiver.end(Ok(()));
         }
         self.current = number;
     }
 
-    /// Whether its statement has one query only.
-    pub(super) fn is_single(&self) -> bool {
-        self.queries.len() == 1
-    }
-
-    /// Answers all that are left.
+    /// Answers all queries that are left.
     pub(super) fn end(mut self, outcome: Result<(), Error>) {
         match outcome {
             Ok(()) => self.complete_before(self.queries.len()),
             Err(error) => {
                 for query in self.queries.into_iter().flatten() {
-                    query.answer.end(Err(error.clone()));
+                    query.receiver.end(Err(error.clone()));
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<Vec<i64>, Error>>;
+
+    fn push(queue: &Arc<Queue>, table: &'static str) -> (Ticket, Answer) {
+        let (done, answer) = oneshot::channel();
+        let each = |ids: &mut Vec<i64>, row: Row<'_>| {
+            ids.push(row.integer(0)?);
+            Ok(())
+        };
+        let select = Select::of(["id"].into_iter(), table);
+        let pending = Pending::count(&Arc::default());
+        (queue.push(select, Collector::new(Vec::new, each, done), pending), answer)
+    }
+
+    fn numbers(batch: &[Query]) -> Vec<u64> {
+        batch.iter().map(|query| query.number).collect()
+    }
+
+    #[test]
+    fn only_queries_with_the_same_sql_share_a_statement() {
+        let queue = Arc::new(Queue::new());
+        let tables = ["a", "b", "a", "a", "b", "a", "a"];
+        let waiting = tables.map(|table| push(&queue, table));
+        assert_eq!(numbers(&queue.next_batch()), [0, 2, 3, 5]);
+        drop(waiting);
+        assert!(queue.next_batch().is_empty(), "their requests are gone");
+    }
+
+    #[test]
+    fn sizes_are_few_and_the_order_is_that_of_arrival() {
+        let queue = Arc::new(Queue::new());
+        let _waiting: Vec<_> = (0..27).map(|_| push(&queue, "a")).collect();
+        let sizes: Vec<_> = (0..5).map(|_| numbers(&queue.next_batch())).collect();
+        let expected: [Vec<u64>; 5] = [(0..16).collect(), (16..24).collect(), vec![24, 25], vec![26], Vec::new()];
+        assert_eq!(sizes, expected);
+        assert_eq!(queue.counts(), [1, 1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn one_statement_is_running_at_a_time() {
+        let queue = Arc::new(Queue::new());
+        assert!(queue.permit().is_none(), "no query waits");
+        let _waiting = [push(&queue, "a"), push(&queue, "a")];
+        let permit = queue.permit().unwrap();
+        assert!(queue.permit().is_none());
+        let permit = permit.renew().unwrap();
+        assert_eq!(queue.next_batch().len(), 2);
+        assert!(permit.renew().is_none());
+        let _waiting = push(&queue, "a");
+        drop(queue.permit());
+        assert!(queue.permit().is_some(), "a permit ends when it is dropped");
+    }
+
+    #[tokio::test]
+    async fn each_row_is_that_of_its_query() {
+        let queue = Arc::new(Queue::new());
+        let mut waiting = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
+        let mut batch = Batch::new(queue.next_batch());
+        for (number, text) in [(0, "1"), (0, "2"), (1, "x"), (1, "3"), (3, "4")] {
+            batch.row(number, Some(Row::packed(&[text]))).unwrap();
+        }
+        assert!(batch.row(1, None).is_err() && batch.row(4, None).is_err(), "the order is another one");
+        batch.end(Ok(()));
+        let answers = waiting.each_mut().map(|(_, answer)| answer.try_recv().unwrap().ok());
+        assert_eq!(answers, [Some(vec![1, 2]), None, Some(vec![]), Some(vec![4])]);
+    }
+
+    #[tokio::test]
+    async fn a_repeated_query_starts_anew_and_alone() {
+        let queue = Arc::new(Queue::new());
+        let [mut first, second, third] = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
+        let _last = push(&queue, "a");
+        let mut batch = Batch::new(queue.next_batch());
+        batch.row(0, Some(Row::packed(&["1"]))).unwrap();
+        drop(second);
+        queue.put_back(batch, || Pending::count(&Arc::default()));
+        assert_eq!(third.0.cancel(), Some(true), "it was repeated");
+        let mut batch = Batch::new(queue.next_batch());
+        assert!(batch.is_single());
+        batch.row(0, Some(Row::packed(&["2"]))).unwrap();
+        batch.end(Ok(()));
+        assert_eq!(first.1.try_recv().unwrap().unwrap(), [2]);
+        first.0.answered();
     }
 }

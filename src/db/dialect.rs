@@ -27,7 +27,7 @@ pub trait Dialect: Values {
     const BEGIN: &'static str = "BEGIN";
     /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.
     const COMPARES_PAIRS: bool = true;
-    /// Begins and ends one query of a union, so that its order and its limit are its own.
+    /// What encloses a query of a union, so that its order and its limit are its own.
     const IN_UNION: (&'static str, &'static str) = ("(", ")");
     /// How long the server needs to end a session after it was closed.
     const SESSION_END: Duration = Duration::from_millis(100);
@@ -63,7 +63,7 @@ pub trait Dialect: Values {
     /// # Errors
     /// When the row is not one of such a statement, and those of `each`.
     fn unpack(row: &Self::Row, _columns: usize, each: &mut Each<'_>) -> Result<(), sqlx::Error> {
-        each(number(Self::row(row, 0))?, Some(Self::row(row, 1)))
+        each(query_number(Self::row(row, 0))?, Some(Self::row(row, 1)))
     }
 
     /// Sets what this crate relies on in a new session, whatever the defaults of the server, the database and the user.
@@ -99,7 +99,7 @@ pub(super) type Rows<'c, DB> =
     BoxStream<'c, Result<Either<<DB as Database>::QueryResult, <DB as Database>::Row>, sqlx::Error>>;
 
 /// The first column of a row, which has the number of a query.
-pub(super) fn number(row: Row<'_>) -> Result<usize, sqlx::Error> {
+pub(super) fn query_number(row: Row<'_>) -> Result<usize, sqlx::Error> {
     usize::try_from(row.integer(0)?).map_err(|cause| sqlx::Error::Decode(cause.into()))
 }
 

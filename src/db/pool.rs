@@ -19,12 +19,12 @@ use sqlx::{Connection as _, Either, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, timeout, timeout_at};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::batch::{Batch, Batches, Collector, Pending, SIZES, SLOW, Turn, statement};
-use super::dialect::{Abandoned, Dialect, Options, connect};
+use super::batch::{Batch, Collector, Pending, Permit, Queue, SIZES, SLOW_AFTER, statement};
+use super::dialect::{Abandoned, Dialect, Each, Options, connect};
 use super::error::Error;
 use super::select::Select;
 use super::value::Row;
@@ -51,7 +51,7 @@ pub struct Pool<DB: Dialect> {
     readiness: managed::Pool<Connector<DB>>,
     /// Requests that wait for a connection.
     pending: Arc<AtomicUsize>,
-    batches: Arc<Batches>,
+    queue: Arc<Queue>,
     transaction_pooling: bool,
     /// Begins a transaction.
     begin: SqlStr,
@@ -66,7 +66,7 @@ impl<DB: Dialect> Clone for Pool<DB> {
             shares: self.shares.clone(),
             readiness: self.readiness.clone(),
             pending: self.pending.clone(),
-            batches: self.batches.clone(),
+            queue: self.queue.clone(),
             begin: self.begin.clone(),
             ..*self
         }
@@ -97,7 +97,7 @@ impl<DB: Dialect> Pool<DB> {
             own: 0,
             readiness: pool(1),
             pending: Arc::default(),
-            batches: Arc::new(Batches::new()),
+            queue: Arc::new(Queue::new()),
             transaction_pooling,
             begin: DB::begin(transaction_pooling, query_timeout),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
@@ -106,7 +106,7 @@ impl<DB: Dialect> Pool<DB> {
     }
 
     pub(super) fn for_worker(&self, worker: usize) -> Self {
-        Self { own: worker % self.shares.len(), batches: Arc::new(self.batches.for_worker()), ..self.clone() }
+        Self { own: worker % self.shares.len(), queue: Arc::new(self.queue.for_worker()), ..self.clone() }
     }
 
     /// Runs a query on a connection, within the acquire and the query time-out. The query learns whether its statement
@@ -124,8 +124,24 @@ impl<DB: Dialect> Pool<DB> {
         traced::<DB, _>(self.run_on(lease, query)).await
     }
 
-    /// Passes the rows of a query to `each`, with what they are collected in, which `new` returns. The query may share a
-    /// statement with others, so it must have few rows.
+    /// Calls `each` with `rows` and each row of the query, and returns `rows`.
+    pub(super) async fn fetch<T>(
+        &self,
+        select: &Select,
+        mut rows: T,
+        mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
+        let (mut statement, columns) = (statement(&[select]), select.columns());
+        self.run(async |connection, persistent| {
+            read::<DB>(connection, persistent, &mut statement, columns, each).await
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// As [`Pool::fetch`], for a query of few rows, which may share a statement with others. `new` creates the rows. It is
+    /// called again if the query is repeated.
     pub(super) async fn fetch_batched<T: Send + 'static>(
         &self,
         select: Select,
@@ -133,96 +149,85 @@ impl<DB: Dialect> Pool<DB> {
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
     ) -> Result<T, Error> {
         let (done, mut answer) = oneshot::channel();
-        let place = self.batches.push(select, Collector::new(new, each, done), Pending::count(&self.pending));
+        let pending = Pending::count(&self.pending);
+        let mut ticket = self.queue.push(select, Collector::new(new, each, done), pending);
         self.start_statements();
         let answered = async {
-            let mut limit = pin!(sleep(self.acquire_timeout));
-            for error in [Error::Acquire(self.acquire_timeout), Error::Timeout(self.query_timeout)] {
-                match future::select(&mut answer, limit.as_mut()).await {
-                    future::Either::Left((answer, _)) => return answer.unwrap_or(Err(Error::Stopped)),
-                    future::Either::Right(_) if place.leave() => return Err(error),
-                    // Its statement has begun. It ends within the limit of a query, unless it is taken back.
-                    future::Either::Right(_) => limit.as_mut().reset(tokio::time::Instant::now() + self.query_timeout),
+            let acquire_limit = tokio::time::Instant::now() + self.acquire_timeout;
+            // A repeated query may wait a second time.
+            for limit in [acquire_limit, acquire_limit + self.query_timeout] {
+                if let Ok(answer) = timeout_at(limit, &mut answer).await {
+                    return answer;
+                }
+                match ticket.cancel() {
+                    Some(true) => return Ok(Err(Error::Timeout(self.query_timeout))),
+                    Some(false) => return Ok(Err(Error::Acquire(self.acquire_timeout))),
+                    // Its statement is running, which has a limit of its own.
+                    None => {}
                 }
             }
-            (&mut answer).await.unwrap_or(Err(Error::Stopped))
+            answer.await
         };
-        traced::<DB, _>(answered).await
+        let answer = traced::<DB, _>(answered).await;
+        ticket.answered();
+        // Nothing is sent after a panic.
+        answer.unwrap_or_else(|_| Err(Error::from(sqlx::Error::WorkerCrashed)))
     }
 
-    /// Begins to run the statements of queries that wait, unless one is at work.
+    /// Starts to run the statements of waiting queries, unless one is running.
     fn start_statements(&self) {
-        if let Some(turn) = self.batches.turn() {
+        if let Some(permit) = self.queue.permit() {
             let pool = self.clone();
-            spawn_local(async move { pool.run_statements(turn).await });
+            spawn_local(async move { pool.run_statements(permit).await });
         }
     }
 
-    /// Runs statements until no query waits, or until one is slow: then the next ones run beside it.
-    async fn run_statements(&self, turn: Turn) {
-        let mut turn = Some(turn);
-        while let Some(current) = turn.take().and_then(Turn::goes_on) {
-            turn = Some(current);
+    /// Runs statements until no query waits, or until one is slow: then the next one starts beside it.
+    async fn run_statements(&self, permit: Permit) {
+        let mut permit = Some(permit);
+        while let Some(renewed) = permit.take().and_then(Permit::renew) {
+            permit = Some(renewed);
             match self.acquire().await {
-                Ok(session) => self.run_batch(Lease::new(session), &mut turn).await,
-                // Each query has a limit of its own for this.
+                Ok(session) => self.run_batch(Lease::new(session), &mut permit).await,
+                // Each query has a limit of its own.
                 Err(Error::Acquire(_)) => {}
-                Err(error) => self.batches.fail(&error),
+                Err(error) => Batch::new(self.queue.next_batch()).end(Err(error)),
             }
         }
     }
 
-    /// Runs the next statement. If it is slow, the turn ends.
-    async fn run_batch(&self, lease: Lease<DB>, turn: &mut Option<Turn>) {
-        let queries = self.batches.take();
-        let Some(columns) = queries.first().map(|query| query.select.columns()) else { return lease.release() };
+    /// Runs the next statement. If it is slow, the permit ends.
+    async fn run_batch(&self, lease: Lease<DB>, permit: &mut Option<Permit>) {
+        let queries = self.queue.next_batch();
+        if queries.is_empty() {
+            return lease.release();
+        }
         let mut batch = Batch::new(queries);
         let mut statement = statement(&batch.selects());
-        let (is_single, patience) = (batch.is_single(), self.query_timeout / 4);
+        let (is_single, columns) = (batch.is_single(), batch.columns());
         let outcome = {
-            let reading = self.run_on(lease, async |connection, persistent| {
-                let mut rows = DB::fetch(connection, &mut statement, persistent);
-                while let Some(row) = rows.try_next().await? {
-                    let Either::Right(row) = row else { continue };
-                    DB::unpack(&row, columns, &mut |number, row| batch.row(number, row))?;
-                }
-                Ok(())
-            });
-            let mut reading = pin!(reading);
-            if let Ok(outcome) = timeout(SLOW, reading.as_mut()).await {
+            let each = &mut |number, row: Option<Row<'_>>| batch.row(number, row);
+            let mut running = pin!(self.run_on(lease, async |connection, persistent| {
+                read::<DB>(connection, persistent, &mut statement, columns, each).await
+            }));
+            if let Ok(outcome) = timeout(SLOW_AFTER, running.as_mut()).await {
                 Some(outcome)
             } else {
-                drop(turn.take());
+                drop(permit.take());
                 self.start_statements();
-                if is_single { Some(reading.await) } else { timeout(patience, reading).await.ok() }
+                if is_single { Some(running.await) } else { timeout(self.query_timeout / 4, running).await.ok() }
             }
         };
-        if let Some(outcome) = outcome {
-            batch.end(outcome);
-        } else {
-            self.batches.put_back(batch);
-            self.start_statements();
-        }
-    }
-
-    /// Passes the rows of a query to `each`, with what they are collected in.
-    pub(super) async fn fetch<T>(
-        &self,
-        select: &Select,
-        mut rows: T,
-        mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
-    ) -> Result<T, Error> {
-        self.run(async |connection, persistent| {
-            let mut statement = statement(&[select]);
-            let mut stream = DB::fetch(connection, &mut statement, persistent);
-            while let Some(row) = stream.try_next().await? {
-                let Either::Right(row) = row else { continue };
-                DB::unpack(&row, select.columns(), &mut |_, row| row.map_or(Ok(()), |row| each(&mut rows, row)))?;
+        match outcome {
+            Some(outcome) if is_single => batch.end(outcome),
+            Some(Ok(())) => batch.end(Ok(())),
+            // The error may be that of one query.
+            Some(Err(error)) if !error.connection_is_reusable() => batch.end(Err(error)),
+            Some(Err(_)) | None => {
+                self.queue.put_back(batch, || Pending::count(&self.pending));
+                self.start_statements();
             }
-            Ok(())
-        })
-        .await?;
-        Ok(rows)
+        }
     }
 
     /// As [`Pool::run`], on the connection for readiness checks, which are done one after the other.
@@ -250,7 +255,9 @@ impl<DB: Dialect> Pool<DB> {
         &self,
         statements: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
+        let pending = Pending::count(&self.pending);
         let mut lease = Lease::new(self.acquire().await?);
+        drop(pending);
         lease.in_transaction = true;
         let connection = lease.connection();
         let done = traced::<DB, _>(self.limit(async {
@@ -323,7 +330,7 @@ impl<DB: Dialect> Pool<DB> {
 
     pub(super) fn connections(&self) -> Connections {
         let mut batches = SIZES.map(|size| (size, 0));
-        for ((_, count), counted) in batches.iter_mut().zip(self.batches.counts()) {
+        for ((_, count), counted) in batches.iter_mut().zip(self.queue.counts()) {
             *count = counted;
         }
         let mut sum = Connections { idle: 0, used: 0, max: 0, pending: self.pending.load(Ordering::Relaxed), batches };
@@ -368,7 +375,8 @@ impl<DB: Dialect> Pool<DB> {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
             // The pool has no hooks and no time-outs of its own, so it is closed.
-            Ok(Err(_)) | Err(_) => Err(Error::Acquire(self.acquire_timeout)),
+            Ok(Err(_)) => Err(Error::Stopped),
+            Err(_) => Err(Error::Acquire(self.acquire_timeout)),
         }
     }
 
@@ -383,9 +391,26 @@ impl<DB: Dialect> Pool<DB> {
     }
 }
 
-/// Shows a query to traces. No filter of the log shows it by default.
+/// The span of a request's query, for traces. For a shared statement, it includes the wait. No filter of the log shows it by
+/// default.
 async fn traced<DB: Dialect, T>(query: impl Future<Output = T>) -> T {
     query.instrument(tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME)).await
+}
+
+/// Executes a statement of queries with this number of columns, and passes each row to `each`.
+async fn read<DB: Dialect>(
+    connection: &mut DB::Connection,
+    persistent: bool,
+    statement: &mut QueryBuilder<DB>,
+    columns: usize,
+    each: &mut Each<'_>,
+) -> Result<(), sqlx::Error> {
+    let mut rows = DB::fetch(connection, statement, persistent);
+    while let Some(row) = rows.try_next().await? {
+        let Either::Right(row) = row else { continue };
+        DB::unpack(&row, columns, each)?;
+    }
+    Ok(())
 }
 
 /// How many connections a pool has, and how many requests wait for one.
@@ -399,8 +424,7 @@ pub struct Connections {
     pub max: usize,
     /// Requests that wait for one.
     pub pending: usize,
-    /// How many statements were executed for one request, or for several together: the number of requests, and that of
-    /// statements.
+    /// The sizes of statements for pages, in requests, and how many statements of each size were sent.
     pub batches: [(usize, u64); SIZES.len()],
 }
 

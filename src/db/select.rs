@@ -1,11 +1,12 @@
-//! A query of rows, whatever the engine.
+//! A `SELECT` for any engine.
+
+use std::fmt::Write as _;
 
 use sqlx::QueryBuilder;
 
 use super::value::{Value, Values};
 
-/// A query of rows and its values. Its SQL consists of constants only.
-#[derive(Clone)]
+/// A query and its values. Its SQL consists of constants only.
 pub struct Select {
     columns: usize,
     /// What follows `SELECT`, with `?` in the place of each value.
@@ -20,6 +21,8 @@ impl Select {
         let mut select = Self { columns: 0, sql: String::with_capacity(160), values: Vec::with_capacity(4) };
         for column in columns {
             select.push(if select.columns > 0 { ", " } else { "" }).push(column);
+            // A derived table refuses two columns of one name, such as those of a join.
+            let _ = write!(select.sql, " AS c{}", select.columns);
             select.columns += 1;
         }
         select.push(" FROM ").push(from);
@@ -27,8 +30,11 @@ impl Select {
     }
 
     /// Appends SQL.
+    ///
+    /// # Panics
+    /// If it contains `?`.
     pub fn push(&mut self, sql: &'static str) -> &mut Self {
-        debug_assert!(!sql.contains('?'), "a value is bound");
+        assert!(!sql.contains('?'), "SQL must not contain ?: bind the value instead");
         self.sql.push_str(sql);
         self
     }
@@ -45,8 +51,8 @@ impl Select {
         self.columns
     }
 
-    /// Whether the other query differs in its values at most.
-    pub(super) fn has_shape_of(&self, other: &Self) -> bool {
+    /// Whether the two have the same SQL.
+    pub(super) fn differs_in_values_only(&self, other: &Self) -> bool {
         self.sql == other.sql
     }
 

@@ -134,6 +134,7 @@ pub trait Values: Database + Sized {
 #[derive(Clone, Copy)]
 pub struct Row<'r> {
     cells: Cells<'r>,
+    /// The position of the first column in the driver's row.
     first: usize,
 }
 
@@ -146,8 +147,8 @@ enum Cells<'r> {
     Packed(&'r [&'r str]),
 }
 
-/// Reads a cell. Columns are read by position and without a check of their types, which the migrations have set: looking up
-/// either costs more than reading the columns.
+/// Reads a cell by its position, without a check of its type, which the migrations have set. Looking up a name or checking a
+/// type costs more than reading the value.
 macro_rules! cell {
     ($row:expr, $position:expr, $of_text:expr) => {
         match $row.cells {
@@ -171,7 +172,7 @@ impl<'r> Row<'r> {
     /// Reads a whole number.
     ///
     /// # Errors
-    /// When the row has no such column.
+    /// When the row has no such column, or its text is not a whole number.
     pub fn integer(&self, position: usize) -> Result<i64, sqlx::Error> {
         cell!(self, position, |text: &str| text.parse().map_err(decode))
     }
@@ -187,7 +188,7 @@ impl<'r> Row<'r> {
     /// Reads a moment.
     ///
     /// # Errors
-    /// When the row has no such column.
+    /// When the row has no such column, or its text is not a timestamp of RFC 3339.
     pub fn time(&self, position: usize) -> Result<Timestamp, sqlx::Error> {
         let time = cell!(self, position, |text| Timestamp::parse(text).map(|time| time.0).map_err(decode));
         time.map(Timestamp)

@@ -1,5 +1,6 @@
 //! Metrics for Prometheus: requests and their durations by route, and the database connections.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -31,6 +32,7 @@ pub(super) struct Metrics {
     connections_max: IntGauge,
     pending_acquires: IntGauge,
     batches: IntCounterVec,
+    adding: Mutex<()>,
 }
 
 impl Metrics {
@@ -75,12 +77,13 @@ impl Metrics {
             connections_max: IntGauge::new("db_client_connections_max", "The most connections that may be open.")?,
             pending_acquires: IntGauge::new(
                 "db_client_connections_pending_acquires",
-                "Requests that wait for a connection.",
+                "Requests whose statement has not begun: they wait for a connection, or for the statement before.",
             )?,
             batches: IntCounterVec::new(
                 Opts::new("db_client_batches_total", "Statements for one page, or for those of several requests."),
                 &["db_operation_batch_size"],
             )?,
+            adding: Mutex::default(),
         };
         let collectors: [Box<dyn Collector>; 10] = [
             Box::new(build),
@@ -119,7 +122,8 @@ impl Metrics {
         self.connections.with_label_values(&["used"]).set(gauge(connections.used));
         self.connections_max.set(gauge(connections.max));
         self.pending_acquires.set(gauge(connections.pending));
-        // Renderings at the same time may count a statement twice for a moment, so they are reset to what was counted.
+        // Two renderings must not add the same difference.
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         for (size, count) in connections.batches {
             let counter = self.batches.with_label_values(&[&size.to_string()]);
             counter.inc_by(count.saturating_sub(counter.get()));

@@ -55,7 +55,7 @@ impl Listing {
         let column = self.column();
         let key = column.key.expect("a listing is ordered by a key");
         let id = self.table.columns[0].key.expect("the first column has a key");
-        let mut select = Select::of(self.table.columns.iter().map(|column| column.sql), self.table.from);
+        let mut select = self.table.select_listed();
         let mut and = " WHERE ";
         let mut condition = |select: &mut Select| {
             select.push(and);
@@ -125,11 +125,14 @@ fn end_of_prefix(prefix: &str) -> Option<String> {
 /// The most rows of a page that shares a statement with others.
 const BATCHED_MAX: u32 = 100;
 
-/// Passes one page of a listing to `push`, row by row, with what the rows are collected in, which `new` returns. Returns
-/// that, and the key of its last row if another page follows.
+/// Calls `push` with the rows that `new` creates and each row of a page of a listing. Returns these rows, and the key of the
+/// last one if another page follows.
 ///
 /// # Errors
 /// Those of the database.
+///
+/// # Panics
+/// Outside of a `LocalSet`, as [`Db::fetch_batched`].
 pub async fn page<T: Resource, C: Send + 'static>(
     db: &Db,
     listing: &Listing,
@@ -138,16 +141,14 @@ pub async fn page<T: Resource, C: Send + 'static>(
 ) -> Result<(C, Option<Key>), Error> {
     let () = T::IS_CONSISTENT;
     let (limit, column, is_unique) = (listing.limit, listing.column, listing.column().is_unique);
-    let new = move || Page { rows: new(), count: 0, last: None, next: None };
+    let new = move || Page { rows: new(), count: 0, last: None };
     let each = move |page: &mut Page<C>, row: db::Row<'_>| {
         let row = T::Row::read(row)?;
         page.count += 1;
         if page.count == limit {
             page.last = Some(key(row, column, is_unique));
         }
-        if page.count > limit {
-            page.next = page.last.take();
-        } else {
+        if page.count <= limit {
             push(&mut page.rows, row);
         }
         Ok(())
@@ -158,15 +159,15 @@ pub async fn page<T: Resource, C: Send + 'static>(
     } else {
         db.fetch_batched(select, new, each).await?
     };
-    Ok((page.rows, page.next))
+    Ok((page.rows, page.last.filter(|_| page.count > limit)))
 }
 
 /// A page whose rows arrive.
 struct Page<C> {
     rows: C,
     count: u32,
+    /// The key of the last row, if the page is full.
     last: Option<Key>,
-    next: Option<Key>,
 }
 
 fn key<'r>(row: impl Row<'r>, column: usize, is_unique: bool) -> Key {
@@ -181,15 +182,17 @@ fn key<'r>(row: impl Row<'r>, column: usize, is_unique: bool) -> Key {
 ///
 /// # Errors
 /// Those of the database.
+///
+/// # Panics
+/// Outside of a `LocalSet`, as [`Db::fetch_batched`].
 pub async fn get<T: Resource, F: Send + 'static>(
     db: &Db,
     id: i64,
     found: fn(T::Row<'_>) -> F,
 ) -> Result<Option<F>, Error> {
     let () = T::IS_CONSISTENT;
-    let table = T::TABLE;
-    let mut select = Select::of(table.columns.iter().map(|column| column.sql), table.from);
-    select.push(" WHERE ").push(table.columns[0].sql).push(" = ").bind(id);
+    let mut select = T::TABLE.select_listed();
+    select.push(" WHERE ").push(T::TABLE.columns[0].sql).push(" = ").bind(id);
     let each = move |row: &mut Option<F>, found_row: db::Row<'_>| {
         *row = Some(found(T::Row::read(found_row)?));
         Ok(())

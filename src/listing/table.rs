@@ -3,7 +3,7 @@
 use sqlx::QueryBuilder;
 
 use super::column::{Column, Kind};
-use crate::db::{self, Value, Values};
+use crate::db::{self, Select, Value, Values};
 
 /// A table, or a join whose rows are listed like those of a table.
 #[derive(Debug)]
@@ -53,7 +53,12 @@ impl Table {
         self.columns.iter().map(|column| column.name)
     }
 
-    /// A query of all columns and rows, to which conditions can be appended.
+    /// The beginning of a query for requests: all columns and rows, to which conditions can be appended.
+    pub(super) fn select_listed(&self) -> Select {
+        Select::of(self.columns.iter().map(|column| column.sql), self.from)
+    }
+
+    /// The same for files.
     pub(super) fn select<DB: Values>(&self) -> QueryBuilder<DB> {
         let mut query = QueryBuilder::new("");
         self.push_select(&mut query);

@@ -14,8 +14,7 @@ use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 impl Dialect for MySql {
     // Its optimiser finds the ranges of an OR instead.
     const COMPARES_PAIRS: bool = false;
-    // MariaDB ignores the limit of a query of a union when it chooses an index, and sorts the table. It does not ignore that
-    // of a derived table.
+    // In a union, MariaDB ignores LIMIT when it chooses an index, and sorts the table. In a derived table it does not.
     const IN_UNION: (&'static str, &'static str) = ("SELECT * FROM (", ") AS page");
 
     execution!();

@@ -10,7 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteError, SqliteRow};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::Kind;
-use crate::db::dialect::{Abandoned, Dialect, Each, execution, number};
+use crate::db::dialect::{Abandoned, Dialect, Each, execution, query_number};
 use crate::db::select::Select;
 use crate::db::value::{Row, Values as _};
 
@@ -19,13 +19,14 @@ impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     // Its connections are closed when `close` returns.
     const SESSION_END: Duration = Duration::ZERO;
-    // A query with an order is one of a union only as a subquery, as each is below.
+    // SQLite accepts ORDER BY in a part of a union only inside a subquery, which `push_numbered` writes.
     const IN_UNION: (&'static str, &'static str) = ("", "");
 
     execution!();
 
-    /// The driver hands each row over from a thread of its own, which costs more than to read it. So the rows of a query
-    /// come packed, as one value: each cell as the length of its text in bytes, a colon, and the text.
+    /// The driver sends each row from another thread, which costs more than reading it. So the rows of a query are packed into
+    /// one value: for each cell the length of its text in bytes (UTF-8), a colon, and the text. SQLite keeps the order of a
+    /// subquery that has a limit.
     fn push_numbered(statement: &mut QueryBuilder<Self>, number: usize, query: &Select) {
         statement.push("SELECT ").push(number).push(", (WITH page(c0");
         for column in 1..query.columns() {
@@ -41,7 +42,7 @@ impl Dialect for Sqlite {
     }
 
     fn unpack(row: &SqliteRow, columns: usize, each: &mut Each<'_>) -> Result<(), sqlx::Error> {
-        let number = number(Self::row(row, 0))?;
+        let number = query_number(Self::row(row, 0))?;
         let mut packed: &str = row.try_get_unchecked::<Option<_>, _>(1)?.unwrap_or_default();
         if packed.is_empty() {
             return each(number, None);
@@ -56,7 +57,9 @@ impl Dialect for Sqlite {
             }
         }
         let is_complete = packed.is_empty() && cells.is_empty();
-        is_complete.then_some(()).ok_or_else(|| sqlx::Error::Decode("packed rows are incomplete".into()))
+        is_complete
+            .then_some(())
+            .ok_or_else(|| sqlx::Error::Decode("the packed rows are incomplete: a value is NULL".into()))
     }
 
     /// The driver turns foreign keys on, and nothing else has a default outside of this process.
@@ -75,15 +78,15 @@ impl Dialect for Sqlite {
     }
 }
 
-/// The size of the page caches of all connections of a process together, in KiB.
+/// The size of the page caches of all connections of a pool together, in KiB.
 const CACHES: u32 = 8 * 1024;
 
 /// The options of a pool's connections, whose queries have this limit.
 pub(in crate::db) fn options(options: SqliteConnectOptions, limit: Duration, connections: u16) -> SqliteConnectOptions {
-    let cache = CACHES / u32::from(connections);
-    // SQLite takes a negative number for a size in KiB, and a positive one for a number of pages.
+    // A negative number is a size in KiB, and a positive one a number of pages.
+    let cache = format!("-{}", (CACHES / u32::from(connections)).max(1));
     // A lock that outlives the limit must not keep the thread of the connection.
-    options.busy_timeout(limit).pragma("cache_size", format!("-{}", cache.max(1)))
+    options.busy_timeout(limit).pragma("cache_size", cache)
 }
 
 /// The first of packed cells, and what follows it.
