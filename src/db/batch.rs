@@ -4,13 +4,16 @@
 //! become the next statement, as in the group commit of databases. There is no timer: a query that does not have to wait
 //! starts immediately, and batches grow with the load.
 //!
-//! A slow statement delays the others for 10 ms only: then the next one starts on another connection. A statement of several
-//! queries that is slower still is cancelled, as is one that fails, and each of its queries is repeated alone.
+//! A slow statement delays the others for 2 ms only: then the next one starts on another connection. Slow queries share no
+//! statement: after a slow statement, the next one has one query, and each that is not slow doubles the number again. A
+//! statement of several queries that is slower still is cancelled, as is one that fails, and each of its queries is repeated
+//! alone.
 
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use sqlx::QueryBuilder;
@@ -24,7 +27,7 @@ use super::value::Row;
 /// The numbers of queries that a statement may have. They are few, because each is a prepared statement.
 pub(super) const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 /// The next statement of a worker waits for the one before for this time at most.
-pub(super) const SLOW_AFTER: Duration = Duration::from_millis(10);
+pub(super) const NEXT_AFTER: Duration = Duration::from_millis(2);
 
 /// One statement for all of these queries, which differ in their values only. The first column of each row is the number of
 /// its query.
@@ -45,25 +48,37 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// The number of statements of each size, of all workers.
     counts: Arc<[AtomicU64; SIZES.len()]>,
+    /// The most runners at a time.
+    runners_max: usize,
 }
 
-#[derive(Default)]
 struct State {
     waiting: VecDeque<Query>,
     /// The number of the next query.
     next: u64,
-    /// Whether a statement is running that is not slow.
-    is_running: bool,
+    /// Tasks that run statements, or wait for a connection. Each needs one connection at most.
+    runners: usize,
+    /// Whether one of them will run the next statement.
+    has_next_runner: bool,
+    /// The most queries of the next statement.
+    size_max: usize,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), next: 0, runners: 0, has_next_runner: false, size_max: SIZES[0] }
+    }
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
-        Self { state: Mutex::default(), counts: Arc::default() }
+    /// An empty queue for a pool with this number of connections.
+    pub(super) fn new(connections: usize) -> Self {
+        Self { state: Mutex::default(), counts: Arc::default(), runners_max: connections }
     }
 
     /// An empty queue for another worker.
     pub(super) fn for_worker(&self) -> Self {
-        Self { state: Mutex::default(), counts: self.counts.clone() }
+        Self { state: Mutex::default(), counts: self.counts.clone(), runners_max: self.runners_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -80,14 +95,21 @@ impl Queue {
         Ticket { queue: self.clone(), number: Some(number) }
     }
 
-    /// The permit to run statements, if a query waits and no statement is running.
-    pub(super) fn permit(self: &Arc<Self>) -> Option<Permit> {
+    /// A new runner for the next statement, if a query waits that no runner will serve.
+    pub(super) fn runner(self: &Arc<Self>) -> Option<Runner> {
         let mut state = self.lock();
-        if state.is_running || state.waiting.is_empty() {
+        if state.has_next_runner || state.runners == self.runners_max || state.waiting.is_empty() {
             return None;
         }
-        state.is_running = true;
-        Some(Permit(Some(self.clone())))
+        state.has_next_runner = true;
+        state.runners += 1;
+        Some(Runner { queue: self.clone(), is_next: true })
+    }
+
+    /// Adapts the sizes of the next statements to the last one.
+    pub(super) fn adapt(&self, is_slow: bool) {
+        let mut state = self.lock();
+        state.size_max = if is_slow { 1 } else { (state.size_max * 2).min(SIZES[0]) };
     }
 
     /// Takes the query that waits longest, and those that can share its statement.
@@ -96,7 +118,8 @@ impl Queue {
         state.waiting.retain(|query| query.receiver.is_connected());
         let Some(first) = state.waiting.front() else { return Vec::new() };
         let alike = state.waiting.iter().filter(|query| query.can_share_with(first)).count().max(1);
-        let (index, size) = (0..).zip(SIZES).find(|(_, size)| *size <= alike).expect("there is at least one");
+        let most = alike.min(state.size_max);
+        let (index, size) = (0..).zip(SIZES).find(|(_, size)| *size <= most).expect("there is at least one");
         self.counts[index].fetch_add(1, Ordering::Relaxed);
         if size == 1 || alike == state.waiting.len() {
             return state.waiting.drain(..size).collect();
@@ -138,12 +161,22 @@ pub(super) struct Ticket {
     number: Option<u64>,
 }
 
+/// Which queries [`Ticket::cancel`] removes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cancel {
+    /// One that waits for its first statement.
+    First,
+    /// One that waits.
+    Any,
+}
+
 impl Ticket {
-    /// Removes the query from the queue. Returns whether it was repeated, or None if it does not wait.
-    pub(super) fn cancel(&self) -> Option<bool> {
+    /// Removes the query from the queue. Returns whether it was there.
+    pub(super) fn cancel(&self, which: Cancel) -> bool {
         let mut state = self.queue.lock();
-        let position = state.waiting.iter().position(|query| Some(query.number) == self.number)?;
-        state.waiting.remove(position).map(|query| query.is_alone)
+        let is_it = |query: &Query| Some(query.number) == self.number && (which == Cancel::Any || !query.is_alone);
+        let position = state.waiting.iter().position(is_it);
+        position.and_then(|position| state.waiting.remove(position)).is_some()
     }
 
     /// Ends the handle of a query that was answered.
@@ -155,32 +188,41 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.number.is_some() {
-            self.cancel();
+            self.cancel(Cancel::Any);
         }
     }
 }
 
-/// The permit to run the statements of a worker, which ends when it is dropped. After a panic, the next query starts them
-/// again.
-pub(super) struct Permit(Option<Arc<Queue>>);
+/// A task that runs statements, as the queue counts it.
+pub(super) struct Runner {
+    queue: Arc<Queue>,
+    is_next: bool,
+}
 
-impl Permit {
-    /// The permit for the next statement. None if no query waits: then the permit has ended, so that the next query gets it.
-    pub(super) fn renew(mut self) -> Option<Self> {
-        let queue = self.0.take()?;
-        let mut state = queue.lock();
-        state.is_running = !state.waiting.is_empty();
-        let is_running = state.is_running;
-        drop(state);
-        is_running.then_some(Self(Some(queue)))
+impl Runner {
+    /// Whether it runs the next statement, too: a query waits, and no other runner will serve it. Otherwise it ends.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let mut state = self.queue.lock();
+        if !self.is_next && state.has_next_runner {
+            return false;
+        }
+        self.is_next = !state.waiting.is_empty();
+        state.has_next_runner = self.is_next;
+        self.is_next
+    }
+
+    /// Leaves the next statement to another runner.
+    pub(super) fn yield_next(&mut self) {
+        if mem::take(&mut self.is_next) {
+            self.queue.lock().has_next_runner = false;
+        }
     }
 }
 
-impl Drop for Permit {
+impl Drop for Runner {
     fn drop(&mut self) {
-        if let Some(queue) = &self.0 {
-            queue.lock().is_running = false;
-        }
+        self.yield_next();
+        self.queue.lock().runners -= 1;
     }
 }
 
@@ -225,6 +267,8 @@ pub(super) trait Receiver: Send + 'static {
     fn end(self: Box<Self>, outcome: Result<(), Error>);
     /// Whether the request still waits for the rows.
     fn is_connected(&self) -> bool;
+    /// Is ready when it does not.
+    fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
 /// Collects rows in what `new` returns.
@@ -263,6 +307,10 @@ where
 
     fn is_connected(&self) -> bool {
         !self.done.is_closed()
+    }
+
+    fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.done.poll_closed(cx)
     }
 }
 
@@ -322,6 +370,14 @@ impl Batch {
         self.current = number;
     }
 
+    /// Is ready when no request waits for any of the queries that are left.
+    pub(super) fn poll_disconnected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for query in self.queries.iter_mut().flatten() {
+            ready!(query.receiver.poll_disconnected(cx));
+        }
+        Poll::Ready(())
+    }
+
     /// Answers all queries that are left.
     pub(super) fn end(mut self, outcome: Result<(), Error>) {
         match outcome {
@@ -359,7 +415,7 @@ mod tests {
 
     #[test]
     fn only_queries_with_the_same_sql_share_a_statement() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(1));
         let tables = ["a", "b", "a", "a", "b", "a", "a"];
         let waiting = tables.map(|table| push(&queue, table));
         assert_eq!(numbers(&queue.next_batch()), [0, 2, 3, 5]);
@@ -369,7 +425,7 @@ mod tests {
 
     #[test]
     fn sizes_are_few_and_the_order_is_that_of_arrival() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(1));
         let _waiting: Vec<_> = (0..27).map(|_| push(&queue, "a")).collect();
         let sizes: Vec<_> = (0..5).map(|_| numbers(&queue.next_batch())).collect();
         let expected: [Vec<u64>; 5] = [(0..16).collect(), (16..24).collect(), vec![24, 25], vec![26], Vec::new()];
@@ -378,23 +434,43 @@ mod tests {
     }
 
     #[test]
-    fn one_statement_is_running_at_a_time() {
-        let queue = Arc::new(Queue::new());
-        assert!(queue.permit().is_none(), "no query waits");
-        let _waiting = [push(&queue, "a"), push(&queue, "a")];
-        let permit = queue.permit().unwrap();
-        assert!(queue.permit().is_none());
-        let permit = permit.renew().unwrap();
-        assert_eq!(queue.next_batch().len(), 2);
-        assert!(permit.renew().is_none());
+    fn one_runner_is_the_next_one() {
+        let queue = Arc::new(Queue::new(2));
+        assert!(queue.runner().is_none(), "no query waits");
+        let _waiting = [push(&queue, "a"), push(&queue, "b"), push(&queue, "c")];
+        let mut first = queue.runner().unwrap();
+        assert!(queue.runner().is_none() && first.goes_on());
+        first.yield_next();
+        let mut second = queue.runner().unwrap();
+        assert!(!first.goes_on(), "the second is the next one");
+        second.yield_next();
+        assert!(queue.runner().is_none(), "there are as many as connections");
+        assert!(first.goes_on() && !second.goes_on());
+        drop((first, second));
+        let mut third = queue.runner().unwrap();
+        while !queue.next_batch().is_empty() {}
+        assert!(!third.goes_on());
         let _waiting = push(&queue, "a");
-        drop(queue.permit());
-        assert!(queue.permit().is_some(), "a permit ends when it is dropped");
+        drop(third);
+        assert!(queue.runner().is_some());
+    }
+
+    #[test]
+    fn slow_queries_share_no_statement() {
+        let queue = Arc::new(Queue::new(1));
+        let _waiting: Vec<_> = (0..40).map(|_| push(&queue, "a")).collect();
+        queue.adapt(true);
+        let sizes = [(); 5].map(|()| {
+            let size = queue.next_batch().len();
+            queue.adapt(false);
+            size
+        });
+        assert_eq!(sizes, [1, 2, 4, 8, 16]);
     }
 
     #[tokio::test]
     async fn each_row_is_that_of_its_query() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(1));
         let mut waiting = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
         let mut batch = Batch::new(queue.next_batch());
         for (number, text) in [(0, "1"), (0, "2"), (1, "x"), (1, "3"), (3, "4")] {
@@ -408,14 +484,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeated_query_starts_anew_and_alone() {
-        let queue = Arc::new(Queue::new());
+        let queue = Arc::new(Queue::new(1));
         let [mut first, second, third] = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
         let _last = push(&queue, "a");
         let mut batch = Batch::new(queue.next_batch());
         batch.row(0, Some(Row::packed(&["1"]))).unwrap();
         drop(second);
         queue.put_back(batch, || Pending::count(&Arc::default()));
-        assert_eq!(third.0.cancel(), Some(true), "it was repeated");
+        assert!(!third.0.cancel(Cancel::First) && third.0.cancel(Cancel::Any), "it is repeated");
         let mut batch = Batch::new(queue.next_batch());
         assert!(batch.is_single());
         batch.row(0, Some(Row::packed(&["2"]))).unwrap();

@@ -6,15 +6,18 @@
 //! it was idle. One whose query was abandoned keeps its place in the pool until the server has ended the
 //! statement, so that there are never more sessions, or more work in the server, than connections.
 
+use std::cell::RefCell;
+use std::future::poll_fn;
 use std::iter;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
-use futures_util::TryStreamExt as _;
 use futures_util::future::{self, pending, select_all};
+use futures_util::{FutureExt as _, TryStreamExt as _};
 use sqlx::{Connection as _, Either, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -23,7 +26,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::batch::{Batch, Collector, Pending, Permit, Queue, SIZES, SLOW_AFTER, statement};
+use super::batch::{Batch, Cancel, Collector, NEXT_AFTER, Pending, Queue, Runner, SIZES, statement};
 use super::dialect::{Abandoned, Dialect, Each, Options, connect};
 use super::error::Error;
 use super::select::Select;
@@ -97,7 +100,7 @@ impl<DB: Dialect> Pool<DB> {
             own: 0,
             readiness: pool(1),
             pending: Arc::default(),
-            queue: Arc::new(Queue::new()),
+            queue: Arc::new(Queue::new(connections)),
             transaction_pooling,
             begin: DB::begin(transaction_pooling, query_timeout),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
@@ -151,20 +154,21 @@ impl<DB: Dialect> Pool<DB> {
         let (done, mut answer) = oneshot::channel();
         let pending = Pending::count(&self.pending);
         let mut ticket = self.queue.push(select, Collector::new(new, each, done), pending);
-        self.start_statements();
+        self.start_runner();
         let answered = async {
             let acquire_limit = tokio::time::Instant::now() + self.acquire_timeout;
-            // A repeated query may wait a second time.
-            for limit in [acquire_limit, acquire_limit + self.query_timeout] {
-                if let Ok(answer) = timeout_at(limit, &mut answer).await {
-                    return answer;
-                }
-                match ticket.cancel() {
-                    Some(true) => return Ok(Err(Error::Timeout(self.query_timeout))),
-                    Some(false) => return Ok(Err(Error::Acquire(self.acquire_timeout))),
-                    // Its statement is running, which has a limit of its own.
-                    None => {}
-                }
+            if let Ok(answer) = timeout_at(acquire_limit, &mut answer).await {
+                return answer;
+            }
+            if ticket.cancel(Cancel::First) {
+                return Ok(Err(Error::Acquire(self.acquire_timeout)));
+            }
+            // Its statement is running, which has a limit of its own, or it waits to be repeated.
+            if let Ok(answer) = timeout_at(acquire_limit + self.query_timeout, &mut answer).await {
+                return answer;
+            }
+            if ticket.cancel(Cancel::Any) {
+                return Ok(Err(Error::Timeout(self.query_timeout)));
             }
             answer.await
         };
@@ -174,21 +178,34 @@ impl<DB: Dialect> Pool<DB> {
         answer.unwrap_or_else(|_| Err(Error::from(sqlx::Error::WorkerCrashed)))
     }
 
-    /// Starts to run the statements of waiting queries, unless one is running.
-    fn start_statements(&self) {
-        if let Some(permit) = self.queue.permit() {
+    /// Starts a runner for the next statement, unless there is one.
+    fn start_runner(&self) {
+        if let Some(runner) = self.queue.runner() {
             let pool = self.clone();
-            spawn_local(async move { pool.run_statements(permit).await });
+            spawn_local(async move {
+                let outcome = AssertUnwindSafe(pool.run_statements(runner)).catch_unwind().await;
+                if outcome.is_err() {
+                    tracing::error!("a panic in the rows of a query");
+                    pool.start_runner();
+                }
+            });
         }
     }
 
-    /// Runs statements until no query waits, or until one is slow: then the next one starts beside it.
-    async fn run_statements(&self, permit: Permit) {
-        let mut permit = Some(permit);
-        while let Some(renewed) = permit.take().and_then(Permit::renew) {
-            permit = Some(renewed);
-            match self.acquire().await {
-                Ok(session) => self.run_batch(Lease::new(session), &mut permit).await,
+    /// Runs statements until no query waits, or until another runner has the next one.
+    async fn run_statements(&self, mut runner: Runner) {
+        while runner.goes_on() {
+            let mut acquired = pin!(self.acquire());
+            let acquired = if let Ok(acquired) = timeout(NEXT_AFTER, acquired.as_mut()).await {
+                acquired
+            } else {
+                // A connection may be returned while another one does not open.
+                runner.yield_next();
+                self.start_runner();
+                acquired.await
+            };
+            match acquired {
+                Ok(session) => self.run_batch(Lease::new(session), &mut runner).await,
                 // Each query has a limit of its own.
                 Err(Error::Acquire(_)) => {}
                 Err(error) => Batch::new(self.queue.next_batch()).end(Err(error)),
@@ -196,36 +213,43 @@ impl<DB: Dialect> Pool<DB> {
         }
     }
 
-    /// Runs the next statement. If it is slow, the permit ends.
-    async fn run_batch(&self, lease: Lease<DB>, permit: &mut Option<Permit>) {
+    /// Runs the next statement.
+    async fn run_batch(&self, lease: Lease<DB>, runner: &mut Runner) {
         let queries = self.queue.next_batch();
         if queries.is_empty() {
             return lease.release();
         }
-        let mut batch = Batch::new(queries);
+        let batch = Batch::new(queries);
         let mut statement = statement(&batch.selects());
         let (is_single, columns) = (batch.is_single(), batch.columns());
+        let batch = RefCell::new(batch);
+        let began = Instant::now();
         let outcome = {
-            let each = &mut |number, row: Option<Row<'_>>| batch.row(number, row);
+            let each = &mut |number, row: Option<Row<'_>>| batch.borrow_mut().row(number, row);
             let mut running = pin!(self.run_on(lease, async |connection, persistent| {
                 read::<DB>(connection, persistent, &mut statement, columns, each).await
             }));
-            if let Ok(outcome) = timeout(SLOW_AFTER, running.as_mut()).await {
+            if let Ok(outcome) = timeout(NEXT_AFTER, running.as_mut()).await {
                 Some(outcome)
             } else {
-                drop(permit.take());
-                self.start_statements();
-                if is_single { Some(running.await) } else { timeout(self.query_timeout / 4, running).await.ok() }
+                runner.yield_next();
+                self.start_runner();
+                let limit = if is_single { self.query_timeout * 2 } else { self.query_timeout / 4 };
+                let disconnected = poll_fn(|cx| batch.borrow_mut().poll_disconnected(cx));
+                tokio::select! {
+                    outcome = timeout(limit, running) => outcome.ok(),
+                    () = disconnected => None,
+                }
             }
         };
-        match outcome {
-            Some(outcome) if is_single => batch.end(outcome),
-            Some(Ok(())) => batch.end(Ok(())),
-            // The error may be that of one query.
-            Some(Err(error)) if !error.connection_is_reusable() => batch.end(Err(error)),
-            Some(Err(_)) | None => {
+        self.queue.adapt(began.elapsed() > self.query_timeout / 20);
+        match (outcome, batch.into_inner()) {
+            (Some(outcome), batch) if is_single => batch.end(outcome),
+            (Some(outcome @ (Ok(()) | Err(Error::Lost(_)))), batch) => batch.end(outcome),
+            // It is slow, or the error may be that of one query.
+            (Some(Err(_)) | None, batch) => {
                 self.queue.put_back(batch, || Pending::count(&self.pending));
-                self.start_statements();
+                self.start_runner();
             }
         }
     }

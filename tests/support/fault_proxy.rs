@@ -10,9 +10,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) struct Proxy {
     pub(crate) port: u16,
-    /// Connections before this one are silent.
-    silent_before: Arc<AtomicUsize>,
+    silent: Arc<Silent>,
     opened: Arc<AtomicUsize>,
+}
+
+/// Which connections are silent: those before the first number, and those from the second one on.
+struct Silent {
+    before: AtomicUsize,
+    from: AtomicUsize,
+}
+
+impl Silent {
+    fn is(&self, number: usize) -> bool {
+        number < self.before.load(Ordering::SeqCst) || number >= self.from.load(Ordering::SeqCst)
+    }
 }
 
 impl Proxy {
@@ -20,30 +31,36 @@ impl Proxy {
     pub(crate) fn start(target: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (silent_before, opened) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let (silent, count) = (silent_before.clone(), opened.clone());
+        let silent = Arc::new(Silent { before: AtomicUsize::new(0), from: AtomicUsize::new(usize::MAX) });
+        let opened = Arc::new(AtomicUsize::new(0));
+        let (all, count) = (silent.clone(), opened.clone());
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let Ok(server) = UnixStream::connect(&target) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let heard = silent.clone();
-                std::thread::spawn(move || forward(from, to, number, &heard));
-                let heard = silent.clone();
-                std::thread::spawn(move || forward(server, client, number, &heard));
+                let silent = all.clone();
+                std::thread::spawn(move || forward(from, to, number, &silent));
+                let silent = all.clone();
+                std::thread::spawn(move || forward(server, client, number, &silent));
             }
         });
-        Self { port, silent_before, opened }
+        Self { port, silent, opened }
     }
 
     /// Silences every connection that there is. New ones come through.
     pub(crate) fn silence(&self) {
-        self.silent_before.store(self.opened(), Ordering::SeqCst);
+        self.silent.before.store(self.opened(), Ordering::SeqCst);
     }
 
     /// Silences new connections as well, until [`Proxy::heal`].
     pub(crate) fn silence_all(&self) {
-        self.silent_before.store(usize::MAX, Ordering::SeqCst);
+        self.silent.before.store(usize::MAX, Ordering::SeqCst);
+    }
+
+    /// Silences new connections. Those that there are stay as they are.
+    pub(crate) fn silence_new(&self) {
+        self.silent.from.store(self.opened(), Ordering::SeqCst);
     }
 
     /// Lets new connections through; those that fell silent stay so.
@@ -57,14 +74,14 @@ impl Proxy {
 }
 
 /// Copies until one side ends; what a silent connection is sent is lost, its end included.
-fn forward(mut from: impl Read, mut to: impl Write + Shut, number: usize, silent_before: &AtomicUsize) {
+fn forward(mut from: impl Read, mut to: impl Write + Shut, number: usize, silent: &Silent) {
     let mut bytes = [0; 16 * 1024];
     while let Ok(count @ 1..) = from.read(&mut bytes) {
-        if number >= silent_before.load(Ordering::SeqCst) && to.write_all(&bytes[..count]).is_err() {
+        if !silent.is(number) && to.write_all(&bytes[..count]).is_err() {
             break;
         }
     }
-    if number >= silent_before.load(Ordering::SeqCst) {
+    if !silent.is(number) {
         to.shut();
     }
 }

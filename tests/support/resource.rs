@@ -66,8 +66,9 @@ pub(crate) fn wide_rows() -> String {
     std::iter::once("username,email".to_owned()).chain(rows).collect::<Vec<_>>().join("\n")
 }
 
-/// The statements after which the row with this id is never read to its end: a view in the place of the table.
-pub(crate) fn endless_row(family: Family, id: i64) -> [String; 3] {
+/// The statements after which the first of these rows is never read to its end, and the second cannot be read: a view in the
+/// place of the table.
+pub(crate) fn faulty_rows(family: Family, endless_id: i64, broken_id: i64) -> [String; 3] {
     let endless = match family {
         Family::Sqlite => {
             "(WITH RECURSIVE count(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM count) SELECT max(n) FROM count)"
@@ -75,6 +76,10 @@ pub(crate) fn endless_row(family: Family, id: i64) -> [String; 3] {
         Family::MySql => "SLEEP(60)",
         // A view with a volatile function is evaluated for all rows, and pg_sleep is volatile.
         Family::Postgres => "endless()",
+    };
+    let broken = match family {
+        Family::Sqlite | Family::MySql => "NULL",
+        Family::Postgres => "(1 / (id - id))::VARCHAR",
     };
     [
         match family {
@@ -87,8 +92,8 @@ pub(crate) fn endless_row(family: Family, id: i64) -> [String; 3] {
         .to_owned(),
         "ALTER TABLE users RENAME TO users_themselves".to_owned(),
         format!(
-            "CREATE VIEW users AS SELECT id, CASE WHEN id = {id} THEN {endless} ELSE username END AS username, email, \
-             username_key, email_key FROM users_themselves"
+            "CREATE VIEW users AS SELECT id, CASE id WHEN {endless_id} THEN {endless} WHEN {broken_id} THEN {broken} \
+             ELSE username END AS username, email, username_key, email_key FROM users_themselves"
         ),
     ]
 }

@@ -5,7 +5,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use super::location::Location;
 use super::parameters::Parameter::{Collation, Number, Only, Pem, Refused, RootCertificate, Socket, SslMode};
 use super::parameters::{
-    ACQUIRE_TIMEOUT, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS, Row, UTC,
+    ACQUIRE_TIMEOUT, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS, Row,
+    STATEMENTS, UTC,
 };
 use super::server::Server;
 use super::tls::{CERTIFICATE, PRIVATE_KEY, Tls};
@@ -73,6 +74,9 @@ pub(super) fn parse(scheme: &str, rest: &str) -> Result<(MySqlConnectOptions, Lo
         Tls::VerifyAuthority => MySqlSslMode::VerifyCa,
         Tls::VerifyHost => MySqlSslMode::VerifyIdentity,
     });
+    if !server.parameters.has("statement-cache-capacity") {
+        options = options.statement_cache_capacity(STATEMENTS);
+    }
     if let Some(address) = server.ipv6() {
         options = options.host(&address.to_string());
     }

@@ -102,7 +102,16 @@ pub(super) enum Authority {
     System,
 }
 
+/// The statements that a connection keeps prepared, unless the URL has another number. Each listing has some for each order,
+/// cursor and search, in five sizes.
+pub(super) const STATEMENTS: usize = 400;
+
 impl Parameters {
+    /// Whether the URL has this parameter.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.seen.contains(&canonical(name))
+    }
+
     pub(super) fn read<'a>(
         &mut self,
         table: &'static [Row],

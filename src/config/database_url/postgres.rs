@@ -8,7 +8,7 @@ use super::location::Location;
 use super::parameters::Parameter::{Address, Host, Number, Only, Pem, Pooler, Refused, RootCertificate, SslMode, Text};
 use super::parameters::{
     ACQUIRE_TIMEOUT, Authority, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS,
-    Row, UTC,
+    Row, STATEMENTS, UTC,
 };
 use super::server::Server;
 use super::tls::{CERTIFICATE, PRIVATE_KEY, Tls, check_pem};
@@ -102,6 +102,8 @@ pub(super) fn parse(scheme: &str, rest: &str) -> Result<(PgConnectOptions, bool,
     }
     if server.parameters.is_pooler {
         options = options.statement_cache_capacity(0);
+    } else if !server.parameters.has("statement-cache-capacity") {
+        options = options.statement_cache_capacity(STATEMENTS);
     }
     if server.parameters.host.is_none() {
         if let Some(address) = server.ipv6() {

@@ -6,7 +6,7 @@ use url::form_urlencoded;
 
 use super::location::{Location, Transport};
 use super::parameters::Parameter::{OneOf, Refused, Text};
-use super::parameters::{POOL_SIZE, POOL_SIZES, Parameters, QUERY_TIMEOUT, Row};
+use super::parameters::{POOL_SIZE, POOL_SIZES, Parameters, QUERY_TIMEOUT, Row, STATEMENTS};
 
 const IN_MEMORY: &str = "an in-memory SQLite database ends with its last connection; name a file";
 
@@ -45,5 +45,5 @@ pub(super) fn parse(rest: &str) -> Result<(SqliteConnectOptions, Location), Stri
         return Err("the SQLite URL names no file; write it as sqlite:roster.db?mode=rwc".into());
     }
     let location = Location { transport: Transport::File, address: file, redacted };
-    Ok((options.disable_statement_logging(), location))
+    Ok((options.statement_cache_capacity(STATEMENTS).disable_statement_logging(), location))
 }

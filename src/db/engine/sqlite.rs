@@ -25,10 +25,10 @@ impl Dialect for Sqlite {
     execution!();
 
     /// The driver sends each row from another thread, which costs more than reading it. So the rows of a query are packed into
-    /// one value: for each cell the length of its text in bytes (UTF-8), a colon, and the text. SQLite keeps the order of a
-    /// subquery that has a limit.
+    /// one value: for each cell the length of its text in bytes, a colon, and the text. The length is that in the encoding of
+    /// the database, which the size of a dot shows. SQLite keeps the order of a subquery that has a limit.
     fn push_numbered(statement: &mut QueryBuilder<Self>, number: usize, query: &Select) {
-        statement.push("SELECT ").push(number).push(", (WITH page(c0");
+        statement.push("SELECT ").push(number).push(", octet_length('.'), (WITH page(c0");
         for column in 1..query.columns() {
             statement.push(", c").push(column);
         }
@@ -43,12 +43,13 @@ impl Dialect for Sqlite {
 
     fn unpack(row: &SqliteRow, columns: usize, each: &mut Each<'_>) -> Result<(), sqlx::Error> {
         let number = query_number(Self::row(row, 0))?;
-        let mut packed: &str = row.try_get_unchecked::<Option<_>, _>(1)?.unwrap_or_default();
+        let mut packed: &str = row.try_get_unchecked::<Option<_>, _>(2)?.unwrap_or_default();
+        let is_utf8 = Self::row(row, 1).integer(0)? == 1;
         if packed.is_empty() {
             return each(number, None);
         }
         let mut cells = Vec::with_capacity(columns);
-        while let Some((cell, rest)) = next_cell(packed) {
+        while let Some((cell, rest)) = next_cell(packed, is_utf8) {
             cells.push(cell);
             packed = rest;
             if cells.len() == columns {
@@ -90,9 +91,20 @@ pub(in crate::db) fn options(options: SqliteConnectOptions, limit: Duration, con
 }
 
 /// The first of packed cells, and what follows it.
-fn next_cell(packed: &str) -> Option<(&str, &str)> {
+fn next_cell(packed: &str, is_utf8: bool) -> Option<(&str, &str)> {
     let (length, rest) = packed.split_once(':')?;
-    rest.split_at_checked(length.parse().ok()?)
+    let length: usize = length.parse().ok()?;
+    if is_utf8 {
+        return rest.split_at_checked(length);
+    }
+    let (mut left, mut end) = (length, 0);
+    let mut characters = rest.chars();
+    while left > 0 {
+        let character = characters.next()?;
+        left = left.checked_sub(2 * character.len_utf16())?;
+        end += character.len_utf8();
+    }
+    rest.split_at_checked(end)
 }
 
 /// The kind of an error, if it is one of this engine.

@@ -11,8 +11,9 @@ use libtest_mimic::Trial;
 use socket2::SockRef;
 
 use crate::support::engine::{Database, Engine, Family};
+use crate::support::fault_proxy::Proxy;
 use crate::support::process::{Answer, Web, migrated};
-use crate::support::resource::{LISTING, endless_row, insert, listing, related};
+use crate::support::resource::{LISTING, faulty_rows, insert, listing, related};
 use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -25,14 +26,22 @@ pub(crate) fn tests() -> Vec<Trial> {
             each_request_has_its_own_acquire_timeout,
             a_drain_answers_those_that_wait,
             a_response_has_what_was_written_before_its_request,
-            every_character_of_a_row_arrives
+            every_character_of_a_row_arrives,
+            an_error_of_one_page_does_not_fail_the_others
         ])
-        .on(&Engine::SERVERS, tests![a_failed_statement_fails_only_its_own_requests])
+        // The statement of a server ends when its limit does.
+        .on(&[Engine::Sqlite], tests![a_statement_ends_with_its_clients, a_database_in_utf_16_is_read])
+        .on(
+            &Engine::SERVERS,
+            tests![a_failed_statement_fails_only_its_own_requests, a_connection_that_does_not_open_delays_no_request],
+        )
         .trials()
 }
 
 /// The row that is never read to its end, and the pages with it and without it. They have one shape.
 const ENDLESS: i64 = 7;
+/// A row that cannot be read.
+const BROKEN: i64 = 9;
 const WITH_IT: &str = listing!("?limit=9");
 const WITHOUT_IT: [&str; 5] =
     [listing!("?limit=1"), listing!("?limit=2"), listing!("?limit=3"), listing!("?limit=4"), listing!("?limit=5")];
@@ -45,7 +54,7 @@ const ONE_CONNECTION: [(&str, &str); 3] =
 fn start(database: &Database, environment: &[(&str, &str)]) -> Web {
     migrated(database, &["up"]);
     migrated(database, &["seed", "50"]);
-    for statement in endless_row(database.engine.family(), ENDLESS) {
+    for statement in faulty_rows(database.engine.family(), ENDLESS, BROKEN) {
         database.sql().execute(&statement);
     }
     Web::start(database, &ONE_CONNECTION.into_iter().chain(environment.iter().copied()).collect::<Vec<_>>())
@@ -318,6 +327,67 @@ fn every_character_of_a_row_arrives(database: &Database) {
         assert_eq!(&web.get(&format!("{LISTING}/{id}")).body, row);
     }
     assert_eq!(web.get(listing!(".ndjson")).body, rows.join("\n") + "\n");
+}
+
+fn an_error_of_one_page_does_not_fail_the_others(database: &Database) {
+    let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "3000")]);
+    thread::scope(|scope| {
+        let occupied = occupy(scope, &web, 1);
+        let paths = [listing!("/1"), listing!("/9"), listing!("/2"), listing!("/3")];
+        let answers = wait_with(scope, &web, &paths);
+        for occupied in occupied {
+            assert_eq!(occupied.join().unwrap().status, 503);
+        }
+        let answers: Vec<_> = answers.into_iter().map(|answer| answer.join().unwrap()).collect();
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        assert!(statuses[1] >= 400 && [0, 2, 3].iter().all(|other| statuses[*other] == 200), "{statuses:?}");
+    });
+    assert_eq!(statements(&web, 4), 1, "they shared a statement");
+}
+
+fn a_statement_ends_with_its_clients(database: &Database) {
+    let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "60000")]);
+    let mut client = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+    write!(client, "GET {WITH_IT} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    eventually("it is running", || metric(&web, "db_client_connections{state=\"used\"}") == 1);
+    SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    assert_eq!(ids(&web.get(WITHOUT_IT[0])), [1]);
+}
+
+fn a_database_in_utf_16_is_read(database: &Database) {
+    let mut sql = database.sql();
+    sql.execute("PRAGMA encoding = 'UTF-16le'");
+    sql.execute("CREATE TABLE first (id INTEGER)");
+    every_character_of_a_row_arrives(database);
+    assert_eq!(sql.texts("PRAGMA encoding"), ["UTF-16le"]);
+}
+
+/// A request that waits for a new connection gets one that is returned.
+fn a_connection_that_does_not_open_delays_no_request(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "50"]);
+    let proxy = Proxy::start(database.socket());
+    let limits = [
+        ("WEB_CONCURRENCY", "1"),
+        ("DATABASE_MAX_CONNECTIONS", "2"),
+        ("DATABASE_ACQUIRE_TIMEOUT_MS", "5000"),
+        ("DATABASE_QUERY_TIMEOUT_MS", "20000"),
+    ];
+    let web = Web::start_at(&database.url_at(proxy.port), &limits);
+    assert_eq!(web.get(LISTING).status, 200);
+    proxy.silence_new();
+    let before = proxy.opened();
+    let lock = database.hold_rows();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| web.get(WITHOUT_IT[0]));
+        eventually("it is running", || metric(&web, "db_client_connections{state=\"used\"}") == 1);
+        let second = scope.spawn(|| web.get(WITHOUT_IT[1]));
+        eventually("a connection is being opened for it", || proxy.opened() > before);
+        drop(lock);
+        assert_eq!(first.join().unwrap().status, 200);
+        assert_eq!(ids(&second.join().unwrap()), [1, 2]);
+    });
 }
 
 fn a_failed_statement_fails_only_its_own_requests(database: &Database) {
