@@ -14,7 +14,7 @@ FROM rust:${RUST_VERSION}-slim-bookworm AS build
 WORKDIR /roster
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
-COPY bin/build bin/build.profdata.gz bin/
+COPY bin/build* bin/
 ARG VERSION
 RUN grep --quiet --fixed-strings --line-regexp "version = \"${VERSION}\"" Cargo.toml \
     || { echo "VERSION is ${VERSION}, which differs from Cargo.toml: change it in the Dockerfile" >&2; exit 1; }

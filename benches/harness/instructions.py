@@ -53,4 +53,5 @@ def check_instructions(options):
         replace(ACCEPTED, json.dumps(accepted, indent=2) + "\n")
     elif failed:
         sys.exit(f"a request has over {MARGIN:.0%} more instructions than {ACCEPTED.name} on {', '.join(failed)}; "
+                 "if the profile does not match the code any more, take it anew with benches/run --train; "
                  "to accept the new counts, run benches/run --instructions --accept")
