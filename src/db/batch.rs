@@ -28,6 +28,8 @@ use super::value::Row;
 pub(super) const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
 /// The next statement of a worker waits for the one before for this time at most.
 pub(super) const NEXT_AFTER: Duration = Duration::from_millis(2);
+/// A connection that takes longer to acquire may not open.
+pub(super) const ACQUIRED_AFTER: Duration = Duration::from_millis(100);
 
 /// One statement for all of these queries, which differ in their values only. The first column of each row is the number of
 /// its query.

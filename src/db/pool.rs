@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout, timeout_at};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
-use super::batch::{Batch, Cancel, Collector, NEXT_AFTER, Pending, Queue, Runner, SIZES, statement};
+use super::batch::{ACQUIRED_AFTER, Batch, Cancel, Collector, NEXT_AFTER, Pending, Queue, Runner, SIZES, statement};
 use super::dialect::{Abandoned, Dialect, Each, Options, connect};
 use super::error::Error;
 use super::select::Select;
@@ -196,7 +196,7 @@ impl<DB: Dialect> Pool<DB> {
     async fn run_statements(&self, mut runner: Runner) {
         while runner.goes_on() {
             let mut acquired = pin!(self.acquire());
-            let acquired = if let Ok(acquired) = timeout(NEXT_AFTER, acquired.as_mut()).await {
+            let acquired = if let Ok(acquired) = timeout(ACQUIRED_AFTER, acquired.as_mut()).await {
                 acquired
             } else {
                 // A connection may be returned while another one does not open.
