@@ -26,7 +26,7 @@ use super::value::Row;
 
 /// The numbers of queries that a statement may have. They are few, because each is a prepared statement.
 pub(super) const SIZES: [usize; 5] = [16, 8, 4, 2, 1];
-/// The next statement of a worker waits for the one before for this time at most.
+/// The next statement of a worker waits for the one before for this time, or for twice this time.
 pub(super) const NEXT_AFTER: Duration = Duration::from_millis(2);
 /// A connection that takes longer to acquire may not open.
 pub(super) const ACQUIRED_AFTER: Duration = Duration::from_millis(100);
@@ -56,19 +56,30 @@ pub(super) struct Queue {
 
 struct State {
     waiting: VecDeque<Query>,
-    /// The number of the next query.
+    /// The number of the next query, runner or statement.
     next: u64,
     /// Tasks that run statements, or wait for a connection. Each needs one connection at most.
     runners: usize,
-    /// Whether one of them will run the next statement.
-    has_next_runner: bool,
+    /// The one of them that runs the next statement, by its number.
+    next_runner: Option<u64>,
+    /// The number of the statement that it is executing.
+    executing: Option<u64>,
+    is_watched: bool,
     /// The most queries of the next statement.
     size_max: usize,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), next: 0, runners: 0, has_next_runner: false, size_max: SIZES[0] }
+        Self {
+            waiting: VecDeque::new(),
+            next: 0,
+            runners: 0,
+            next_runner: None,
+            executing: None,
+            is_watched: false,
+            size_max: SIZES[0],
+        }
     }
 }
 
@@ -100,12 +111,31 @@ impl Queue {
     /// A new runner for the next statement, if a query waits that no runner will serve.
     pub(super) fn runner(self: &Arc<Self>) -> Option<Runner> {
         let mut state = self.lock();
-        if state.has_next_runner || state.runners == self.runners_max || state.waiting.is_empty() {
+        if state.next_runner.is_some() || state.runners == self.runners_max || state.waiting.is_empty() {
             return None;
         }
-        state.has_next_runner = true;
+        let number = state.next;
+        state.next += 1;
+        (state.next_runner, state.executing) = (Some(number), None);
         state.runners += 1;
-        Some(Runner { queue: self.clone(), is_next: true })
+        Some(Runner { queue: self.clone(), number })
+    }
+
+    /// Whether the caller must watch the statements, because nothing else does.
+    pub(super) fn begin_watch(&self) -> bool {
+        !mem::replace(&mut self.lock().is_watched, true)
+    }
+
+    /// Looks whether the statement that was executing at the last look is executing still. If it is, another runner may
+    /// run the next one. Returns whether there is something to watch.
+    pub(super) fn watch(&self, last: &mut Option<u64>) -> bool {
+        let mut state = self.lock();
+        if state.executing.is_some() && state.executing == *last {
+            (state.next_runner, state.executing) = (None, None);
+        }
+        *last = state.executing;
+        state.is_watched = state.next_runner.is_some();
+        state.is_watched
     }
 
     /// Adapts the sizes of the next statements to the last one.
@@ -117,6 +147,10 @@ impl Queue {
     /// Takes the query that waits longest, and those that can share its statement.
     pub(super) fn next_batch(&self) -> Vec<Query> {
         let mut state = self.lock();
+        if state.next_runner.is_some() {
+            state.executing = Some(state.next);
+            state.next += 1;
+        }
         state.waiting.retain(|query| query.receiver.is_connected());
         let Some(first) = state.waiting.front() else { return Vec::new() };
         let alike = state.waiting.iter().filter(|query| query.can_share_with(first)).count().max(1);
@@ -198,25 +232,26 @@ impl Drop for Ticket {
 /// A task that runs statements, as the queue counts it.
 pub(super) struct Runner {
     queue: Arc<Queue>,
-    is_next: bool,
+    number: u64,
 }
 
 impl Runner {
     /// Whether it runs the next statement, too: a query waits, and no other runner will serve it. Otherwise it ends.
-    pub(super) fn goes_on(&mut self) -> bool {
+    pub(super) fn goes_on(&self) -> bool {
         let mut state = self.queue.lock();
-        if !self.is_next && state.has_next_runner {
+        if state.next_runner.is_some_and(|next| next != self.number) {
             return false;
         }
-        self.is_next = !state.waiting.is_empty();
-        state.has_next_runner = self.is_next;
-        self.is_next
+        state.next_runner = (!state.waiting.is_empty()).then_some(self.number);
+        state.executing = None;
+        state.next_runner.is_some()
     }
 
     /// Leaves the next statement to another runner.
-    pub(super) fn yield_next(&mut self) {
-        if mem::take(&mut self.is_next) {
-            self.queue.lock().has_next_runner = false;
+    pub(super) fn yield_next(&self) {
+        let mut state = self.queue.lock();
+        if state.next_runner == Some(self.number) {
+            (state.next_runner, state.executing) = (None, None);
         }
     }
 }
@@ -440,21 +475,38 @@ mod tests {
         let queue = Arc::new(Queue::new(2));
         assert!(queue.runner().is_none(), "no query waits");
         let _waiting = [push(&queue, "a"), push(&queue, "b"), push(&queue, "c")];
-        let mut first = queue.runner().unwrap();
+        let first = queue.runner().unwrap();
         assert!(queue.runner().is_none() && first.goes_on());
         first.yield_next();
-        let mut second = queue.runner().unwrap();
+        let second = queue.runner().unwrap();
         assert!(!first.goes_on(), "the second is the next one");
         second.yield_next();
         assert!(queue.runner().is_none(), "there are as many as connections");
         assert!(first.goes_on() && !second.goes_on());
         drop((first, second));
-        let mut third = queue.runner().unwrap();
+        let third = queue.runner().unwrap();
         while !queue.next_batch().is_empty() {}
         assert!(!third.goes_on());
         let _waiting = push(&queue, "a");
         drop(third);
         assert!(queue.runner().is_some());
+    }
+
+    #[test]
+    fn a_statement_that_is_executing_at_two_looks_is_slow() {
+        let queue = Arc::new(Queue::new(2));
+        let _waiting = [push(&queue, "a"), push(&queue, "b"), push(&queue, "c"), push(&queue, "d")];
+        let runner = queue.runner().unwrap();
+        assert!(queue.begin_watch() && !queue.begin_watch());
+        let mut last = None;
+        assert!(queue.watch(&mut last) && queue.watch(&mut last), "it waits for a connection");
+        assert_eq!(queue.next_batch().len(), 1);
+        assert!(queue.watch(&mut last) && runner.goes_on());
+        assert_eq!(queue.next_batch().len(), 1);
+        assert!(queue.watch(&mut last), "the first was not slow");
+        assert!(!queue.watch(&mut last), "the second is");
+        let other = queue.runner().unwrap();
+        assert!(queue.begin_watch() && !runner.goes_on() && other.goes_on());
     }
 
     #[test]

@@ -189,11 +189,26 @@ impl<DB: Dialect> Pool<DB> {
                     pool.start_runner();
                 }
             });
+            if self.queue.begin_watch() {
+                let pool = self.clone();
+                spawn_local(async move { pool.watch_statements().await });
+            }
         }
     }
 
+    /// Starts another runner when a statement is slow. A timer for each statement would cost more than this one: tokio wakes
+    /// the event loop for each that is the next to expire.
+    async fn watch_statements(&self) {
+        let mut last = None;
+        sleep(NEXT_AFTER).await;
+        while self.queue.watch(&mut last) {
+            sleep(NEXT_AFTER).await;
+        }
+        self.start_runner();
+    }
+
     /// Runs statements until no query waits, or until another runner has the next one.
-    async fn run_statements(&self, mut runner: Runner) {
+    async fn run_statements(&self, runner: Runner) {
         while runner.goes_on() {
             let mut acquired = pin!(self.acquire());
             let acquired = if let Ok(acquired) = timeout(ACQUIRED_AFTER, acquired.as_mut()).await {
@@ -205,7 +220,7 @@ impl<DB: Dialect> Pool<DB> {
                 acquired.await
             };
             match acquired {
-                Ok(session) => self.run_batch(Lease::new(session), &mut runner).await,
+                Ok(session) => self.run_batch(Lease::new(session)).await,
                 // Each query has a limit of its own.
                 Err(Error::Acquire(_)) => {}
                 Err(error) => Batch::new(self.queue.next_batch()).end(Err(error)),
@@ -214,7 +229,7 @@ impl<DB: Dialect> Pool<DB> {
     }
 
     /// Runs the next statement.
-    async fn run_batch(&self, lease: Lease<DB>, runner: &mut Runner) {
+    async fn run_batch(&self, lease: Lease<DB>) {
         let queries = self.queue.next_batch();
         if queries.is_empty() {
             return lease.release();
@@ -226,20 +241,15 @@ impl<DB: Dialect> Pool<DB> {
         let began = Instant::now();
         let outcome = {
             let each = &mut |number, row: Option<Row<'_>>| batch.borrow_mut().row(number, row);
-            let mut running = pin!(self.run_on(lease, async |connection, persistent| {
+            let running = self.run_on(lease, async |connection, persistent| {
                 read::<DB>(connection, persistent, &mut statement, columns, each).await
-            }));
-            if let Ok(outcome) = timeout(NEXT_AFTER, running.as_mut()).await {
-                Some(outcome)
-            } else {
-                runner.yield_next();
-                self.start_runner();
-                let limit = if is_single { self.query_timeout * 2 } else { self.query_timeout / 4 };
-                let disconnected = poll_fn(|cx| batch.borrow_mut().poll_disconnected(cx));
-                tokio::select! {
-                    outcome = timeout(limit, running) => outcome.ok(),
-                    () = disconnected => None,
-                }
+            });
+            let limit = if is_single { self.query_timeout * 2 } else { self.query_timeout / 4 };
+            let disconnected = poll_fn(|cx| batch.borrow_mut().poll_disconnected(cx));
+            tokio::select! {
+                biased;
+                outcome = timeout(limit, running) => outcome.ok(),
+                () = disconnected => None,
             }
         };
         self.queue.adapt(began.elapsed() > self.query_timeout / 20);
