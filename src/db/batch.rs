@@ -1,7 +1,7 @@
 //! Combines waiting queries into one statement.
 //!
 //! While a statement of a worker is running, its other queries wait in a queue. Then all waiting queries with the same SQL
-//! become the next statement, as in the group commit of databases. There is no timer: a query that does not have to wait
+//! become the next statement, as in the group commit of databases. No query waits for others to come: one that is alone
 //! starts immediately, and batches grow with the load.
 //!
 //! A slow statement delays the others for 2 ms only: then the next one starts on another connection. Slow queries share no
@@ -266,7 +266,7 @@ impl Drop for Runner {
 /// A query that waits for its statement, or for its rows.
 pub(super) struct Query {
     number: u64,
-    pub(super) select: Select,
+    select: Select,
     receiver: Box<dyn Receiver>,
     /// Counts it until its statement begins.
     pending: Option<Pending>,
@@ -374,7 +374,7 @@ impl Batch {
 
     /// The number of columns of each query.
     pub(super) fn columns(&self) -> usize {
-        self.selects().first().map_or(0, |select| select.columns())
+        self.queries.iter().flatten().next().map_or(0, |query| query.select.columns())
     }
 
     pub(super) const fn is_single(&self) -> bool {

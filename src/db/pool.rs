@@ -121,9 +121,7 @@ impl<DB: Dialect> Pool<DB> {
         &self,
         query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        let pending = Pending::count(&self.pending);
-        let lease = Lease::new(self.acquire().await?);
-        drop(pending);
+        let lease = self.lease().await?;
         traced::<DB, _>(self.run_on(lease, query)).await
     }
 
@@ -289,9 +287,7 @@ impl<DB: Dialect> Pool<DB> {
         &self,
         statements: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        let pending = Pending::count(&self.pending);
-        let mut lease = Lease::new(self.acquire().await?);
-        drop(pending);
+        let mut lease = self.lease().await?;
         lease.in_transaction = true;
         let connection = lease.connection();
         let done = traced::<DB, _>(self.limit(async {
@@ -375,6 +371,12 @@ impl<DB: Dialect> Pool<DB> {
             sum.max += status.max_size;
         }
         sum
+    }
+
+    /// An acquired connection for one request, which is counted while it waits.
+    async fn lease(&self) -> Result<Lease<DB>, Error> {
+        let _pending = Pending::count(&self.pending);
+        self.acquire().await.map(Lease::new)
     }
 
     /// A connection of the own share, or of another one while the own share is in use. While all are in use, the request

@@ -164,6 +164,11 @@ macro_rules! cell {
 }
 
 impl<'r> Row<'r> {
+    /// A row of a driver.
+    pub fn of<R: sqlx::Row<Database: Values<Row = R>>>(row: &'r R) -> Self {
+        R::Database::row(row, 0)
+    }
+
     /// A row whose values are these texts.
     pub(super) const fn packed(cells: &'r [&'r str]) -> Self {
         Self { cells: Cells::Packed(cells), first: 0 }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::file::{Error, Format};
 use super::output::Sink;
 use super::table::Table;
-use crate::db::{Error as DbError, Session, Value, Values, on_engine};
+use crate::db::{Error as DbError, Row, Session, Value, on_engine};
 use crate::json;
 
 /// Bytes that an export writes at once.
@@ -37,7 +37,7 @@ pub async fn export(
             let mut rows = query.build().fetch(conn);
             while let Some(row) = rows.try_next().await.map_err(DbError::from)? {
                 count += 1;
-                if let Some(chunk) = encoder.push(&values(table, &row)?)? {
+                if let Some(chunk) = encoder.push(&values(table, Row::of(&row))?)? {
                     sink.write(chunk).await.map_err(Error::Write)?;
                 }
             }
@@ -53,11 +53,7 @@ pub async fn export(
     }
 }
 
-fn values<'r, R>(table: &Table, row: &'r R) -> Result<Vec<Value<'r>>, DbError>
-where
-    R: sqlx::Row<Database: Values<Row = R>>,
-{
-    let row = R::Database::row(row, 0);
+fn values<'r>(table: &Table, row: Row<'r>) -> Result<Vec<Value<'r>>, DbError> {
     let values = (0..table.columns.len()).map(|position| table.read(row, position));
     values.collect::<Result<_, _>>().map_err(DbError::from)
 }

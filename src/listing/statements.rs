@@ -123,16 +123,13 @@ pub(super) async fn taken<L>(
         }
         query
     }
-    fn row_of<R: sqlx::Row<Database: Values<Row = R>>>(row: &R) -> db::Row<'_> {
-        R::Database::row(row, 0)
-    }
     let mut taken = Taken::none(table);
     on_engine!(Session, session, conn => {
         let Some(mut query) = query(table, rows) else { return Ok(taken) };
         let mut rows = query.build().fetch(conn);
         while let Some(row) = rows.try_next().await? {
             for (at, _) in table.unique() {
-                taken.keys.insert((at, table.read(row_of(&row), at)?.into_key()));
+                taken.keys.insert((at, table.read(db::Row::of(&row), at)?.into_key()));
             }
         }
         Ok(taken)

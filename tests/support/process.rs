@@ -235,6 +235,13 @@ impl Web {
         rows
     }
 
+    /// The value of the first metric that begins with this name.
+    pub(crate) fn metric(&self, name: &str) -> usize {
+        let metrics = self.get("/metrics").body;
+        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
     /// What it logged so far.
     pub(crate) fn log(&self) -> String {
         self.lines.lock().unwrap().join("\n")

@@ -446,11 +446,7 @@ fn readiness_does_not_depend_on_the_pool(database: &Database) {
     ];
     let web = Web::start(database, &limits);
     let lock = database.hold_rows();
-    let gauge = |name: &str| {
-        let metrics = web.get("/metrics").body;
-        let line = metrics.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
-        line.rsplit(' ').next().unwrap().parse::<u32>().unwrap()
-    };
+    let gauge = |name| web.metric(name);
     thread::scope(|scope| {
         let request = |count| {
             for _ in 0..count {

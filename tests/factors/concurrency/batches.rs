@@ -62,19 +62,13 @@ fn start(database: &Database, environment: &[(&str, &str)]) -> Web {
     Web::start(database, &ONE_CONNECTION.into_iter().chain(environment.iter().copied()).collect::<Vec<_>>())
 }
 
-fn metric(web: &Web, name: &str) -> usize {
-    let metrics = web.get("/metrics").body;
-    let line = metrics.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 fn waiting(web: &Web) -> usize {
-    metric(web, "db_client_connections_pending_acquires")
+    web.metric("db_client_connections_pending_acquires")
 }
 
 /// How many statements were those of this number of requests.
 fn statements(web: &Web, requests: usize) -> usize {
-    metric(web, &format!("db_client_batches_total{{db_operation_batch_size=\"{requests}\"}}"))
+    web.metric(&format!("db_client_batches_total{{db_operation_batch_size=\"{requests}\"}}"))
 }
 
 /// Requests large pages with the endless row, so that this number of connections is in use.
@@ -85,7 +79,7 @@ fn occupy<'scope>(
 ) -> Vec<ScopedJoinHandle<'scope, Answer>> {
     let handles = (1..=connections).map(|count| {
         let handle = scope.spawn(|| web.get(LARGE));
-        eventually("a connection is in use", || metric(web, "db_client_connections{state=\"used\"}") == count);
+        eventually("a connection is in use", || web.metric("db_client_connections{state=\"used\"}") == count);
         handle
     });
     handles.collect()
@@ -258,7 +252,7 @@ fn a_drain_answers_those_that_wait(database: &Database) {
     assert_eq!(web.exit_code(), 0);
 }
 
-/// While other requests keep statements at work, whose answers are older.
+/// While other requests keep statements running, whose answers are older.
 fn a_response_has_what_was_written_before_its_request(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed"]);
@@ -353,7 +347,7 @@ fn a_statement_ends_with_its_clients(database: &Database) {
     let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "60000")]);
     let mut client = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
     write!(client, "GET {WITH_IT} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    eventually("it is running", || metric(&web, "db_client_connections{state=\"used\"}") == 1);
+    eventually("it is running", || web.metric("db_client_connections{state=\"used\"}") == 1);
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     assert_eq!(ids(&web.get(WITHOUT_IT[0])), [1]);
@@ -385,7 +379,7 @@ fn a_connection_that_does_not_open_delays_no_request(database: &Database) {
     let lock = database.hold_rows();
     thread::scope(|scope| {
         let first = scope.spawn(|| web.get(WITHOUT_IT[0]));
-        eventually("it is running", || metric(&web, "db_client_connections{state=\"used\"}") == 1);
+        eventually("it is running", || web.metric("db_client_connections{state=\"used\"}") == 1);
         let second = scope.spawn(|| web.get(WITHOUT_IT[1]));
         eventually("a connection is being opened for it", || proxy.opened() > before);
         drop(lock);
@@ -408,7 +402,7 @@ fn a_failed_statement_fails_only_its_own_requests(database: &Database) {
     let lock = database.hold_rows();
     thread::scope(|scope| {
         let first = scope.spawn(|| web.get(LARGE));
-        eventually("it is running", || metric(&web, "db_client_connections{state=\"used\"}") == 1);
+        eventually("it is running", || web.metric("db_client_connections{state=\"used\"}") == 1);
         let together = wait_with(scope, &web, &WITHOUT_IT[..4]);
         database.end_readers();
         assert_eq!(first.join().unwrap().status, 503);
