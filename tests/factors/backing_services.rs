@@ -429,7 +429,8 @@ fn a_server_that_is_full_is_told(database: &Database) {
             [
                 "CREATE ROLE roster LOGIN PASSWORD 'word'",
                 "ALTER DATABASE app OWNER TO roster",
-                "ALTER DATABASE app CONNECTION LIMIT 4",
+                // Enough for all connections of `web`, and for one other session.
+                "ALTER DATABASE app CONNECTION LIMIT 6",
             ],
             "too many connections",
         ),

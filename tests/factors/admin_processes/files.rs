@@ -212,18 +212,23 @@ fn fed(command: &mut Command, input: &str) -> Output {
 }
 
 /// Whether a session of this database waits for a lock.
-fn waits(sql: &mut Sql, family: Family) -> bool {
-    if family == Family::MySql {
+fn waits(sql: &mut Sql, engine: Engine) -> bool {
+    if engine == Engine::MariaDb {
         // InnoDB shows the same transactions for as long as they are read more often than every 100 ms.
         sql.execute("DO SLEEP(0.2)");
     }
-    sql.number(match family {
-        Family::Sqlite => unreachable!("its sessions cannot be seen"),
-        Family::MySql => {
+    sql.number(match engine {
+        Engine::Sqlite => unreachable!("its sessions cannot be seen"),
+        Engine::MariaDb => {
             "SELECT COUNT(*) FROM information_schema.processlist p JOIN information_schema.innodb_trx t \
              ON t.trx_mysql_thread_id = p.id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'"
         }
-        Family::Postgres => {
+        // MySQL's `innodb_trx` cannot show a statement with the binary values of a prepared statement.
+        Engine::MySql => {
+            "SELECT COUNT(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.threads t \
+             ON t.thread_id = w.requesting_thread_id WHERE t.processlist_db = DATABASE()"
+        }
+        Engine::Postgres | Engine::Postgres18 => {
             "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         }
     }) > 0
@@ -241,7 +246,7 @@ fn a_user_who_arrives_meanwhile_is_named(database: &Database) {
     let mut command = migrate_command(&["import", "-", "--format", "csv"], &[("DATABASE_URL", &database.url)]);
     let import = thread::spawn(move || fed(&mut command, file));
     let mut sql = database.sql();
-    eventually("the import waits", || waits(&mut sql, database.engine.family()));
+    eventually("the import waits", || waits(&mut sql, database.engine));
     holder.execute("COMMIT");
     let refused = import.join().unwrap();
     assert_eq!(code(&refused), 65, "{}", stderr(&refused));
@@ -472,7 +477,7 @@ fn a_task_stops_while_a_lock_is_held(database: &Database) {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(numbered(0..10).as_bytes()).unwrap();
-        eventually("it waits for the lock", || waits(&mut sql, family));
+        eventually("it waits for the lock", || waits(&mut sql, database.engine));
         ends_with(&mut child, "TERM", 143);
         holder.execute("ROLLBACK");
     }
