@@ -2,7 +2,7 @@
 //!
 //! While a statement of a worker is running, its other queries wait in a queue. Then all waiting queries with the same SQL
 //! become the next statement, as in the group commit of databases. No query waits for others to come: one that is alone
-//! starts immediately, and batches grow with the load.
+//! starts immediately, in the task of its request, and batches grow with the load.
 //!
 //! A slow statement delays the others for 2 ms only: then the next one starts on another connection. Slow queries share no
 //! statement: after a slow statement, the next one has one query, and each that is not slow doubles the number again. A
@@ -110,8 +110,17 @@ impl Queue {
 
     /// A new runner for the next statement, if a query waits that no runner will serve.
     pub(super) fn runner(self: &Arc<Self>) -> Option<Runner> {
+        self.runner_if(|state| !state.waiting.is_empty())
+    }
+
+    /// A new runner for a query that is not in the queue, if none waits and none would have to.
+    pub(super) fn runner_for_one(self: &Arc<Self>) -> Option<Runner> {
+        self.runner_if(|state| state.waiting.is_empty())
+    }
+
+    fn runner_if(self: &Arc<Self>, is_wanted: impl FnOnce(&State) -> bool) -> Option<Runner> {
         let mut state = self.lock();
-        if state.next_runner.is_some() || state.runners == self.runners_max || state.waiting.is_empty() {
+        if state.next_runner.is_some() || state.runners == self.runners_max || !is_wanted(&state) {
             return None;
         }
         let number = state.next;
@@ -121,9 +130,12 @@ impl Queue {
         Some(Runner { queue: self.clone(), number })
     }
 
-    /// Whether the caller must watch the statements, because nothing else does.
+    /// Whether the caller must watch the statements: a query waits for one, and nothing else watches it.
     pub(super) fn begin_watch(&self) -> bool {
-        !mem::replace(&mut self.lock().is_watched, true)
+        let mut state = self.lock();
+        let is_unwatched = state.next_runner.is_some() && !state.waiting.is_empty() && !state.is_watched;
+        state.is_watched |= is_unwatched;
+        is_unwatched
     }
 
     /// Looks whether the statement that was executing at the last look is executing still. If it is, another runner may
@@ -136,6 +148,16 @@ impl Queue {
         *last = state.executing;
         state.is_watched = state.next_runner.is_some();
         state.is_watched
+    }
+
+    /// Notes that the runner of a query that is not in the queue executes it.
+    pub(super) fn begin_one(&self, runner: &Runner) {
+        let mut state = self.lock();
+        if state.next_runner == Some(runner.number) {
+            state.executing = Some(state.next);
+            state.next += 1;
+        }
+        self.counts[SIZES.len() - 1].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Adapts the sizes of the next statements to the last one.
@@ -489,6 +511,22 @@ mod tests {
         assert!(!third.goes_on());
         let _waiting = push(&queue, "a");
         drop(third);
+        assert!(queue.runner().is_some());
+    }
+
+    #[test]
+    fn a_query_alone_waits_for_none_and_others_wait_for_it() {
+        let queue = Arc::new(Queue::new(2));
+        let runner = queue.runner_for_one().unwrap();
+        queue.begin_one(&runner);
+        assert!(!queue.begin_watch(), "no query waits for its statement");
+        let _waiting = push(&queue, "a");
+        assert!(queue.runner().is_none() && queue.runner_for_one().is_none());
+        let mut last = None;
+        assert!(queue.begin_watch() && queue.watch(&mut last) && !queue.watch(&mut last), "it is slow");
+        assert!(queue.runner_for_one().is_none(), "another query came first");
+        drop(runner);
+        assert_eq!(queue.counts(), [0, 0, 0, 0, 1]);
         assert!(queue.runner().is_some());
     }
 

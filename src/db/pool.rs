@@ -8,7 +8,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::iter;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -112,29 +111,27 @@ impl<DB: Dialect> Pool<DB> {
         Self { own: worker % self.shares.len(), queue: Arc::new(self.queue.for_worker()), ..self.clone() }
     }
 
-    /// Runs a query on a connection, within the acquire and the query time-out. The query learns whether its statement
-    /// may stay prepared (`persistent` in sqlx) for the next one.
-    ///
-    /// A future that is dropped before it is complete, by its time-out or because its client is gone, leaves the
-    /// protocol in the middle of an answer. [`recover`] reads its rest before the connection is used again.
-    pub(crate) async fn run<T>(
-        &self,
-        query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
-    ) -> Result<T, Error> {
-        let lease = self.lease().await?;
-        traced::<DB, _>(self.run_on(lease, query)).await
-    }
-
     /// Calls `each` with `rows` and each row of the query, and returns `rows`.
     pub(super) async fn fetch<T>(
         &self,
+        select: &Select,
+        rows: T,
+        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        let lease = self.lease().await?;
+        traced::<DB, _>(self.fetch_on(lease, select, rows, each)).await
+    }
+
+    async fn fetch_on<T>(
+        &self,
+        lease: Lease<DB>,
         select: &Select,
         mut rows: T,
         mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
     ) -> Result<T, Error> {
         let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
         let (mut statement, columns) = (statement(&[select]), select.columns());
-        self.run(async |connection, persistent| {
+        self.run_on(lease, async |connection, persistent| {
             read::<DB>(connection, persistent, &mut statement, columns, each).await
         })
         .await?;
@@ -149,6 +146,21 @@ impl<DB: Dialect> Pool<DB> {
         new: impl Fn() -> T + Send + 'static,
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
     ) -> Result<T, Error> {
+        if let Some(runner) = self.queue.runner_for_one() {
+            // Dropped after the runner, so the next statement is another runner's, also if the request is cancelled.
+            let _next = NextRunner(self);
+            let runner = runner;
+            let pending = Pending::count(&self.pending);
+            if let Some(session) = self.acquire_for(&runner, self.acquire_free()).await? {
+                drop(pending);
+                self.queue.begin_one(&runner);
+                let began = Instant::now();
+                let fetched = self.fetch_on(Lease::new(session), &select, new(), each);
+                let outcome = traced::<DB, _>(fetched).await;
+                self.adapt(began);
+                return outcome;
+            }
+        }
         let (done, mut answer) = oneshot::channel();
         let pending = Pending::count(&self.pending);
         let mut ticket = self.queue.push(select, Collector::new(new, each, done), pending);
@@ -176,7 +188,7 @@ impl<DB: Dialect> Pool<DB> {
         answer.unwrap_or_else(|_| Err(Error::from(sqlx::Error::WorkerCrashed)))
     }
 
-    /// Starts a runner for the next statement, unless there is one.
+    /// Starts a runner for the next statement, unless there is one, and watches the statement for which queries wait.
     fn start_runner(&self) {
         if let Some(runner) = self.queue.runner() {
             let pool = self.clone();
@@ -187,10 +199,10 @@ impl<DB: Dialect> Pool<DB> {
                     pool.start_runner();
                 }
             });
-            if self.queue.begin_watch() {
-                let pool = self.clone();
-                spawn_local(async move { pool.watch_statements().await });
-            }
+        }
+        if self.queue.begin_watch() {
+            let pool = self.clone();
+            spawn_local(async move { pool.watch_statements().await });
         }
     }
 
@@ -198,7 +210,6 @@ impl<DB: Dialect> Pool<DB> {
     /// the event loop for each that is the next to expire.
     async fn watch_statements(&self) {
         let mut last = None;
-        sleep(NEXT_AFTER).await;
         while self.queue.watch(&mut last) {
             sleep(NEXT_AFTER).await;
         }
@@ -208,22 +219,25 @@ impl<DB: Dialect> Pool<DB> {
     /// Runs statements until no query waits, or until another runner has the next one.
     async fn run_statements(&self, runner: Runner) {
         while runner.goes_on() {
-            let mut acquired = pin!(self.acquire());
-            let acquired = if let Ok(acquired) = timeout(ACQUIRED_AFTER, acquired.as_mut()).await {
-                acquired
-            } else {
-                // A connection may be returned while another one does not open.
-                runner.yield_next();
-                self.start_runner();
-                acquired.await
-            };
-            match acquired {
+            match self.acquire_for(&runner, self.acquire()).await {
                 Ok(session) => self.run_batch(Lease::new(session)).await,
                 // Each query has a limit of its own.
                 Err(Error::Acquire(_)) => {}
                 Err(error) => Batch::new(self.queue.next_batch()).end(Err(error)),
             }
         }
+    }
+
+    /// A connection for the statement of a runner.
+    async fn acquire_for<T>(&self, runner: &Runner, acquired: impl Future<Output = T>) -> T {
+        let mut acquired = pin!(acquired);
+        if let Ok(acquired) = timeout(ACQUIRED_AFTER, acquired.as_mut()).await {
+            return acquired;
+        }
+        // A connection may be returned while another one does not open.
+        runner.yield_next();
+        self.start_runner();
+        acquired.await
     }
 
     /// Runs the next statement.
@@ -250,7 +264,7 @@ impl<DB: Dialect> Pool<DB> {
                 () = disconnected => None,
             }
         };
-        self.queue.adapt(began.elapsed() > self.query_timeout / 20);
+        self.adapt(began);
         match (outcome, batch.into_inner()) {
             (Some(outcome), batch) if is_single => batch.end(outcome),
             (Some(outcome @ (Ok(()) | Err(Error::Lost(_)))), batch) => batch.end(outcome),
@@ -262,7 +276,12 @@ impl<DB: Dialect> Pool<DB> {
         }
     }
 
-    /// As [`Pool::run`], on the connection for readiness checks, which are done one after the other.
+    /// Adapts the sizes of the next statements to the one that began then.
+    fn adapt(&self, began: Instant) {
+        self.queue.adapt(began.elapsed() > self.query_timeout / 20);
+    }
+
+    /// Runs a query on the connection for readiness checks, which are done one after the other.
     pub(super) async fn probe<T>(
         &self,
         query: impl AsyncFnOnce(&mut DB::Connection, bool) -> Result<T, sqlx::Error>,
@@ -271,6 +290,11 @@ impl<DB: Dialect> Pool<DB> {
         traced::<DB, _>(self.run_on(lease, query)).await
     }
 
+    /// Runs a query on a connection, within the query time-out. The query learns whether its statement may stay prepared
+    /// (`persistent` in sqlx) for the next one.
+    ///
+    /// A future that is dropped before it is complete, by its time-out or because its client is gone, leaves the
+    /// protocol in the middle of an answer. [`recover`] reads its rest before the connection is used again.
     async fn run_on<T>(
         &self,
         mut lease: Lease<DB>,
@@ -281,7 +305,7 @@ impl<DB: Dialect> Pool<DB> {
         self.end(lease, outcome)
     }
 
-    /// Runs statements in one transaction. The limit of [`Pool::run`] is that of all of them together, without the
+    /// Runs statements in one transaction. The query time-out is that of all of them together, without the
     /// commit, which is sent only within it. So a transaction that failed has no effect later, either.
     pub(super) async fn transaction<T>(
         &self,
@@ -382,31 +406,47 @@ impl<DB: Dialect> Pool<DB> {
     /// A connection of the own share, or of another one while the own share is in use. While all are in use, the request
     /// first waits for its own share only, and then for any, so that no connection is idle while a request waits for long.
     async fn acquire(&self) -> Result<Object<Connector<DB>>, Error> {
-        const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
-        let (before, from_own) = self.shares.split_at(self.own);
-        let (own, after) = from_own.split_first().expect("the own share is one of them");
-        let others = || after.iter().chain(before);
         let connection = async {
-            for share in iter::once(own).chain(others()) {
-                match share.timeout_get(&AT_ONCE).await {
-                    Err(PoolError::Timeout(_)) => {}
-                    outcome => return outcome,
-                }
+            if let Some(free) = self.free().await {
+                return free;
             }
             let any_other = async {
                 sleep(OWN_SHARE_WAIT).await;
-                let waiting: Vec<_> = others().map(|share| Box::pin(share.get())).collect();
+                let waiting: Vec<_> = self.shares_by_preference().skip(1).map(|share| Box::pin(share.get())).collect();
                 if waiting.is_empty() { pending().await } else { select_all(waiting).await.0 }
             };
-            future::select(pin!(own.get()), pin!(any_other)).await.factor_first().0
+            future::select(pin!(self.shares[self.own].get()), pin!(any_other)).await.factor_first().0
         };
         self.limit_acquire(connection).await
     }
 
-    async fn limit_acquire(
+    /// As [`Pool::acquire`]. None if all are in use.
+    async fn acquire_free(&self) -> Result<Option<Object<Connector<DB>>>, Error> {
+        self.limit_acquire(async { self.free().await.transpose() }).await
+    }
+
+    /// A connection that is not in use, if there is one. It may have to be opened.
+    async fn free(&self) -> Option<Acquired<DB>> {
+        const AT_ONCE: Timeouts = Timeouts { wait: Some(Duration::ZERO), create: None, recycle: None };
+        for share in self.shares_by_preference() {
+            match share.timeout_get(&AT_ONCE).await {
+                Err(PoolError::Timeout(_)) => {}
+                outcome => return Some(outcome),
+            }
+        }
+        None
+    }
+
+    /// The own share, and then the others.
+    fn shares_by_preference(&self) -> impl Iterator<Item = &managed::Pool<Connector<DB>>> {
+        let (before, from_own) = self.shares.split_at(self.own);
+        from_own.iter().chain(before)
+    }
+
+    async fn limit_acquire<T>(
         &self,
-        connection: impl Future<Output = Result<Object<Connector<DB>>, PoolError<Error>>>,
-    ) -> Result<Object<Connector<DB>>, Error> {
+        connection: impl Future<Output = Result<T, PoolError<Error>>>,
+    ) -> Result<T, Error> {
         match timeout(self.acquire_timeout, connection).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(PoolError::Backend(error))) => Err(error),
@@ -424,6 +464,15 @@ impl<DB: Dialect> Pool<DB> {
                 let _ = timeout(PING_TIMEOUT, connection.close()).await;
             }
         }
+    }
+}
+
+/// Dropped, it starts a runner for the queries that wait.
+struct NextRunner<'p, DB: Dialect>(&'p Pool<DB>);
+
+impl<DB: Dialect> Drop for NextRunner<'_, DB> {
+    fn drop(&mut self) {
+        self.0.start_runner();
     }
 }
 
@@ -463,6 +512,8 @@ pub struct Connections {
     /// The sizes of statements for pages, in requests, and how many statements of each size were sent.
     pub batches: [(usize, u64); SIZES.len()],
 }
+
+type Acquired<DB> = Result<Object<Connector<DB>>, PoolError<Error>>;
 
 /// A session in the server, as the pool keeps it.
 struct Session<DB: Dialect> {
