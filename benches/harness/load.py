@@ -75,19 +75,19 @@ def wrk(path, kind, ids, seconds, clients=CLIENTS, during=lambda: None):
     return outcome
 
 
-def measured_load(path, kind, ids, seconds, process, database):
+def measured_load(path, kind, ids, seconds, process, database, clients=CLIENTS):
     """Runs wrk. Returns its figures, and the processor time of the contender and of its database for each request."""
     def spent():
-        clients = os.times()
-        return time.monotonic(), busy(), clients.children_user + clients.children_system, cpu(process), cpu(database)
+        children = os.times()
+        return time.monotonic(), busy(), children.children_user + children.children_system, cpu(process), cpu(database)
 
     pss = []
     before = spent()
-    outcome = wrk(path, kind, ids, seconds, during=lambda: pss.append(memory(process)))
-    took, machine, clients, app, server = (end - begin for begin, end in zip(before, spent()))
+    outcome = wrk(path, kind, ids, seconds, clients, during=lambda: pss.append(memory(process)))
+    took, machine, load, app, server = (end - begin for begin, end in zip(before, spent()))
     return {
         "requests_per_second": outcome["requests"] / outcome["seconds"],
         "app_cpu_us": app / outcome["requests"] * 1e6, "database_cpu_us": server / outcome["requests"] * 1e6,
         "p50_us": outcome["p50_us"], "p99_us": outcome["p99_us"], "pss_bytes": pss[0],
-        "others_cpu_share": max(0, machine - clients - app - server) / took / os.cpu_count(),
+        "others_cpu_share": max(0, machine - load - app - server) / took / os.cpu_count(),
     }

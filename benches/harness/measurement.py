@@ -36,6 +36,9 @@ def measure(contender, engine, options):
     if contender.name == "roster" or options.build:
         figures[f"{contender.name}, /livez"] = measured_load(
             "/livez", "number", (0, 0), options.seconds, process, engine.process)
+    if options.build:
+        figures[f"{contender.name}, one client"] = measured_load(
+            PAGE, contender.cursor, all_ids(options), options.seconds, process, engine.process, clients=1)
     if contender.name == "roster":
         pages = [wrk(PAGE, "cursor", (id, id), max(1, options.seconds // 2), clients=1)["p50_us"] for id in (0, deep)]
         figures["roster"]["depth"] = pages[1] / pages[0]

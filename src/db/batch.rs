@@ -98,6 +98,11 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether no query waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// Adds a query.
     pub(super) fn push(self: &Arc<Self>, select: Select, receiver: impl Receiver, pending: Pending) -> Ticket {
         let mut state = self.lock();

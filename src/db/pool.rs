@@ -20,7 +20,7 @@ use futures_util::{FutureExt as _, TryStreamExt as _};
 use sqlx::{Connection as _, Either, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::spawn_local;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
@@ -151,7 +151,11 @@ impl<DB: Dialect> Pool<DB> {
             let _next = NextRunner(self);
             let runner = runner;
             let pending = Pending::count(&self.pending);
-            if let Some(session) = self.acquire_for(&runner, self.acquire_free()).await? {
+            // Requests that have arrived already, but have not been read yet, can share its statement.
+            yield_now().await;
+            if self.queue.is_empty()
+                && let Some(session) = self.acquire_for(&runner, self.acquire_free()).await?
+            {
                 drop(pending);
                 self.queue.begin_one(&runner);
                 let began = Instant::now();
