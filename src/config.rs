@@ -5,6 +5,7 @@
 //! exporter of traces those of OpenTelemetry, and `tempfile` `TMPDIR`. No variable names an environment ("production",
 //! "staging").
 
+mod api_tokens;
 mod database_url;
 mod log_filter;
 mod names;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use listenfd::ListenFd;
 use serde::{Deserialize, Serialize};
 
+pub use api_tokens::{ApiTokens, TokensRequired};
 pub use database_url::DatabaseUrl;
 pub(crate) use database_url::DriverOptions;
 pub use traces::{Endpoint, TracesExporter};
@@ -84,6 +86,13 @@ pub struct Config {
     /// The tracing filter: a level, and others for targets, as in `info,roster=debug`; `info` by default.
     #[serde(default = "default_filter", deserialize_with = "log_filter::deserialize")]
     pub rust_log: String,
+    /// Those who may write, each as `name:sha256`, separated by commas or white space; `web token NAME` makes one. Unset, every
+    /// write is refused. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
+    #[serde(default)]
+    pub api_tokens: ApiTokens,
+    /// Which requests need a token: `writes`, or `all` but health checks; `writes` by default.
+    #[serde(default, deserialize_with = "api_tokens::tokens_required")]
+    pub api_tokens_required: TokensRequired,
     /// Whether `web` applies pending migrations before it serves (development, deploys of a single
     /// process); false by default.
     #[serde(default, deserialize_with = "boolean")]
@@ -152,6 +161,8 @@ fn default_filter() -> String {
 
 const URL: &str = "DATABASE_URL";
 const URL_FILE: &str = "DATABASE_URL_FILE";
+const TOKENS: &str = "API_TOKENS";
+const TOKENS_FILE: &str = "API_TOKENS_FILE";
 
 /// The listener that the process was started with, by systemd's protocol of socket activation (`LISTEN_FDS`).
 ///
@@ -163,7 +174,7 @@ pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
 
 impl Config {
     /// The variables that are read, besides those that OpenTelemetry's SDK reads itself.
-    pub const VARIABLES: [&str; 25] = [
+    pub const VARIABLES: [&str; 28] = [
         URL,
         URL_FILE,
         "DATABASE_MAX_CONNECTIONS",
@@ -180,6 +191,9 @@ impl Config {
         "SHUTDOWN_TIMEOUT_MS",
         "LOG_FORMAT",
         "RUST_LOG",
+        TOKENS,
+        TOKENS_FILE,
+        "API_TOKENS_REQUIRED",
         "AUTO_MIGRATE",
         "AUTO_SEED",
         "RELEASE_ID",
@@ -215,20 +229,23 @@ impl Config {
         let names: BTreeSet<_> = vars.keys().chain(lower.keys()).cloned().collect();
         let unread = unread(&names);
 
-        let mut url_from = URL;
-        if let Some(path) = vars.remove(URL_FILE) {
-            if vars.contains_key(URL) {
-                problems.push(format!("{URL_FILE}: {URL} is set as well; keep one of the two"));
-            } else {
-                match read_url(&path) {
-                    Ok(url) => {
-                        url_from = URL_FILE;
-                        vars.insert(URL.to_owned(), url);
-                    }
-                    Err(problem) => problems.push(format!("{URL_FILE}: {problem}")),
-                }
+        // The name under which a variable was set.
+        let mut set_by = BTreeMap::new();
+        for (name, file) in [(URL, URL_FILE), (TOKENS, TOKENS_FILE)] {
+            let Some(path) = vars.remove(file) else { continue };
+            if vars.contains_key(name) {
+                problems.push(format!("{file}: {name} is set as well; keep one of the two"));
+                continue;
             }
-        } else if !vars.contains_key(URL) {
+            match read_secret(name, &path) {
+                Ok(value) => {
+                    set_by.insert(name, file);
+                    vars.insert(name.to_owned(), value);
+                }
+                Err(problem) => problems.push(format!("{file}: {problem}")),
+            }
+        }
+        if !vars.contains_key(URL) && !names.contains(URL_FILE) {
             let similar = unread.iter().find(|(_, likely)| *likely == URL || *likely == URL_FILE);
             let similar = similar.map(|(name, likely)| format!("{name} is set: rename it to {likely}, or "));
             problems.push(format!(
@@ -244,7 +261,8 @@ impl Config {
         // the one that is required.
         let stand_in = (URL.to_owned(), "sqlite:stand-in".to_owned());
         for (name, value) in &vars {
-            let (stand_in, from) = if name == URL { (None, url_from) } else { (Some(stand_in.clone()), name.as_str()) };
+            let from = set_by.get(name.as_str()).copied().unwrap_or(name);
+            let stand_in = (name != URL).then(|| stand_in.clone());
             let alone = stand_in.into_iter().chain([(name.clone(), value.clone())]);
             if let Err(error) = envy::from_iter::<_, Self>(alone) {
                 problems.push(format!("{from}: {error}"));
@@ -255,6 +273,11 @@ impl Config {
             return Err(Problems(problems.into_iter().chain(similar).collect()));
         }
         let mut config: Self = envy::from_iter(vars).map_err(|error| Problems(vec![error.to_string()]))?;
+        if config.api_tokens_required == TokensRequired::All && config.api_tokens.is_empty() {
+            return Err(Problems(vec![format!(
+                "API_TOKENS_REQUIRED: all requests need a token, and there is none; set {TOKENS}"
+            )]));
+        }
         let unused = names.iter().filter(|name| traces::is_unused(name));
         let unused = unused.map(|name| format!("{name} has no effect: only traces are sent"));
         let targets = log_filter::unknown_targets(&config.rust_log);
@@ -300,12 +323,13 @@ fn unread(names: &BTreeSet<String>) -> Vec<(String, &'static str)> {
     likely.filter(|(_, likely)| !names.contains(*likely)).collect()
 }
 
-/// Reads the file that `DATABASE_URL_FILE` names. An error contains the value only if it cannot be a URL.
-fn read_url(path: &str) -> Result<String, String> {
+/// Reads the value of a variable from the file that another variable names. An error contains the path only if it cannot be
+/// the value itself.
+fn read_secret(name: &str, path: &str) -> Result<String, String> {
     const SIZE_MAX: u64 = 16 * 1024;
     let shown = if path.starts_with('/') && !path.contains("://") && !path.contains('@') { path } else { "the file" };
     if path.contains("://") {
-        return Err(format!("expected the path of a file, got a URL; set {URL} to the URL instead"));
+        return Err(format!("expected the path of a file, got a URL; set {name} to the URL instead"));
     }
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(SIZE_MAX + 1).read_to_string(&mut text));
@@ -314,11 +338,11 @@ fn read_url(path: &str) -> Result<String, String> {
         _ => format!("cannot read {shown}: {error}"),
     })?;
     // Editors add a byte order mark and line breaks.
-    let url = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
-    match url.len() as u64 {
-        0 => Err(format!("{shown} is empty; write the URL into it")),
+    let value = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
+    match value.len() as u64 {
+        0 => Err(format!("{shown} is empty; write the value of {name} into it")),
         length if length > SIZE_MAX => Err(format!("{shown} is longer than {SIZE_MAX} bytes")),
-        _ => Ok(url.to_owned()),
+        _ => Ok(value.to_owned()),
     }
 }
 

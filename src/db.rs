@@ -13,11 +13,13 @@ pub mod migrations;
 mod pool;
 mod select;
 mod session;
+mod sql;
+mod transaction;
 mod value;
 
 use std::time::Duration;
 
-use sqlx::{Executor as _, MySql, Postgres, Sqlite};
+use sqlx::{MySql, Postgres, SqlStr, Sqlite};
 
 use crate::config::{Config, DriverOptions};
 pub use batch::statement;
@@ -29,6 +31,8 @@ pub use pool::Connections;
 use pool::Pool;
 pub use select::Select;
 pub use session::Session;
+pub use sql::Sql;
+pub use transaction::Transaction;
 pub use value::{Row, Timestamp, Value, Values};
 
 /// The database as requests use it. Cloning is cheap and shares the pool.
@@ -125,18 +129,32 @@ impl Db {
         on_engine!(Db, self, pool => pool.fetch_batched(select, new, each).await)
     }
 
-    /// Executes statements in one transaction: all of them or none.
+    /// Runs `work` in a transaction that writes, and commits it. If `work` returns an error, or the future is dropped, it is
+    /// rolled back. Its time is limited in the client and in the server. If it conflicts with another transaction, such as
+    /// by a deadlock, it is repeated up to three times, so `work` must have no other effect.
     ///
     /// # Errors
-    /// Those of the statements; then none of them has an effect, now or later. Only [`Error::Unconfirmed`] leaves that
-    /// open.
+    /// Those of `work` and of the database; then the transaction has no effect, now or later. Only [`Error::Unconfirmed`]
+    /// leaves that open.
+    pub async fn transaction<T, E: From<Error>>(
+        &self,
+        work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        on_engine!(Db, self, pool => pool.transaction(work).await)
+    }
+
+    /// Executes statements in one transaction, unprepared.
+    ///
+    /// # Errors
+    /// As [`Db::transaction`].
     pub async fn execute(&self, statements: &[&'static str]) -> Result<(), Error> {
-        on_engine!(Db, self, pool => pool.transaction(async |conn| {
+        self.transaction(async |transaction| {
             for &sql in statements {
-                conn.execute(sql).await?;
+                transaction.execute_unprepared(SqlStr::from_static(sql)).await?;
             }
             Ok(())
-        }).await)
+        })
+        .await
     }
 
     /// The same pool for this worker, which prefers the connections that it opened. A connection wakes the thread that

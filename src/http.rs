@@ -2,7 +2,10 @@
 
 mod application;
 mod assets;
+pub(crate) mod conditions;
 mod documentation;
+mod idempotency;
+mod json_object;
 mod limits;
 mod metrics;
 pub(crate) mod middleware;
@@ -14,7 +17,7 @@ mod state;
 
 use actix_service::ServiceFactory;
 use actix_web::body::BoxBody;
-use actix_web::dev::{HttpServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::dev::{AppService, HttpServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::{Method, header};
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, ServiceConfig};
@@ -25,10 +28,12 @@ pub use application::Application;
 pub(crate) use assets::{STYLE_NAME, root};
 #[cfg(test)]
 pub(crate) use documentation::API;
-pub(crate) use documentation::Failures;
-pub(crate) use problem::Body;
+pub(crate) use documentation::{BodyFailures, Failures, WriteFailures};
+pub(crate) use idempotency::{Created, once};
+pub(crate) use json_object::{JSON, MERGE_PATCH, Members, json_object};
 pub use problem::Problem;
-pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
+pub(crate) use problem::{Body, Fault};
+pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page, respond_with_state};
 use route::Route;
 pub use state::State;
 
@@ -41,7 +46,7 @@ pub fn app(
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
     let routes = state.application.routes;
-    let unmatched = Route { pattern: None, has_page: true };
+    let unmatched = Route { has_page: true, ..Route::default() };
     let unmatched = from_fn(move |request, next| middleware::serve(unmatched, request, next));
     App::new()
         .app_data(state)
@@ -54,13 +59,13 @@ pub fn app(
 /// The operational routes.
 fn operations(config: &mut ServiceConfig) {
     config
-        .service(get("/livez", operations::livez))
-        .service(get("/readyz", operations::readyz))
-        .service(get("/metrics", operations::metrics))
-        .service(get("/version", operations::version))
-        .service(get("/openapi.json", documentation::openapi))
-        .service(get("/docs", documentation::page))
-        .service(get("/style-{hash}.css", assets::style));
+        .service(at("/livez").get(operations::livez))
+        .service(at("/readyz").get(operations::readyz))
+        .service(at("/metrics").get(operations::metrics))
+        .service(at("/version").get(operations::version))
+        .service(at("/openapi.json").get(documentation::openapi))
+        .service(at("/docs").get(documentation::page))
+        .service(at("/style-{hash}.css").get(assets::style));
 }
 
 /// Any other path. `OPTIONS *` is about the whole server (RFC 9110, section 9.3.7).
@@ -71,39 +76,77 @@ async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Err(Problem::not_found("there is nothing here"))
 }
 
-/// A resource for GET and HEAD. Every other method is 405.
-pub(crate) fn get<F, Args>(pattern: &'static str, handler: F) -> impl HttpServiceFactory + 'static
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    resource(pattern, false, handler)
+/// A resource whose paths have this pattern, without methods yet. A method that it does not have is 405.
+pub(crate) fn at(pattern: &'static str) -> Endpoint {
+    let route = Route { pattern: Some(pattern), ..Route::default() };
+    Endpoint { route, resource: web::resource(pattern) }
 }
 
-/// A resource for GET and HEAD whose representations include a page: browsers receive its errors as a page, too.
-pub(crate) fn get_with_page<F, Args>(pattern: &'static str, handler: F) -> impl HttpServiceFactory + 'static
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    resource(pattern, true, handler)
+/// A resource, with the handlers of its methods.
+pub(crate) struct Endpoint {
+    route: Route,
+    resource: actix_web::Resource,
 }
 
-fn resource<F, Args>(pattern: &'static str, has_page: bool, handler: F) -> impl HttpServiceFactory + 'static
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    let route = Route { pattern: Some(pattern), has_page };
-    web::resource(pattern)
-        .route(web::get().to(handler.clone()))
-        // The server omits the body of a response to HEAD.
-        .route(web::method(Method::HEAD).to(handler))
-        .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::method_not_allowed()) }))
-        .wrap(from_fn(move |request, next| middleware::serve(route, request, next)))
+impl Endpoint {
+    /// Its representations include a page: browsers receive its errors as a page, too.
+    pub(crate) fn with_page(mut self) -> Self {
+        self.route.has_page = true;
+        self
+    }
+
+    /// Also HEAD: the server omits the body of its response.
+    pub(crate) fn get<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+        self,
+        handler: F,
+    ) -> Self {
+        self.on(Method::GET, handler.clone()).on(Method::HEAD, handler)
+    }
+
+    pub(crate) fn post<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+        self,
+        handler: F,
+    ) -> Self {
+        self.on(Method::POST, handler)
+    }
+
+    pub(crate) fn put<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+        self,
+        handler: F,
+    ) -> Self {
+        self.on(Method::PUT, handler)
+    }
+
+    pub(crate) fn patch<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+        self,
+        handler: F,
+    ) -> Self {
+        self.on(Method::PATCH, handler)
+    }
+
+    pub(crate) fn delete<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+        self,
+        handler: F,
+    ) -> Self {
+        self.on(Method::DELETE, handler)
+    }
+
+    fn on<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+        mut self,
+        method: Method,
+        handler: F,
+    ) -> Self {
+        self.route.methods.insert(&method);
+        Self { resource: self.resource.route(web::method(method).to(handler)), ..self }
+    }
+}
+
+impl HttpServiceFactory for Endpoint {
+    fn register(self, config: &mut AppService) {
+        let route = self.route;
+        let served = from_fn(move |request, next| middleware::serve(route, request, next));
+        self.resource.wrap(served).register(config);
+    }
 }
 
 #[cfg(test)]
@@ -117,7 +160,7 @@ mod tests {
     use actix_web::test::{TestRequest, call_service, init_service, read_body};
     use actix_web::web::Data;
 
-    use super::{Application, State, get};
+    use super::{Application, State, at};
     use crate::config::Config;
     use crate::telemetry::DroppedLines;
 
@@ -134,7 +177,7 @@ mod tests {
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
             let state = Data::new(State::new(&config, &NONE, Arc::default(), &DroppedLines::default()));
-            let app = App::new().app_data(state).service(get("/", handler));
+            let app = App::new().app_data(state).service(at("/").get(handler));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();
             // The test service returns the response as an error, which a server would send.

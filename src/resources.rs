@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::db::{Error, Session};
 use crate::friends::{self, FRIENDSHIPS};
-use crate::http::{Application, get, get_with_page};
+use crate::http::{Application, at};
 use crate::listing::{self, Resource as _, Table};
 use crate::users::{self, Users};
 
 /// The oldest schema that this code can serve. A newer one is served, too, so that a release can be rolled back without
 /// its database.
-pub const REQUIRED_SCHEMA: i64 = 3;
+pub const REQUIRED_SCHEMA: i64 = 4;
 
 /// This application, as the service uses it.
 pub static APPLICATION: Application = Application { routes, required_schema: REQUIRED_SCHEMA };
@@ -21,15 +21,16 @@ pub static APPLICATION: Application = Application { routes, required_schema: REQ
 /// The tables of `migrate import` and `migrate export`. The first is the default.
 pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
 
-/// The routes, each for GET and HEAD.
+/// The routes.
 fn routes(config: &mut ServiceConfig) {
     config
-        .service(get_with_page("/", users::pages::list))
-        .service(get("/users", users::api::list))
-        .service(get("/users.ndjson", users::api::ndjson))
-        .service(get("/users.csv", users::api::csv))
-        .service(get("/users/{id}", users::api::get))
-        .service(get_with_page("/users/{id}/friends", friends::api::list));
+        .service(at("/").with_page().get(users::pages::list))
+        .service(at("/users").get(users::api::list).post(users::writes::create))
+        .service(at("/users.ndjson").get(users::api::ndjson))
+        .service(at("/users.csv").get(users::api::csv))
+        .service(at("/users/{id}").get(users::api::get).patch(users::writes::change).delete(users::writes::remove))
+        .service(at("/users/{id}/friends").with_page().get(friends::api::list))
+        .service(at("/users/{id}/friends/{friend_id}").put(friends::writes::add).delete(friends::writes::remove));
 }
 
 /// The name of one row of [`seed`], for messages.
@@ -86,10 +87,12 @@ mod tests {
     use std::path::Path;
     use std::{env, fs};
 
-    use utoipa::OpenApi;
+    use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+    use utoipa::{Modify, OpenApi};
 
     use crate::friends::{self, Friend};
-    use crate::http::{API, Body, operations};
+    use crate::http::{API, Body, Fault, operations};
+    use crate::users::writes::{NewUser, UserChanges};
     use crate::users::{self, User};
 
     #[derive(OpenApi)]
@@ -105,15 +108,31 @@ mod tests {
             users::api::ndjson,
             users::api::csv,
             users::api::get,
+            users::writes::create,
+            users::writes::change,
+            users::writes::remove,
             friends::api::list,
+            friends::writes::add,
+            friends::writes::remove,
             operations::livez,
             operations::readyz,
             operations::metrics,
             operations::version,
         ),
-        components(schemas(User, Friend, Body))
+        components(schemas(User, NewUser, UserChanges, Friend, Body, Fault)),
+        modifiers(&Token)
     )]
     struct Api;
+
+    struct Token;
+
+    impl Modify for Token {
+        fn modify(&self, api: &mut utoipa::openapi::OpenApi) {
+            let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("A token of API_TOKENS."));
+            let components = api.components.get_or_insert_default();
+            components.add_security_scheme("token", SecurityScheme::Http(scheme.build()));
+        }
+    }
 
     /// `UPDATE_OPENAPI=1` writes it.
     #[test]
@@ -121,7 +140,8 @@ mod tests {
         let api = Api::openapi();
         let paths = serde_json::to_value(&api.paths).expect("it is JSON");
         let operations =
-            paths.as_object().into_iter().flatten().filter_map(|(_, path)| path["get"]["operationId"].as_str());
+            paths.as_object().into_iter().flatten().flat_map(|(_, path)| path.as_object().into_iter().flatten());
+        let operations = operations.filter_map(|(_, operation)| operation["operationId"].as_str());
         let ids: HashSet<_> = operations.clone().collect();
         assert_eq!(ids.len(), operations.count(), "an operation_id is used twice");
         let generated = api.to_pretty_json().expect("it is JSON") + "\n";

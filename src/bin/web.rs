@@ -1,4 +1,4 @@
-//! `web`: serves HTTP, checks the health of a running server, or checks the configuration.
+//! `web`: serves HTTP, checks the health of a running server, checks the configuration, or makes a token.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -6,8 +6,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Parser, Subcommand};
-use roster::config::Config;
+use roster::config::{ApiTokens, Config};
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
@@ -36,6 +38,11 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
+    /// Makes a token for a client. Prints the token, and its pair for API_TOKENS, which has the token's hash.
+    Token {
+        /// The name of the client in the log: letters, digits, dots, hyphens and underscores
+        name: String,
+    },
     /// Validates the configuration and prints it, secrets hidden; exits 0, or 78 with every problem.
     Check,
 }
@@ -43,6 +50,9 @@ enum Command {
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Token { name }) = &arguments.command {
+        return token(name).unwrap_or_else(|error| fail(&format_args!("{error:#}"), 1));
+    }
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(problems) => return fail(&problems, BAD_CONFIGURATION),
@@ -56,7 +66,7 @@ pub(crate) async fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Healthcheck { live }) => healthcheck(&config, live),
-        None => serve(&config).await,
+        Some(Command::Token { .. }) | None => serve(&config).await,
     };
     outcome.unwrap_or_else(|error| fail(&format_args!("{error:#}"), 1))
 }
@@ -108,6 +118,18 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
 /// Names the variable that an error is about. The message of the error has its causes already.
 fn named<E: std::fmt::Display>(variable: &str) -> impl Fn(E) -> anyhow::Error {
     move |error| anyhow::anyhow!("{variable}: {error}")
+}
+
+/// Makes a token of 256 random bits, which needs no configuration.
+#[expect(clippy::print_stdout, reason = "the token is what the command was asked for")]
+fn token(name: &str) -> anyhow::Result<ExitCode> {
+    let mut bits = [0; 32];
+    getrandom::fill(&mut bits).context("the system has no randomness")?;
+    let token = BASE64_URL_SAFE_NO_PAD.encode(bits);
+    let pair = ApiTokens::pair(name, &token).map_err(anyhow::Error::msg)?;
+    println!("for the client, as the header of its requests:\n  Authorization: Bearer {token}");
+    println!("for the server, as one of the pairs in API_TOKENS:\n  {pair}");
+    Ok(ExitCode::SUCCESS)
 }
 
 #[expect(clippy::print_stdout, reason = "the configuration is what the command was asked for")]

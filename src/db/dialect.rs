@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use sqlx::{ConnectOptions as _, Connection, Database, Either, QueryBuilder, SqlSafeStr, SqlStr};
@@ -25,6 +26,10 @@ pub(super) const MARGIN: Duration = Duration::from_millis(500);
 pub trait Dialect: Values {
     /// Begins a transaction that writes.
     const BEGIN: &'static str = "BEGIN";
+    /// Ends a query whose rows no other transaction may change before this one ends.
+    const FOR_UPDATE: &'static str = " FOR UPDATE";
+    /// Whether one transaction writes at a time, and the others poll for its end.
+    const HAS_ONE_WRITER: bool = false;
     /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.
     const COMPARES_PAIRS: bool = true;
     /// What encloses a query of a union, so that its order and its limit are its own.
@@ -47,6 +52,14 @@ pub trait Dialect: Values {
     fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
         SqlStr::from_static(Self::BEGIN)
     }
+    /// Begins a transaction that writes. It waits for a lock for about half of the client's limit, so that a client learns
+    /// that its request waits for another one.
+    #[must_use]
+    fn begin_write(transaction_pooling: bool, limit: Duration) -> SqlStr {
+        Self::begin(transaction_pooling, limit)
+    }
+    /// A connection of this engine, for a transaction.
+    fn connection(connection: &mut Self::Connection) -> super::transaction::Connection<'_>;
     /// The time within which a statement has ended in the server, for a client with this limit.
     #[must_use]
     fn longest_statement(limit: Duration) -> Duration {
@@ -79,6 +92,13 @@ pub trait Dialect: Values {
         query: &'c mut QueryBuilder<Self>,
         persistent: bool,
     ) -> Rows<'c, Self>;
+    /// Executes an `INSERT` of one row, prepared, and returns the value of the column `id`.
+    fn insert(
+        connection: &mut Self::Connection,
+        query: &mut QueryBuilder<Self>,
+        id: &'static str,
+        persistent: bool,
+    ) -> impl Future<Output = Result<i64, sqlx::Error>> + Send;
     /// Executes one statement or several without parameters, unprepared.
     fn execute(
         connection: &mut Self::Connection,
@@ -105,7 +125,11 @@ pub(super) fn query_number(row: Row<'_>) -> Result<usize, sqlx::Error> {
 
 /// The methods of [`Dialect`] whose code is the same for the types of each driver.
 macro_rules! execution {
-    () => {
+    ($engine:ident) => {
+        fn connection(connection: &mut Self::Connection) -> crate::db::transaction::Connection<'_> {
+            crate::db::transaction::Connection::$engine(connection)
+        }
+
         fn fetch<'c>(
             connection: &'c mut Self::Connection,
             query: &'c mut QueryBuilder<Self>,
@@ -130,6 +154,22 @@ macro_rules! execution {
     };
 }
 pub(super) use execution;
+
+/// Executes a statement of queries with this number of columns, and passes each row to `each`.
+pub(super) async fn read<DB: Dialect>(
+    connection: &mut DB::Connection,
+    persistent: bool,
+    statement: &mut QueryBuilder<DB>,
+    columns: usize,
+    each: &mut Each<'_>,
+) -> Result<(), sqlx::Error> {
+    let mut rows = DB::fetch(connection, statement, persistent);
+    while let Some(row) = rows.try_next().await? {
+        let Either::Right(row) = row else { continue };
+        DB::unpack(&row, columns, each)?;
+    }
+    Ok(())
+}
 
 /// Opens a session and sets it up. With transaction pooling it is not set up, because the next client would get the
 /// session with its settings. The future is boxed, so that the handshake of a driver is compiled once.

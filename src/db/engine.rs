@@ -30,6 +30,8 @@ pub(super) enum Kind {
     Statement,
     /// The same statement may succeed in a moment, on the same connection.
     Transient,
+    /// The same, because the transaction conflicts with another one, and has to be repeated from its beginning.
+    Conflict,
     /// The same, because another session held the lock of a table or a row for too long.
     LockTimeout,
     /// The server refuses writes, at the moment.

@@ -84,8 +84,13 @@ impl Error {
         }
     }
 
+    /// Whether the transaction conflicts with another one, and may succeed if it is repeated immediately.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Transient(cause) if is_of_kind(cause, Kind::Conflict))
+    }
+
     /// Whether another session held the lock of a table or a row for too long.
-    pub(super) fn is_lock_timeout(&self) -> bool {
+    pub(crate) fn is_lock_timeout(&self) -> bool {
         matches!(self, Self::Transient(cause) if is_of_kind(cause, Kind::LockTimeout))
     }
 
@@ -116,7 +121,7 @@ impl From<sqlx::Error> for Error {
                 Kind::Value => Self::Value(error),
                 Kind::Schema => Self::Schema(error),
                 Kind::Statement => Self::Statement(error),
-                Kind::Transient | Kind::LockTimeout => Self::Transient(error),
+                Kind::Transient | Kind::Conflict | Kind::LockTimeout => Self::Transient(error),
                 Kind::ReadOnly | Kind::ReadOnlyFile => Self::ReadOnly(error),
                 Kind::Lost => Self::Lost(error),
                 Kind::Other => Self::Query(error),

@@ -15,20 +15,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use futures_util::FutureExt as _;
 use futures_util::future::{self, pending, select_all};
-use futures_util::{FutureExt as _, TryStreamExt as _};
-use sqlx::{Connection as _, Either, QueryBuilder, SqlStr};
+use sqlx::{Connection as _, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout, timeout_at};
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
 use super::batch::{ACQUIRED_AFTER, Batch, Cancel, Collector, NEXT_AFTER, Pending, Queue, Runner, SIZES, statement};
-use super::dialect::{Abandoned, Dialect, Each, Options, connect};
+use super::dialect::{Abandoned, Dialect, Options, connect, read};
 use super::error::Error;
 use super::select::Select;
+use super::transaction::Transaction;
 use super::value::Row;
 use crate::config::Config;
 
@@ -40,6 +41,10 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 const OWN_SHARE_WAIT: Duration = Duration::from_millis(10);
 /// A connection that is older is replaced, so that a fail-over or a new address takes effect at some time.
 const MAX_LIFETIME: Duration = Duration::from_mins(30);
+/// How often a transaction is tried that conflicts with others.
+const ATTEMPTS: u32 = 3;
+/// The longest pause before the second attempt.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A pool of one engine's connections, opened when they are first needed.
 ///
@@ -55,8 +60,12 @@ pub struct Pool<DB: Dialect> {
     pending: Arc<AtomicUsize>,
     queue: Arc<Queue>,
     transaction_pooling: bool,
-    /// Begins a transaction.
+    /// Begins a transaction for one query.
     begin: SqlStr,
+    /// Begins a transaction that writes.
+    begin_write: SqlStr,
+    /// One permit if the engine has one writer. Otherwise, one for each connection.
+    writers: Arc<Semaphore>,
     acquire_timeout: Duration,
     query_timeout: Duration,
 }
@@ -70,6 +79,8 @@ impl<DB: Dialect> Clone for Pool<DB> {
             pending: self.pending.clone(),
             queue: self.queue.clone(),
             begin: self.begin.clone(),
+            begin_write: self.begin_write.clone(),
+            writers: self.writers.clone(),
             ..*self
         }
     }
@@ -102,6 +113,8 @@ impl<DB: Dialect> Pool<DB> {
             queue: Arc::new(Queue::new(connections)),
             transaction_pooling,
             begin: DB::begin(transaction_pooling, query_timeout),
+            begin_write: DB::begin_write(transaction_pooling, query_timeout),
+            writers: Arc::new(Semaphore::new(if DB::HAS_ONE_WRITER { 1 } else { connections })),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
             query_timeout,
         }
@@ -309,39 +322,91 @@ impl<DB: Dialect> Pool<DB> {
         self.end(lease, outcome)
     }
 
-    /// Runs statements in one transaction. The query time-out is that of all of them together, without the
+    /// Runs `work` in a transaction, and commits it. The query time-out is that of all statements together, without the
     /// commit, which is sent only within it. So a transaction that failed has no effect later, either.
-    pub(super) async fn transaction<T>(
+    ///
+    /// If it conflicts with another one, such as by a deadlock, it is repeated.
+    pub(super) async fn transaction<T, E: From<Error>>(
         &self,
-        statements: impl AsyncFnOnce(&mut DB::Connection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, Error> {
-        let mut lease = self.lease().await?;
+        work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let began = Instant::now();
+        let mut attempt = 1;
+        loop {
+            match self.try_transaction(&work).await {
+                Err(failed) if failed.is_conflict && attempt < ATTEMPTS && began.elapsed() < self.query_timeout => {
+                    // Transactions that conflict with each other should not repeat at the same time.
+                    sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64()) * attempt).await;
+                    attempt += 1;
+                }
+                outcome => return outcome.map_err(|failed| failed.error),
+            }
+        }
+    }
+
+    async fn try_transaction<T, E: From<Error>>(
+        &self,
+        work: &impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
+    ) -> Result<T, Failed<E>> {
+        let pending = Pending::count(&self.pending);
+        let _writer = match timeout(self.acquire_timeout, self.writers.acquire()).await {
+            Ok(permit) => permit.map_err(|_| Error::Stopped)?,
+            Err(_) => return Err(Error::Acquire(self.acquire_timeout).into()),
+        };
+        let mut lease = self.acquire().await.map(Lease::new)?;
+        drop(pending);
         lease.in_transaction = true;
         let connection = lease.connection();
-        let done = traced::<DB, _>(self.limit(async {
-            DB::execute(connection, self.begin.clone()).await?;
-            statements(&mut *connection).await
-        }));
-        match done.await {
-            Ok(done) => {
-                // Its outcome counts, however long the server may take.
-                let longest = DB::longest_statement(self.query_timeout);
-                match timeout(longest, DB::execute(connection, "COMMIT")).await {
-                    Ok(Ok(())) => self.end(lease, Ok(done)),
-                    Ok(Err(cause)) => match Error::from(cause) {
-                        lost @ Error::Lost(_) => self.end(lease, Err(Error::Unconfirmed(lost.into()))),
-                        // SQLite leaves the transaction open, so its connection is closed.
-                        refused => Err(refused),
-                    },
-                    Err(_) => self.end(lease, Err(Error::Unconfirmed(Error::Timeout(longest).into()))),
-                }
+        let mut transaction = Transaction::new(DB::connection(connection), !self.transaction_pooling);
+        let worked = traced::<DB, _>(timeout(
+            self.query_timeout,
+            async {
+                transaction.execute_unprepared(self.begin_write.clone()).await?;
+                work(&mut transaction).await
             }
-            Err(error) if error.connection_is_reusable() => match self.limit(DB::execute(connection, "ROLLBACK")).await
-            {
-                Ok(()) => self.end(lease, Err(error)),
-                Err(_) => Err(error),
+            .with_subscriber(Dispatch::none()),
+        ));
+        let Ok(worked) = worked.await else {
+            return self.end(lease, Err(Error::Timeout(self.query_timeout))).map_err(Failed::from);
+        };
+        let failure = transaction.into_failure();
+        match (worked, failure) {
+            (Ok(done), None) => Ok(self.commit(lease, done).await?),
+            (Err(error), None) => {
+                self.roll_back(lease).await;
+                Err(Failed { error, is_conflict: false })
+            }
+            (worked, Some(failure)) => {
+                let is_conflict = failure.is_conflict();
+                if failure.connection_is_reusable() {
+                    self.roll_back(lease).await;
+                } else {
+                    let _ = self.end(lease, Err::<(), _>(failure.clone()));
+                }
+                // What follows a failure has no effect, even if the caller ignores it.
+                Err(Failed { error: worked.err().unwrap_or_else(|| failure.into()), is_conflict })
+            }
+        }
+    }
+
+    async fn commit<T>(&self, mut lease: Lease<DB>, done: T) -> Result<T, Error> {
+        // Its outcome counts, however long the server may take.
+        let longest = DB::longest_statement(self.query_timeout);
+        match timeout(longest, DB::execute(lease.connection(), "COMMIT")).await {
+            Ok(Ok(())) => self.end(lease, Ok(done)),
+            Ok(Err(cause)) => match Error::from(cause) {
+                lost @ Error::Lost(_) => self.end(lease, Err(Error::Unconfirmed(lost.into()))),
+                // SQLite leaves the transaction open, so its connection is closed.
+                refused => Err(refused),
             },
-            Err(error) => self.end(lease, Err(error)),
+            Err(_) => self.end(lease, Err(Error::Unconfirmed(Error::Timeout(longest).into()))),
+        }
+    }
+
+    /// Rolls a transaction back. If that fails, the connection is recovered.
+    async fn roll_back(&self, mut lease: Lease<DB>) {
+        if self.limit(DB::execute(lease.connection(), "ROLLBACK")).await.is_ok() {
+            lease.release();
         }
     }
 
@@ -471,6 +536,20 @@ impl<DB: Dialect> Pool<DB> {
     }
 }
 
+/// A transaction that was rolled back.
+struct Failed<E> {
+    error: E,
+    /// Whether it may succeed if it is repeated.
+    is_conflict: bool,
+}
+
+impl<E: From<Error>> From<Error> for Failed<E> {
+    fn from(error: Error) -> Self {
+        let is_conflict = error.is_conflict();
+        Self { error: error.into(), is_conflict }
+    }
+}
+
 /// Dropped, it starts a runner for the queries that wait.
 struct NextRunner<'p, DB: Dialect>(&'p Pool<DB>);
 
@@ -484,22 +563,6 @@ impl<DB: Dialect> Drop for NextRunner<'_, DB> {
 /// default.
 async fn traced<DB: Dialect, T>(query: impl Future<Output = T>) -> T {
     query.instrument(tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME)).await
-}
-
-/// Executes a statement of queries with this number of columns, and passes each row to `each`.
-async fn read<DB: Dialect>(
-    connection: &mut DB::Connection,
-    persistent: bool,
-    statement: &mut QueryBuilder<DB>,
-    columns: usize,
-    each: &mut Each<'_>,
-) -> Result<(), sqlx::Error> {
-    let mut rows = DB::fetch(connection, statement, persistent);
-    while let Some(row) = rows.try_next().await? {
-        let Either::Right(row) = row else { continue };
-        DB::unpack(&row, columns, each)?;
-    }
-    Ok(())
 }
 
 /// How many connections a pool has, and how many requests wait for one.

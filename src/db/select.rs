@@ -1,28 +1,26 @@
 //! A `SELECT` for any engine.
 
-use std::fmt::Write as _;
-
 use sqlx::QueryBuilder;
 
+use super::sql::Sql;
 use super::value::{Value, Values};
 
 /// A query and its values. Its SQL consists of constants only.
 pub struct Select {
     columns: usize,
-    /// What follows `SELECT`, with `?` in the place of each value.
-    sql: String,
-    values: Vec<Value<'static>>,
+    /// What follows `SELECT`.
+    sql: Sql,
 }
 
 impl Select {
     /// A query of these columns.
     #[must_use]
     pub fn of(columns: impl Iterator<Item = &'static str>, from: &'static str) -> Self {
-        let mut select = Self { columns: 0, sql: String::with_capacity(160), values: Vec::with_capacity(4) };
+        let mut select = Self { columns: 0, sql: Sql::new("") };
         for column in columns {
             select.push(if select.columns > 0 { ", " } else { "" }).push(column);
             // A derived table refuses two columns of one name, such as those of a join.
-            let _ = write!(select.sql, " AS c{}", select.columns);
+            select.sql.push(" AS c").push_number(select.columns);
             select.columns += 1;
         }
         select.push(" FROM ").push(from);
@@ -34,15 +32,13 @@ impl Select {
     /// # Panics
     /// If it contains `?`.
     pub fn push(&mut self, sql: &'static str) -> &mut Self {
-        assert!(!sql.contains('?'), "SQL must not contain ?: bind the value instead");
-        self.sql.push_str(sql);
+        self.sql.push(sql);
         self
     }
 
     /// Appends a value.
     pub fn bind(&mut self, value: impl Into<Value<'static>>) -> &mut Self {
-        self.sql.push('?');
-        self.values.push(value.into());
+        self.sql.bind(value);
         self
     }
 
@@ -53,16 +49,11 @@ impl Select {
 
     /// Whether the two have the same SQL.
     pub(super) fn differs_in_values_only(&self, other: &Self) -> bool {
-        self.sql == other.sql
+        self.sql.differs_in_values_only(&other.sql)
     }
 
     /// Appends this query without the word `SELECT`.
     pub(super) fn push_to<DB: Values>(&self, query: &mut QueryBuilder<DB>) {
-        let mut sql = self.sql.split('?');
-        query.push(sql.next().unwrap_or_default());
-        for (sql, value) in sql.zip(&self.values) {
-            DB::bind(query, value);
-            query.push(sql);
-        }
+        self.sql.push_to(query);
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::convert::identity;
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 use sqlx::mysql::MySqlRow;
@@ -67,6 +68,12 @@ impl<'r> From<&'r str> for Value<'r> {
     }
 }
 
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
 impl From<Timestamp> for Value<'_> {
     fn from(time: Timestamp) -> Self {
         Self::Time(time)
@@ -74,7 +81,7 @@ impl From<Timestamp> for Value<'_> {
 }
 
 /// A moment in UTC, in whole seconds from 1970 to 9999.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(OffsetDateTime);
 
 impl Timestamp {
@@ -82,6 +89,19 @@ impl Timestamp {
     #[must_use]
     pub fn from_unix(seconds: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp(seconds).ok().filter(|_| seconds >= 0).map(Self)
+    }
+
+    /// The current moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = OffsetDateTime::now_utc();
+        Self(now.replace_nanosecond(0).unwrap_or(now))
+    }
+
+    /// The moment that is earlier by this time, in whole seconds.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0 - Duration::from_secs(time.as_secs()))
     }
 
     /// Seconds since the beginning of 1970.

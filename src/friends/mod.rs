@@ -3,6 +3,7 @@
 pub mod api;
 mod page;
 pub mod sample;
+pub mod writes;
 
 use crate::db::Timestamp;
 use crate::listing::{Column, Resource, Scope, Table, row};

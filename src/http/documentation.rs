@@ -19,7 +19,7 @@ pub(crate) const API: &str = include_str!("../../openapi.json");
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers, and is none")]
 pub(crate) enum Failures {
-    /// A parameter is unknown, malformed or given twice; `detail` names it.
+    /// A parameter is unknown, malformed or given twice, or the body is not JSON; `detail` names it.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(problem::Body<'static>),
     /// The request did not arrive in time.
@@ -44,6 +44,34 @@ pub(crate) enum Failures {
         headers(("retry-after" = u32, description = "Seconds after which to try again."))
     )]
     Unavailable(problem::Body<'static>),
+}
+
+/// What may go wrong with a request that writes.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers, and is none")]
+pub(crate) enum WriteFailures {
+    /// The token is missing or not valid.
+    #[response(
+        status = 401,
+        content_type = "application/problem+json",
+        headers(("www-authenticate" = String, description = "Bearer (RFC 6750)."))
+    )]
+    Unauthorized(problem::Body<'static>),
+    /// This server accepts no writes.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(problem::Body<'static>),
+}
+
+/// What may go wrong with a request that has a body.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it describes answers, and is none")]
+pub(crate) enum BodyFailures {
+    /// The media type or the encoding of the body is not supported.
+    #[response(status = 415, content_type = "application/problem+json")]
+    UnsupportedMediaType(problem::Body<'static>),
+    /// The body is not valid; `errors` has every member that is wrong. Or the Idempotency-Key was used for another request.
+    #[response(status = 422, content_type = "application/problem+json")]
+    Unprocessable(problem::Body<'static>),
 }
 
 /// `GET /openapi.json`

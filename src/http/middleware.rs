@@ -2,8 +2,10 @@
 
 mod access_log;
 mod admission;
+mod authorization;
 mod body;
 mod context;
+mod method;
 mod panic;
 mod request_id;
 pub(crate) mod security_headers;
@@ -19,6 +21,7 @@ use tracing::Instrument as _;
 
 use super::problem::Problem;
 use super::route::Route;
+pub(crate) use authorization::Client;
 pub(crate) use context::{RequestContext, Transport};
 
 /// Serves a request of a route. Its context adds the request id, the trace and the line of the access log.
@@ -49,6 +52,10 @@ async fn stack(
 ) -> Result<ServiceResponse<BoxBody>, Problem> {
     admission::admit(context)?;
     uri::check(&request)?;
+    if let Some(response) = method::check(context.route, &request)? {
+        return Ok(request.into_response(response));
+    }
+    authorization::authorize(context, &request)?;
     body::receive(context, &mut request).await?;
     timeout::limit(context, panic::catch(next.call(request).instrument(context.span()))).await
 }

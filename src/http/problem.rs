@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use askama::Template;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::assets::STYLE_NAME;
 use super::limits::{BODY_MAX, URI_MAX};
+use super::route::Methods;
 use crate::{db, json};
 
 /// An error response. The client receives the detail, and the log has the cause, so no internal message leaks.
@@ -21,13 +22,20 @@ pub struct Problem {
     status: StatusCode,
     /// Sent to the client.
     detail: Cow<'static, str>,
+    /// The parts of the body of the request that are wrong.
+    errors: Vec<Fault>,
+    /// Further headers of the response.
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// Whether the effect of a request that writes is not known. Otherwise it had none.
+    is_outcome_unknown: bool,
     /// Logged, and not sent.
     cause: Option<String>,
 }
 
 impl Problem {
     fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), cause: None }
+        let (errors, headers) = (Vec::new(), Vec::new());
+        Self { status, detail: detail.into(), errors, headers, is_outcome_unknown: false, cause: None }
     }
 
     pub(crate) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
@@ -42,16 +50,65 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
-    pub(super) fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "this resource supports GET and HEAD")
+    pub(super) fn method_not_allowed(methods: Methods) -> Self {
+        let detail = format!("this resource supports {methods}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with_header(header::ALLOW, &methods.to_string())
+    }
+
+    /// The request has no credentials.
+    pub(super) fn unauthorized(detail: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
+    }
+
+    /// The credentials of the request are not valid (RFC 6750, section 3.1).
+    pub(super) fn invalid_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "the token is not valid")
+            .with_header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+    }
+
+    pub(super) fn forbidden(detail: &'static str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, detail)
+    }
+
+    /// The body is not what its media type promises.
+    pub(super) fn malformed_body(detail: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    pub(super) fn unsupported_media_type(detail: String) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    /// The body is understood, and cannot be accepted.
+    pub(crate) fn unprocessable(detail: impl Into<Cow<'static, str>>, errors: Vec<Fault>) -> Self {
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+    }
+
+    /// The request contradicts the state of the resource.
+    pub(crate) fn conflict(detail: impl Into<Cow<'static, str>>, errors: Vec<Fault>) -> Self {
+        Self { errors, ..Self::new(StatusCode::CONFLICT, detail) }
+    }
+
+    /// Another request has to end first.
+    pub(super) fn still_running(detail: &'static str) -> Self {
+        Self::conflict(detail, Vec::new()).with_header(header::RETRY_AFTER, "1")
+    }
+
+    pub(super) fn precondition_required(detail: &'static str) -> Self {
+        Self::new(StatusCode::PRECONDITION_REQUIRED, detail)
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
+        self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self
     }
 
     pub(crate) fn not_acceptable(offered: impl fmt::Display) -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, format!("this resource is available as {offered}"))
     }
 
-    pub(crate) fn precondition_failed() -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "If-Match: the content has another ETag")
+    pub(super) fn precondition_failed(detail: &'static str) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, detail)
     }
 
     pub(crate) fn uri_too_long() -> Self {
@@ -79,10 +136,10 @@ impl Problem {
         Self::unavailable("the server is busy", &format_args!("MAX_IN_FLIGHT: {limit} requests are at work"))
     }
 
-    /// The handler did not respond in time.
+    /// The handler did not respond in time. It may have been committing a transaction.
     pub(crate) fn too_slow(limit: Duration) -> Self {
         let cause = format!("REQUEST_TIMEOUT_MS: no response within {} ms", limit.as_millis());
-        Self::unavailable("the request took too long", &cause)
+        Self { is_outcome_unknown: true, ..Self::unavailable("the request took too long", &cause) }
     }
 
     pub(crate) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
@@ -111,27 +168,62 @@ impl Problem {
     }
 
     /// The response: a page with links that start with this root, or the problem as JSON.
-    pub(crate) fn render(&self, instance: &str, page_root: Option<&str>) -> HttpResponse {
+    pub(crate) fn render(&self, instance: &str, page_root: Option<&str>, is_write: bool) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            response.insert_header((header::ALLOW, HeaderValue::from_static("GET, HEAD")));
+        for header in &self.headers {
+            response.insert_header(header.clone());
         }
+        let detail = if is_write { self.detail_of_write() } else { self.detail.clone() };
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, HeaderValue::from_static("1")));
         }
         response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
         let title = self.status.canonical_reason().unwrap_or("Error");
         if let Some(root) = page_root {
-            let (status, detail) = (self.status.as_u16(), &*self.detail);
-            let page = ErrorPage { root, style: STYLE_NAME, status, title, detail, instance };
+            let status = self.status.as_u16();
+            let page = ErrorPage { root, style: STYLE_NAME, status, title, detail: &detail, instance };
             if let Ok(html) = page.render() {
                 return response.content_type("text/html; charset=utf-8").body(html);
             }
         }
-        let body = Body { r#type: "about:blank", title, status: self.status.as_u16(), detail: &self.detail, instance };
+        let (status, errors) = (self.status.as_u16(), self.errors.as_slice());
+        let body = Body { r#type: "about:blank", title, status, detail: &detail, instance, errors };
         let mut json = Vec::with_capacity(256);
         json::write(&mut json, &body).expect("numbers and text are JSON");
         response.content_type("application/problem+json").body(json)
+    }
+}
+
+impl Problem {
+    /// The detail for a request that writes, which says whether it had an effect.
+    fn detail_of_write(&self) -> Cow<'static, str> {
+        let effect = match self.status {
+            _ if self.is_outcome_unknown => {
+                "it is not known whether the change was made: repeat the request, a POST with the same Idempotency-Key"
+            }
+            StatusCode::SERVICE_UNAVAILABLE => "nothing was changed",
+            _ => return self.detail.clone(),
+        };
+        format!("{}; {effect}", self.detail).into()
+    }
+}
+
+/// A part of the body of a request that is wrong (the example of RFC 9457, section 3).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Fault {
+    /// Where it is, as a JSON pointer (RFC 6901).
+    #[schema(example = "/email")]
+    pointer: String,
+    /// What is wrong.
+    #[schema(example = "is empty")]
+    detail: String,
+}
+
+impl Fault {
+    /// A fault of a member of the body.
+    pub(crate) fn of_member(name: &str, detail: impl Into<String>) -> Self {
+        let pointer = format!("/{}", shortened(name).replace('~', "~0").replace('/', "~1"));
+        Self { pointer, detail: detail.into() }
     }
 }
 
@@ -154,6 +246,9 @@ pub(crate) struct Body<'a> {
     detail: &'a str,
     /// The request id, which is also in the log.
     instance: &'a str,
+    /// The parts of the body that are wrong.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [Fault],
 }
 
 #[derive(Template)]
@@ -175,6 +270,10 @@ impl From<db::Error> for Problem {
             db::Error::Value(_) => {
                 let detail = "a value in the request is not one that the database can hold";
                 return Self { cause: Some(error.to_string()), ..Self::new(StatusCode::BAD_REQUEST, detail) };
+            }
+            db::Error::Unconfirmed(_) => {
+                let unavailable = Self::unavailable("the database became unavailable", &error);
+                return Self { is_outcome_unknown: true, ..unavailable };
             }
             _ if !error.is_transient() => return Self::internal(&error),
             db::Error::Schema(_) => "the database's schema is older than this release",

@@ -1,12 +1,12 @@
-//! Content negotiation and conditional requests (RFC 9110, sections 12 and 13).
+//! Representations: content negotiation (RFC 9110, section 12), and complete responses.
 
 use std::borrow::Cow;
 
-use actix_web::http::header::{self, ETag, EntityTag, Header as _, HeaderMap, HeaderValue, IfMatch, IfNoneMatch};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::http::header::{self, ETag, HeaderMap, HeaderName, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use askama::Template;
-use xxhash_rust::xxh3::xxh3_128;
 
+use super::conditions::{check_match, is_known, tag};
 use super::problem::Problem;
 
 /// The formats of resources.
@@ -114,27 +114,11 @@ pub(crate) fn respond_with_etag(
     body: Vec<u8>,
     link: Option<HeaderValue>,
 ) -> Result<HttpResponse, Problem> {
-    // The same bytes have the same tag in every process and every release.
-    let tag = EntityTag::new_strong(format!("{:032x}", xxh3_128(&body)));
-    // An absent header would be parsed as `*`.
-    let is_required = |required: &IfMatch| match required {
-        IfMatch::Any => true,
-        IfMatch::Items(tags) => tags.iter().any(|required| required.strong_eq(&tag)),
-    };
-    if request.headers().contains_key(header::IF_MATCH) && !IfMatch::parse(request).is_ok_and(|it| is_required(&it)) {
-        return Err(Problem::precondition_failed());
-    }
-    let known = request.headers().contains_key(header::IF_NONE_MATCH)
-        && match IfNoneMatch::parse(request) {
-            Ok(IfNoneMatch::Any) => true,
-            Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
-            Err(_) => false,
-        };
+    let tag = tag(&body);
+    check_match(request, Some(&tag))?;
+    let known = is_known(request, Some(&tag));
     let mut response = if known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    response.insert_header(ETag(tag));
-    // The content may change at any time, and may be personal. A client may keep a private copy, if it validates the copy
-    // before each use.
-    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache")));
+    response.insert_header(ETag(tag)).insert_header(NOT_SHARED);
     if let Some(link) = link {
         response.insert_header((header::LINK, link));
     }
@@ -143,6 +127,33 @@ pub(crate) fn respond_with_etag(
     }
     Ok(response.content_type(format.content_type()).body(body))
 }
+
+/// The state of a resource after a request that changed it.
+pub(crate) fn respond_with_state(json: Vec<u8>) -> HttpResponse {
+    state(HttpResponse::Ok(), json)
+}
+
+/// The response to a request that created a resource at this URL, which is relative to the request.
+pub(super) fn created(location: &str, json: Vec<u8>) -> HttpResponse {
+    let mut response = HttpResponse::Created();
+    response.insert_header((header::LOCATION, location));
+    state(response, json)
+}
+
+fn state(mut response: HttpResponseBuilder, json: Vec<u8>) -> HttpResponse {
+    response.insert_header(ETag(tag(&json))).insert_header(NOT_SHARED);
+    response.content_type(Format::Json.content_type()).body(json)
+}
+
+/// The content may change at any time, and may be personal. A client may keep a private copy, if it validates the copy before
+/// each use.
+const NOT_SHARED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+
+/// The media types of a change, in the response to `OPTIONS` (RFC 5789, section 3.1).
+pub(super) const ACCEPT_PATCH: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("accept-patch"),
+    HeaderValue::from_static("application/merge-patch+json, application/json"),
+);
 
 /// A page rendered from a template, with its `ETag`.
 ///

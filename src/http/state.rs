@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::application::Application;
 use super::metrics::Metrics;
-use crate::config::Config;
+use crate::config::{ApiTokens, Config, TokensRequired};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::DroppedLines;
 
@@ -15,6 +15,8 @@ pub struct State {
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(super) metrics: Metrics,
+    pub(super) tokens: ApiTokens,
+    pub(super) tokens_required: TokensRequired,
     pub(super) release_id: Option<String>,
     pub(super) exports_traces: bool,
 }
@@ -55,6 +57,8 @@ impl State {
             limits,
             lifecycle,
             metrics: Metrics::new(config.release_id.as_deref(), dropped_lines),
+            tokens: config.api_tokens.clone(),
+            tokens_required: config.api_tokens_required,
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
         }

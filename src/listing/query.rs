@@ -191,13 +191,19 @@ pub async fn get<T: Resource, F: Send + 'static>(
     found: fn(T::Row<'_>) -> F,
 ) -> Result<Option<F>, Error> {
     let () = T::IS_CONSISTENT;
-    let mut select = T::TABLE.select_listed();
-    select.push(" WHERE ").push(T::TABLE.columns[0].sql).push(" = ").bind(id);
+    let select = by_id(T::TABLE, id);
     let each = move |row: &mut Option<F>, found_row: db::Row<'_>| {
         *row = Some(found(T::Row::read(found_row)?));
         Ok(())
     };
     db.fetch_batched(select, || None, each).await
+}
+
+/// The query of the row with this id.
+pub(super) fn by_id(table: &Table, id: i64) -> Select {
+    let mut select = table.select_listed();
+    select.push(" WHERE ").push(table.columns[0].sql).push(" = ").bind(id);
+    select
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use sqlx::QueryBuilder;
 
 use super::column::{Column, Kind};
-use crate::db::{self, Select, Value, Values};
+use crate::db::{self, Select, Sql, Value, Values};
 
 /// A table, or a join whose rows are listed like those of a table.
 #[derive(Debug)]
@@ -94,6 +94,14 @@ impl Table {
         if let Some((_, reason)) = self.constraints.iter().find(|(name, _)| *name == constraint) {
             return (*reason).to_owned();
         }
+        match self.taken_column(constraint) {
+            Some(column) => is_taken(&[column.name]),
+            None => format!("it breaks the constraint {constraint}"),
+        }
+    }
+
+    /// The column whose value exists already, by the constraint that a row breaks.
+    pub(super) fn taken_column(&self, constraint: &str) -> Option<&'static Column> {
         // PostgreSQL and MySQL report the name of the constraint, and SQLite that of the column.
         let is_broken = |column: &Column| {
             let key = column.key.unwrap_or(column.name);
@@ -102,10 +110,7 @@ impl Table {
                 || constraint == key_name
                 || matches!(column.kind, Kind::Id) && (constraint == primary || constraint == "PRIMARY")
         };
-        match self.unique().find(|(_, column)| is_broken(column)) {
-            Some((_, column)) => is_taken(&[column.name]),
-            None => format!("it breaks the constraint {constraint}"),
-        }
+        self.unique().find(|(_, column)| is_broken(column)).map(|(_, column)| column)
     }
 
     /// The columns whose values differ between any two rows of the table.
@@ -123,5 +128,13 @@ pub(super) fn is_taken(columns: &[&str]) -> String {
 pub(super) fn push_list<DB: Values>(query: &mut QueryBuilder<DB>, items: impl Iterator<Item = &'static str>) {
     for (position, item) in items.enumerate() {
         query.push(if position > 0 { ", " } else { "" }).push(item);
+    }
+}
+
+/// Appends items with commas between them.
+pub(super) fn push_items<T>(sql: &mut Sql, items: impl Iterator<Item = T>, mut push: impl FnMut(&mut Sql, T)) {
+    for (position, item) in items.enumerate() {
+        sql.push(if position > 0 { ", " } else { "" });
+        push(sql, item);
     }
 }

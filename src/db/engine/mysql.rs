@@ -17,7 +17,18 @@ impl Dialect for MySql {
     // In a union, MariaDB ignores LIMIT when it chooses an index, and sorts the table. In a derived table it does not.
     const IN_UNION: (&'static str, &'static str) = ("SELECT * FROM (", ") AS page");
 
-    execution!();
+    execution!(MySql);
+
+    // MySQL has no RETURNING.
+    async fn insert(
+        connection: &mut MySqlConnection,
+        query: &mut QueryBuilder<Self>,
+        _id: &'static str,
+        persistent: bool,
+    ) -> Result<i64, sqlx::Error> {
+        let done = query.build().persistent(persistent).execute(connection).await?;
+        i64::try_from(done.last_insert_id()).map_err(|cause| sqlx::Error::Decode(cause.into()))
+    }
 
     async fn set_up(
         connection: &mut MySqlConnection,
@@ -55,7 +66,8 @@ fn session(limit: Option<Duration>) -> SqlStr {
     if let Some(limit) = limit {
         // Writes of MySQL have no other limit than that of their locks.
         sql.push(", lock_wait_timeout = ").push(lock_wait(limit).as_secs());
-        sql.push(", innodb_lock_wait_timeout = ").push(lock_wait(limit).as_secs());
+        // See `Dialect::begin_write`. The least is one second.
+        sql.push(", innodb_lock_wait_timeout = ").push((limit / 2).as_secs().max(1));
         sql.push(" /*M! , max_statement_time = ").push(limit.as_secs_f64());
         sql.push(", idle_transaction_timeout = ").push(lock_wait(limit).as_secs());
         sql.push(" */ /*!80000 , max_execution_time = ").push(limit.as_millis()).push(" */");
@@ -102,12 +114,14 @@ fn kind_of(number: u16, state: &str) -> Kind {
         1290 | 1792 | 1836 | 1874 => Kind::ReadOnly,
         // Lock wait time-out.
         1205 => Kind::LockTimeout,
-        // Deadlock (in XA, in user locks and when a group replicates, too), NOWAIT.
-        1213 | 1613 | 1614 | 3058 | 3101 | 3572
+        // Deadlock (in XA, in user locks and when a group replicates, too).
+        1213 | 1613 | 1614 | 3058 | 3101
+        // The row or the table changed since the transaction read it.
+        | 1020 | 1412 => Kind::Conflict,
+        // NOWAIT.
+        3572
         // Statement time-outs of MariaDB and of MySQL.
         | 1969 | 3024
-        // The row or the table changed since the transaction read it.
-        | 1020 | 1412
         // Out of memory, disk space, locks, transactions, prepared statements, or an allowance of this user.
         | 1021 | 1037 | 1038 | 1041 | 1114 | 1203 | 1206 | 1226 | 1461 | 1637
         // A backup or an administrator holds the table or the server.
@@ -150,9 +164,10 @@ mod tests {
     #[test]
     fn an_error_number_has_the_kind_that_a_caller_can_act_on() {
         for (kind_of_number, numbers) in [
-            (Kind::Transient, &[1020, 1021, 1037, 1038, 1041, 1114, 1203, 1206, 1213, 1226, 1412][..]),
+            (Kind::Conflict, &[1020, 1213, 1412, 1613, 1614, 3058, 3101][..]),
+            (Kind::Transient, &[1021, 1037, 1038, 1041, 1114, 1203, 1206, 1226]),
             (Kind::LockTimeout, &[1205]),
-            (Kind::Transient, &[1461, 1613, 1614, 1637, 1969, 3024, 3058, 3101, 3572]),
+            (Kind::Transient, &[1461, 1637, 1969, 3024, 3572]),
             (Kind::Lost, &[1040, 1047, 1053, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1243, 1317, 1615, 1927]),
             (Kind::Lost, &[2006, 2013, 3032, 3169, 4031]),
             (Kind::ReadOnly, &[1290, 1792, 1836, 1874]),

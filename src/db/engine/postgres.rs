@@ -13,7 +13,7 @@ use super::Kind;
 use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 
 impl Dialect for Postgres {
-    execution!();
+    execution!(Postgres);
 
     async fn set_up(
         connection: &mut PgConnection,
@@ -25,6 +25,21 @@ impl Dialect for Postgres {
 
     fn begin(transaction_pooling: bool, limit: Duration) -> SqlStr {
         if transaction_pooling { begin_pooled(limit + MARGIN) } else { SqlStr::from_static(Self::BEGIN) }
+    }
+
+    fn begin_write(transaction_pooling: bool, limit: Duration) -> SqlStr {
+        let mut sql = QueryBuilder::<Self>::new(Self::begin(transaction_pooling, limit).as_str());
+        sql.push("; SET LOCAL lock_timeout = ").push((limit / 2).as_millis().max(1)).sql()
+    }
+
+    async fn insert(
+        connection: &mut PgConnection,
+        query: &mut QueryBuilder<Self>,
+        id: &'static str,
+        persistent: bool,
+    ) -> Result<i64, sqlx::Error> {
+        query.push(" RETURNING ").push(id);
+        query.build_query_scalar().persistent(persistent).fetch_one(connection).await
     }
 
     // The sequence has the name that PostgreSQL gives it. It never goes back, because ids of deleted rows are not reused.
@@ -99,7 +114,9 @@ fn kind_of(code: &str, message: &str) -> Kind {
         "55P03" => Kind::LockTimeout,
         // Out of prerequisites (a server in recovery), object in use; query cancelled.
         "55000" | "55006" | "57014" => Kind::Transient,
-        // Serialization failure and deadlock; insufficient resources; errors of the server's system.
+        // Serialization failure, deadlock.
+        "40001" | "40P01" => Kind::Conflict,
+        // Other rollbacks; insufficient resources; errors of the server's system.
         _ if ["40", "53", "58"].iter().any(|class| code.starts_with(class)) => Kind::Transient,
         // Integrity violations for which the driver has no kind.
         _ if code.starts_with("23") => Kind::Constraint,
@@ -116,7 +133,8 @@ mod tests {
     #[test]
     fn an_sqlstate_has_the_kind_that_a_caller_can_act_on() {
         for (kind_of_code, codes) in [
-            (Kind::Transient, &["40001", "40P01", "40000", "53100", "53200", "53300", "53400", "55000"][..]),
+            (Kind::Conflict, &["40001", "40P01"][..]),
+            (Kind::Transient, &["40000", "53100", "53200", "53300", "53400", "55000"]),
             (Kind::LockTimeout, &["55P03"]),
             (Kind::Transient, &["55006", "57014", "58000", "58030", "58P01"]),
             (Kind::Lost, &["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P04", "57P05"]),

@@ -17,12 +17,24 @@ use crate::db::value::{Row, Values as _};
 impl Dialect for Sqlite {
     // A transaction that begins with a read does not wait for another writer. It fails at its first write.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    // A transaction that writes has locked the whole database.
+    const FOR_UPDATE: &'static str = "";
+    const HAS_ONE_WRITER: bool = true;
     // Its connections are closed when `close` returns.
     const SESSION_END: Duration = Duration::ZERO;
     // SQLite accepts ORDER BY in a part of a union only inside a subquery, which `push_numbered` writes.
     const IN_UNION: (&'static str, &'static str) = ("", "");
 
-    execution!();
+    execution!(Sqlite);
+
+    async fn insert(
+        connection: &mut SqliteConnection,
+        query: &mut QueryBuilder<Self>,
+        _id: &'static str,
+        persistent: bool,
+    ) -> Result<i64, sqlx::Error> {
+        Ok(query.build().persistent(persistent).execute(connection).await?.last_insert_rowid())
+    }
 
     /// The driver sends each row from another thread, which costs more than reading it. So the rows of a query are packed into
     /// one value: for each cell the length of its text in bytes, a colon, and the text. The length is that in the encoding of
@@ -140,7 +152,9 @@ fn kind_of(code: i32, message: &str) -> Kind {
         (_, 264 | 520 | 776)
         // LOCKED of every origin, NOMEM, INTERRUPT, PROTOCOL (a race for the write-ahead log), SCHEMA.
         | (6 | 7 | 9 | 15 | 17, _) => Kind::Transient,
-        // BUSY of every origin.
+        // BUSY_SNAPSHOT.
+        (_, 517) => Kind::Conflict,
+        // BUSY of every other origin.
         (5, _) => Kind::LockTimeout,
         // READONLY_DBMOVED: the file was replaced. IOERR, FULL, CANTOPEN.
         (_, 1032) | (10 | 13 | 14, _) => Kind::Lost,
@@ -160,8 +174,10 @@ mod tests {
     #[test]
     fn a_result_code_has_the_kind_that_a_caller_can_act_on() {
         for (kind_of_code, codes) in [
-            // BUSY, BUSY_RECOVERY, BUSY_SNAPSHOT, BUSY_TIMEOUT.
-            (Kind::LockTimeout, &[5, 261, 517, 773][..]),
+            // BUSY, BUSY_RECOVERY, BUSY_TIMEOUT.
+            (Kind::LockTimeout, &[5, 261, 773][..]),
+            // BUSY_SNAPSHOT.
+            (Kind::Conflict, &[517]),
             // LOCKED, LOCKED_SHAREDCACHE, NOMEM, INTERRUPT.
             (Kind::Transient, &[6, 262, 7, 9]),
             // READONLY_RECOVERY, READONLY_CANTLOCK, READONLY_ROLLBACK, PROTOCOL, SCHEMA.

@@ -10,6 +10,8 @@ pub(super) struct Line<'a> {
     pub(super) trace_id: &'a str,
     pub(super) method: &'static str,
     pub(super) route: &'static str,
+    /// The name of the client, if it has sent a valid token.
+    pub(super) client: Option<&'a str>,
     pub(super) status: StatusCode,
     pub(super) duration: Duration,
     /// The part of the response's body that was read by the connection.
@@ -32,6 +34,7 @@ impl Line<'_> {
                     trace_id = self.trace_id,
                     http.request.method = self.method,
                     http.route = self.route,
+                    enduser.id = self.client,
                     http.response.status_code = self.status.as_u16(),
                     duration_us = u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX),
                     bytes = self.bytes,

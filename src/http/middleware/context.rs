@@ -40,6 +40,8 @@ pub(crate) struct RequestContext {
     trace: Trace,
     method: &'static str,
     pub(super) route: Route,
+    /// The name of the client, if it has sent a valid token.
+    pub(super) client: Option<String>,
     /// The root of the links on an error page, if the client is a browser.
     page_root: Option<String>,
     started: Instant,
@@ -81,6 +83,7 @@ impl RequestContext {
             id,
             method,
             route,
+            client: None,
             page_root: (route.has_page && prefers_page(headers)).then(|| assets::root(path)),
             started: Instant::now(),
             guard: state.lifecycle.request(),
@@ -135,7 +138,8 @@ impl RequestContext {
     }
 
     fn respond_with(mut self, problem: &Problem) -> HttpResponse {
-        let response = problem.render(&self.id, self.page_root.as_deref());
+        let is_write = !["GET", "HEAD", "OPTIONS", "TRACE", "none"].contains(&self.method);
+        let response = problem.render(&self.id, self.page_root.as_deref(), is_write);
         self.outcome = Some((response.status(), problem.cause().map(str::to_owned)));
         self.respond(response)
     }
@@ -179,6 +183,7 @@ impl Drop for RequestContext {
             trace_id: &self.trace.id,
             method: self.method,
             route,
+            client: self.client.as_deref(),
             status,
             duration,
             bytes: self.bytes,

@@ -1,0 +1,63 @@
+//! SQL for any engine, with its values.
+
+use sqlx::QueryBuilder;
+
+use super::value::{Value, Values};
+
+/// A statement and its values. Its SQL consists of constants only.
+pub struct Sql {
+    /// With `?` in the place of each value.
+    text: String,
+    values: Vec<Value<'static>>,
+}
+
+impl Sql {
+    /// A statement that begins with this SQL.
+    ///
+    /// # Panics
+    /// If it contains `?`.
+    #[must_use]
+    pub fn new(sql: &'static str) -> Self {
+        let mut new = Self { text: String::with_capacity(160), values: Vec::with_capacity(4) };
+        new.push(sql);
+        new
+    }
+
+    /// Appends SQL.
+    ///
+    /// # Panics
+    /// If it contains `?`.
+    pub fn push(&mut self, sql: &'static str) -> &mut Self {
+        assert!(!sql.contains('?'), "SQL must not contain ?: bind the value instead");
+        self.text.push_str(sql);
+        self
+    }
+
+    /// Appends a number, such as that of a column.
+    pub(super) fn push_number(&mut self, number: usize) -> &mut Self {
+        self.text.push_str(&number.to_string());
+        self
+    }
+
+    /// Appends a value.
+    pub fn bind(&mut self, value: impl Into<Value<'static>>) -> &mut Self {
+        self.text.push('?');
+        self.values.push(value.into());
+        self
+    }
+
+    /// Whether the two have the same SQL.
+    pub(super) fn differs_in_values_only(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+
+    /// Appends this statement to a query of an engine, with the engine's placeholders.
+    pub(super) fn push_to<DB: Values>(&self, query: &mut QueryBuilder<DB>) {
+        let mut parts = self.text.split('?');
+        query.push(parts.next().unwrap_or_default());
+        for (part, value) in parts.zip(&self.values) {
+            DB::bind(query, value);
+            query.push(part);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The transaction of a request.
+
+use futures_util::TryStreamExt as _;
+use sqlx::{Executor as _, MySqlConnection, PgConnection, QueryBuilder, SqlStr, SqliteConnection};
+
+use super::batch::statement;
+use super::dialect::{Dialect, Each, read};
+use super::engine::on_engine;
+use super::error::Error;
+use super::select::Select;
+use super::sql::Sql;
+use super::value::Row;
+
+/// The connection of a transaction.
+pub enum Connection<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    MySql(&'c mut MySqlConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+/// A transaction that writes. After an error of the database, it can only be rolled back.
+pub struct Transaction<'c> {
+    connection: Connection<'c>,
+    /// Whether its statements may stay prepared.
+    persistent: bool,
+    failure: Option<Error>,
+}
+
+impl<'c> Transaction<'c> {
+    pub(super) const fn new(connection: Connection<'c>, persistent: bool) -> Self {
+        Self { connection, persistent, failure: None }
+    }
+
+    /// The error of the database because of which it must be rolled back.
+    pub(super) fn into_failure(self) -> Option<Error> {
+        self.failure
+    }
+
+    /// Executes a statement, and returns the number of rows that it changed. MySQL counts the rows that it found.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn execute(&mut self, sql: &Sql) -> Result<u64, Error> {
+        let persistent = self.persistent;
+        let outcome = on_engine!(Connection, &mut self.connection, conn => {
+            let mut query = QueryBuilder::new("");
+            sql.push_to(&mut query);
+            query.build().persistent(persistent).execute(&mut **conn).await.map(|done| done.rows_affected())
+        });
+        self.record(outcome)
+    }
+
+    /// Executes an `INSERT` of one row, and returns the id that the database chose for this column, or that of the row.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn insert(&mut self, sql: &Sql, id: &'static str) -> Result<i64, Error> {
+        async fn insert<C: Typed>(
+            conn: &mut C,
+            sql: &Sql,
+            id: &'static str,
+            prepare: bool,
+        ) -> Result<i64, sqlx::Error> {
+            let mut query = QueryBuilder::<C::Database>::new("");
+            sql.push_to(&mut query);
+            C::Database::insert(conn, &mut query, id, prepare).await
+        }
+        let persistent = self.persistent;
+        let outcome = on_engine!(Connection, &mut self.connection, conn => insert(*conn, sql, id, persistent).await);
+        self.record(outcome)
+    }
+
+    /// Executes an `INSERT` of rows that may exist already; `key` is a column of the table's primary key.
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn insert_missing(&mut self, sql: &Sql, key: &'static str) -> Result<(), Error> {
+        async fn insert<C: Typed>(
+            conn: &mut C,
+            sql: &Sql,
+            key: &'static str,
+            prepare: bool,
+        ) -> Result<(), sqlx::Error> {
+            let mut query = QueryBuilder::<C::Database>::new("");
+            sql.push_to(&mut query);
+            C::Database::on_conflict_do_nothing(&mut query, key);
+            let mut executed = C::Database::fetch(conn, &mut query, prepare);
+            while executed.try_next().await?.is_some() {}
+            Ok(())
+        }
+        let persistent = self.persistent;
+        let outcome = on_engine!(Connection, &mut self.connection, conn => insert(*conn, sql, key, persistent).await);
+        self.record(outcome)
+    }
+
+    /// Calls `each` with `rows` and each row of the query, and returns `rows`. Another transaction cannot change these
+    /// rows before this one ends.
+    ///
+    /// # Errors
+    /// Those of the query, and of `each`.
+    pub async fn fetch_locked<T>(
+        &mut self,
+        select: &Select,
+        mut rows: T,
+        mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        async fn fetch<C: Typed>(
+            conn: &mut C,
+            select: &Select,
+            each: &mut Each<'_>,
+            persistent: bool,
+        ) -> Result<(), sqlx::Error> {
+            let mut query = statement::<C::Database>(&[select]);
+            query.push(C::Database::FOR_UPDATE);
+            read::<C::Database>(conn, persistent, &mut query, select.columns(), each).await
+        }
+        let persistent = self.persistent;
+        let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
+        let outcome =
+            on_engine!(Connection, &mut self.connection, conn => fetch(*conn, select, each, persistent).await);
+        self.record(outcome)?;
+        Ok(rows)
+    }
+
+    /// Executes statements without parameters, unprepared.
+    ///
+    /// # Errors
+    /// Those of the statements.
+    pub(super) async fn execute_unprepared(&mut self, sql: SqlStr) -> Result<(), Error> {
+        let outcome = on_engine!(Connection, &mut self.connection, conn => conn.execute(sql).await.map(drop));
+        self.record(outcome)
+    }
+
+    fn record<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
+        outcome.map_err(|cause| {
+            let error = Error::from(cause);
+            self.failure = Some(error.clone());
+            error
+        })
+    }
+}
+
+/// A connection whose engine is known.
+trait Typed: sqlx::Connection<Database: Dialect<Connection = Self>> {}
+impl<C: sqlx::Connection<Database: Dialect<Connection = C>>> Typed for C {}

@@ -1,0 +1,103 @@
+//! Beginning and ending a friendship, which both users have.
+
+use actix_web::web::{Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
+
+use crate::db::{self, Db, Select, Sql};
+use crate::http::{Body, Failures, Problem, WriteFailures, conditions};
+use crate::listing::{get, parameters};
+use crate::users::Users;
+use crate::users::api::{parse_id, unknown};
+
+/// Makes two users friends of each other. If they are already, nothing changes.
+#[utoipa::path(
+    put,
+    path = "/users/{id}/friends/{friend_id}",
+    tag = "users",
+    operation_id = "add_friend",
+    security(("token" = [])),
+    params(
+        ("id" = i64, Path, description = "The user's id."),
+        ("friend_id" = i64, Path, description = "The id of the friend."),
+        ("if-none-match" = Option<String>, Header, description = "* if they must not be friends yet."),
+    ),
+    responses(
+        (status = 204, description = "They are friends."),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 409, description = "Both ids are the same.", body = Body, content_type = "application/problem+json"),
+        (status = 412, description = "They are friends, and If-None-Match forbids it.", body = Body, content_type = "application/problem+json"),
+        WriteFailures,
+        Failures,
+    )
+)]
+pub(crate) async fn add(
+    request: HttpRequest,
+    ids: Path<(String, String)>,
+    db: Data<Db>,
+) -> Result<HttpResponse, Problem> {
+    parameters::none(request.query_string())?;
+    let (one, other) = parse_ids(&ids)?;
+    if one == other {
+        return Err(Problem::conflict("a user cannot be a friend of the same user", Vec::new()));
+    }
+    let mut insert = Sql::new("INSERT INTO friends (user_id, friend_id) VALUES (");
+    insert.bind(one).push(", ").bind(other).push("), (").bind(other).push(", ").bind(one).push(")");
+    let added = db.transaction(async |transaction| {
+        if conditions::is_conditional(&request) {
+            let mut select = Select::of(["since"].into_iter(), "friends");
+            select.push(" WHERE user_id = ").bind(one).push(" AND friend_id = ").bind(other);
+            let is_friend = transaction.fetch_locked(&select, false, |found, _| {
+                *found = true;
+                Ok(())
+            });
+            conditions::check(&request, is_friend.await?.then_some(&[]))?;
+        }
+        match transaction.insert_missing(&insert, "user_id").await {
+            // The foreign keys.
+            Err(db::Error::Constraint(_)) => Err(unknown()),
+            outcome => outcome.map_err(Problem::from),
+        }
+    });
+    added.await.map(|()| HttpResponse::NoContent().finish())
+}
+
+/// Ends a friendship. If there is none, nothing changes.
+#[utoipa::path(
+    delete,
+    path = "/users/{id}/friends/{friend_id}",
+    tag = "users",
+    operation_id = "remove_friend",
+    security(("token" = [])),
+    params(
+        ("id" = i64, Path, description = "The user's id."),
+        ("friend_id" = i64, Path, description = "The id of the friend."),
+    ),
+    responses(
+        (status = 204, description = "They are not friends."),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        WriteFailures,
+        Failures,
+    )
+)]
+pub(crate) async fn remove(
+    request: HttpRequest,
+    ids: Path<(String, String)>,
+    db: Data<Db>,
+) -> Result<HttpResponse, Problem> {
+    parameters::none(request.query_string())?;
+    let (one, other) = parse_ids(&ids)?;
+    let mut delete = Sql::new("DELETE FROM friends WHERE user_id = ");
+    delete.bind(one).push(" AND friend_id = ").bind(other);
+    delete.push(" OR user_id = ").bind(other).push(" AND friend_id = ").bind(one);
+    let removed: u64 = db.transaction(async |transaction| transaction.execute(&delete).await).await?;
+    if removed == 0 {
+        for id in [one, other] {
+            get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
+        }
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn parse_ids((one, other): &(String, String)) -> Result<(i64, i64), Problem> {
+    Ok((parse_id(one)?, parse_id(other)?))
+}

@@ -1,0 +1,68 @@
+//! Conditional requests (RFC 9110, section 13).
+
+use actix_web::HttpRequest;
+use actix_web::http::header::{self, EntityTag, Header as _, IfMatch, IfNoneMatch};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::problem::Problem;
+
+/// The tag of a representation. The same bytes have the same tag in every process and every release.
+pub(super) fn tag(body: &[u8]) -> EntityTag {
+    EntityTag::new_strong(format!("{:032x}", xxh3_128(body)))
+}
+
+/// Whether the request depends on the state of its resource.
+pub(crate) fn is_conditional(request: &HttpRequest) -> bool {
+    [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name))
+}
+
+/// Requires that a request names the state that it changes, so that no change is lost (RFC 6585, section 3).
+///
+/// # Errors
+/// 428.
+pub(crate) fn require_match(request: &HttpRequest) -> Result<(), Problem> {
+    if request.headers().contains_key(header::IF_MATCH) {
+        return Ok(());
+    }
+    Err(Problem::precondition_required(
+        "If-Match: required; send the ETag of the state that is to be changed, or * to change any",
+    ))
+}
+
+/// Checks the conditions of a request that writes. `current` is the representation that a GET would return. None if there
+/// is none.
+///
+/// # Errors
+/// 412.
+pub(crate) fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
+    let tag = current.map(tag);
+    check_match(request, tag.as_ref())?;
+    if is_known(request, tag.as_ref()) {
+        return Err(Problem::precondition_failed("If-None-Match: the resource has this ETag, or exists"));
+    }
+    Ok(())
+}
+
+/// Checks the header `If-Match`.
+pub(super) fn check_match(request: &HttpRequest, current: Option<&EntityTag>) -> Result<(), Problem> {
+    // An absent header would be parsed as `*`.
+    if !request.headers().contains_key(header::IF_MATCH) {
+        return Ok(());
+    }
+    let is_met = match (IfMatch::parse(request), current) {
+        (Ok(IfMatch::Any), Some(_)) => true,
+        (Ok(IfMatch::Items(tags)), Some(current)) => tags.iter().any(|tag| tag.strong_eq(current)),
+        _ => false,
+    };
+    if is_met { Ok(()) } else { Err(Problem::precondition_failed("If-Match: the content has another ETag")) }
+}
+
+/// Whether the header `If-None-Match` has the tag of the current representation.
+pub(super) fn is_known(request: &HttpRequest, current: Option<&EntityTag>) -> bool {
+    let (Some(current), true) = (current, request.headers().contains_key(header::IF_NONE_MATCH)) else { return false };
+    match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Any) => true,
+        Ok(IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(current)),
+        Err(_) => false,
+    }
+}

@@ -1,0 +1,79 @@
+//! A JSON object as the body of a request.
+
+use std::fmt;
+
+use actix_web::HttpRequest;
+use actix_web::http::header;
+use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde_json::Value as Json;
+use serde_json::error::Category;
+
+use super::problem::Problem;
+use super::representation::ACCEPT_PATCH;
+
+/// The media types of a new state of a resource.
+pub(crate) const JSON: &[&str] = &["application/json"];
+/// The media types of a change of a resource (RFC 7396). A merge patch is JSON, and many clients send it as that.
+pub(crate) const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
+
+/// The members of an object, in the order of the text.
+pub(crate) type Members = Vec<(String, Json)>;
+
+/// Reads the body of a request, which has one of these media types.
+///
+/// # Errors
+/// 415, and 400 with the line and the column if it is not JSON, and 422 if it is not an object.
+pub(crate) fn json_object(request: &HttpRequest, body: &[u8], media_types: &[&str]) -> Result<Members, Problem> {
+    check_type(request, media_types)?;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let members = json.deserialize_map(ObjectVisitor).and_then(|members| json.end().map(|()| members));
+    members.map_err(|error| match error.classify() {
+        // The message would contain the value.
+        Category::Data if !error.to_string().starts_with(DUPLICATE) => {
+            Problem::unprocessable("the body must be a JSON object", Vec::new())
+        }
+        _ => Problem::malformed_body(format!("the body is not JSON: {error}")),
+    })
+}
+
+fn check_type(request: &HttpRequest, media_types: &[&str]) -> Result<(), Problem> {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
+    if !media_types.iter().any(|accepted| accepted.eq_ignore_ascii_case(media_type)) {
+        let accepted = media_types.join(", ");
+        let name = if media_types == MERGE_PATCH { ACCEPT_PATCH.0 } else { header::ACCEPT };
+        return Err(
+            Problem::unsupported_media_type(format!("Content-Type: expected {accepted}")).with_header(name, &accepted)
+        );
+    }
+    let encoding = text(header::CONTENT_ENCODING);
+    if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
+        return Ok(());
+    }
+    let problem = Problem::unsupported_media_type("Content-Encoding: send the body without an encoding".to_owned());
+    Err(problem.with_header(header::ACCEPT_ENCODING, "identity"))
+}
+
+/// The beginning of an error of [`ObjectVisitor`].
+const DUPLICATE: &str = "a member twice";
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members, A::Error> {
+        let mut members = Members::new();
+        while let Some((name, value)) = object.next_entry::<String, Json>()? {
+            if members.iter().any(|(known, _)| *known == name) {
+                return Err(A::Error::custom(DUPLICATE));
+            }
+            members.push((name, value));
+        }
+        Ok(members)
+    }
+}
