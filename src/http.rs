@@ -2,7 +2,7 @@
 
 mod application;
 mod assets;
-pub(crate) mod conditions;
+pub mod conditions;
 mod documentation;
 mod idempotency;
 mod json_object;
@@ -28,12 +28,13 @@ pub use application::Application;
 pub(crate) use assets::{STYLE_NAME, root};
 #[cfg(test)]
 pub(crate) use documentation::API;
-pub(crate) use documentation::{BodyFailures, Failures, WriteFailures};
-pub(crate) use idempotency::{Created, once};
-pub(crate) use json_object::{JSON, MERGE_PATCH, Members, json_object};
-pub use problem::Problem;
-pub(crate) use problem::{Body, Fault};
-pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page, respond_with_state};
+pub(crate) use documentation::Failures;
+pub use documentation::{BodyFailures, WriteFailures};
+pub use idempotency::{Created, once};
+pub use json_object::{JSON, MERGE_PATCH, Members, json_object};
+pub use problem::{Body, Fault, Problem};
+pub use representation::respond_with_state;
+pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
 use route::Route;
 pub use state::State;
 
@@ -83,14 +84,15 @@ pub(crate) fn at(pattern: &'static str) -> Endpoint {
 }
 
 /// A resource, with the handlers of its methods.
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     route: Route,
     resource: actix_web::Resource,
 }
 
 impl Endpoint {
     /// Its representations include a page: browsers receive its errors as a page, too.
-    pub(crate) fn with_page(mut self) -> Self {
+    #[must_use]
+    pub fn with_page(mut self) -> Self {
         self.route.has_page = true;
         self
     }
@@ -103,35 +105,9 @@ impl Endpoint {
         self.on(Method::GET, handler.clone()).on(Method::HEAD, handler)
     }
 
-    pub(crate) fn post<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
-        self,
-        handler: F,
-    ) -> Self {
-        self.on(Method::POST, handler)
-    }
-
-    pub(crate) fn put<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
-        self,
-        handler: F,
-    ) -> Self {
-        self.on(Method::PUT, handler)
-    }
-
-    pub(crate) fn patch<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
-        self,
-        handler: F,
-    ) -> Self {
-        self.on(Method::PATCH, handler)
-    }
-
-    pub(crate) fn delete<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
-        self,
-        handler: F,
-    ) -> Self {
-        self.on(Method::DELETE, handler)
-    }
-
-    fn on<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
+    /// The handler of another method.
+    #[must_use]
+    pub fn on<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
         mut self,
         method: Method,
         handler: F,

@@ -20,7 +20,7 @@ pub mod row;
 mod statements;
 mod stream;
 mod table;
-pub(crate) mod writes;
+pub mod writes;
 
 pub(crate) use column::ID_MAX;
 pub use column::{Column, Kind};

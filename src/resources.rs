@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use actix_web::http::Method;
 use actix_web::web::ServiceConfig;
 use tokio_util::sync::CancellationToken;
 
@@ -25,12 +26,21 @@ pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
 fn routes(config: &mut ServiceConfig) {
     config
         .service(at("/").with_page().get(users::pages::list))
-        .service(at("/users").get(users::api::list).post(users::writes::create))
+        .service(at("/users").get(users::api::list).on(Method::POST, users::writes::create))
         .service(at("/users.ndjson").get(users::api::ndjson))
         .service(at("/users.csv").get(users::api::csv))
-        .service(at("/users/{id}").get(users::api::get).patch(users::writes::change).delete(users::writes::remove))
+        .service(
+            at("/users/{id}")
+                .get(users::api::get)
+                .on(Method::PATCH, users::writes::change)
+                .on(Method::DELETE, users::writes::remove),
+        )
         .service(at("/users/{id}/friends").with_page().get(friends::api::list))
-        .service(at("/users/{id}/friends/{friend_id}").put(friends::writes::add).delete(friends::writes::remove));
+        .service(
+            at("/users/{id}/friends/{friend_id}")
+                .on(Method::PUT, friends::writes::add)
+                .on(Method::DELETE, friends::writes::remove),
+        );
 }
 
 /// The name of one row of [`seed`], for messages.

@@ -12,7 +12,8 @@ pub(super) fn tag(body: &[u8]) -> EntityTag {
 }
 
 /// Whether the request depends on the state of its resource.
-pub(crate) fn is_conditional(request: &HttpRequest) -> bool {
+#[must_use]
+pub fn is_conditional(request: &HttpRequest) -> bool {
     [header::IF_MATCH, header::IF_NONE_MATCH].iter().any(|name| request.headers().contains_key(name))
 }
 
@@ -20,7 +21,7 @@ pub(crate) fn is_conditional(request: &HttpRequest) -> bool {
 ///
 /// # Errors
 /// 428.
-pub(crate) fn require_match(request: &HttpRequest) -> Result<(), Problem> {
+pub fn require_match(request: &HttpRequest) -> Result<(), Problem> {
     if request.headers().contains_key(header::IF_MATCH) {
         return Ok(());
     }
@@ -34,7 +35,7 @@ pub(crate) fn require_match(request: &HttpRequest) -> Result<(), Problem> {
 ///
 /// # Errors
 /// 412.
-pub(crate) fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
+pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
     let tag = current.map(tag);
     check_match(request, tag.as_ref())?;
     if is_known(request, tag.as_ref()) {

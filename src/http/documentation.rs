@@ -49,7 +49,7 @@ pub(crate) enum Failures {
 /// What may go wrong with a request that writes.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum WriteFailures {
+pub enum WriteFailures {
     /// The token is missing or not valid.
     #[response(
         status = 401,
@@ -65,7 +65,7 @@ pub(crate) enum WriteFailures {
 /// What may go wrong with a request that has a body.
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum BodyFailures {
+pub enum BodyFailures {
     /// The media type or the encoding of the body is not supported.
     #[response(status = 415, content_type = "application/problem+json")]
     UnsupportedMediaType(problem::Body<'static>),

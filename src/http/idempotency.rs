@@ -25,11 +25,11 @@ const KEY_MAX: usize = 255;
 const LIFETIME: Duration = Duration::from_hours(24);
 
 /// What a request created.
-pub(crate) struct Created {
+pub struct Created {
     /// The URL of the new resource, relative to the request.
-    pub(crate) location: String,
+    pub location: String,
     /// Its representation.
-    pub(crate) json: Vec<u8>,
+    pub json: Vec<u8>,
 }
 
 /// Runs `write` in a transaction, and responds with 201. If the request has a key, it is done once: a repeated request has
@@ -38,7 +38,7 @@ pub(crate) struct Created {
 /// # Errors
 /// Those of `write` and of the database. 400 for a key that is not valid, 409 while another request with this key is running,
 /// and 422 if the key was used for another request.
-pub(crate) async fn once(
+pub async fn once(
     request: &HttpRequest,
     body: &[u8],
     db: &Db,

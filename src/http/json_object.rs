@@ -12,18 +12,18 @@ use super::problem::Problem;
 use super::representation::ACCEPT_PATCH;
 
 /// The media types of a new state of a resource.
-pub(crate) const JSON: &[&str] = &["application/json"];
+pub const JSON: &[&str] = &["application/json"];
 /// The media types of a change of a resource (RFC 7396). A merge patch is JSON, and many clients send it as that.
-pub(crate) const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
+pub const MERGE_PATCH: &[&str] = &["application/merge-patch+json", "application/json"];
 
 /// The members of an object, in the order of the text.
-pub(crate) type Members = Vec<(String, Json)>;
+pub type Members = Vec<(String, Json)>;
 
 /// Reads the body of a request, which has one of these media types.
 ///
 /// # Errors
 /// 415, and 400 with the line and the column if it is not JSON, and 422 if it is not an object.
-pub(crate) fn json_object(request: &HttpRequest, body: &[u8], media_types: &[&str]) -> Result<Members, Problem> {
+pub fn json_object(request: &HttpRequest, body: &[u8], media_types: &[&str]) -> Result<Members, Problem> {
     check_type(request, media_types)?;
     let mut json = serde_json::Deserializer::from_slice(body);
     let members = json.deserialize_map(ObjectVisitor).and_then(|members| json.end().map(|()| members));

@@ -80,12 +80,14 @@ impl Problem {
     }
 
     /// The body is understood, and cannot be accepted.
-    pub(crate) fn unprocessable(detail: impl Into<Cow<'static, str>>, errors: Vec<Fault>) -> Self {
+    #[must_use]
+    pub fn unprocessable(detail: impl Into<Cow<'static, str>>, errors: Vec<Fault>) -> Self {
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
     }
 
     /// The request contradicts the state of the resource.
-    pub(crate) fn conflict(detail: impl Into<Cow<'static, str>>, errors: Vec<Fault>) -> Self {
+    #[must_use]
+    pub fn conflict(detail: impl Into<Cow<'static, str>>, errors: Vec<Fault>) -> Self {
         Self { errors, ..Self::new(StatusCode::CONFLICT, detail) }
     }
 
@@ -210,7 +212,7 @@ impl Problem {
 
 /// A part of the body of a request that is wrong (the example of RFC 9457, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// Where it is, as a JSON pointer (RFC 6901).
     #[schema(example = "/email")]
     pointer: String,
@@ -221,7 +223,8 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// A fault of a member of the body.
-    pub(crate) fn of_member(name: &str, detail: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn of_member(name: &str, detail: impl Into<String>) -> Self {
         let pointer = format!("/{}", shortened(name).replace('~', "~0").replace('/', "~1"));
         Self { pointer, detail: detail.into() }
     }
@@ -235,7 +238,7 @@ fn shortened(text: &str) -> String {
 /// The members of RFC 9457, section 3.1. The instance is the request id, which is also in the log.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem, description = "A problem of RFC 9457.")]
-pub(crate) struct Body<'a> {
+pub struct Body<'a> {
     /// Always `about:blank`: the status identifies the problem.
     r#type: &'a str,
     /// The reason phrase of the status.

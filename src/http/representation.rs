@@ -129,7 +129,8 @@ pub(crate) fn respond_with_etag(
 }
 
 /// The state of a resource after a request that changed it.
-pub(crate) fn respond_with_state(json: Vec<u8>) -> HttpResponse {
+#[must_use]
+pub fn respond_with_state(json: Vec<u8>) -> HttpResponse {
     state(HttpResponse::Ok(), json)
 }
 

@@ -15,7 +15,7 @@ use crate::http::{Fault, Members, Problem};
 ///
 /// # Errors
 /// 422 with every member that is wrong.
-pub(crate) fn new_row(table: &'static Table, members: &Members) -> Result<NewRow, Problem> {
+pub fn new_row(table: &'static Table, members: &Members) -> Result<NewRow, Problem> {
     let member = |name: &str| members.iter().find(|(known, _)| known == name).map(|(_, value)| value);
     let mut faults = unexpected(table, members);
     let row = NewRow::new(table, |_, column| match column.kind {
@@ -33,13 +33,13 @@ pub(crate) fn new_row(table: &'static Table, members: &Members) -> Result<NewRow
 }
 
 /// The new values of columns, each with the position of its column.
-pub(crate) type Changes = Vec<(usize, Value<'static>)>;
+pub type Changes = Vec<(usize, Value<'static>)>;
 
 /// The changes that an object describes as a merge patch (RFC 7396).
 ///
 /// # Errors
 /// 422 with every member that is wrong.
-pub(crate) fn changes(table: &'static Table, members: &Members) -> Result<Changes, Problem> {
+pub fn changes(table: &'static Table, members: &Members) -> Result<Changes, Problem> {
     let mut faults = unexpected(table, members);
     let mut changes = Changes::new();
     for (name, value) in members {
@@ -80,10 +80,7 @@ fn invalid_row(table: &Table, faults: Vec<Fault>) -> Problem {
 ///
 /// # Errors
 /// Those of the database. 409, naming the member, if a value is taken.
-pub(crate) async fn create<T: Resource>(
-    transaction: &mut Transaction<'_>,
-    row: &NewRow,
-) -> Result<(i64, Vec<u8>), Problem> {
+pub async fn create<T: Resource>(transaction: &mut Transaction<'_>, row: &NewRow) -> Result<(i64, Vec<u8>), Problem> {
     let table = T::TABLE;
     let mut sql = Sql::new("INSERT INTO ");
     sql.push(table.name).push(" (");
@@ -102,10 +99,7 @@ pub(crate) async fn create<T: Resource>(
 ///
 /// # Errors
 /// Those of the database.
-pub(crate) async fn read<T: Resource>(
-    transaction: &mut Transaction<'_>,
-    id: i64,
-) -> Result<Option<Vec<u8>>, db::Error> {
+pub async fn read<T: Resource>(transaction: &mut Transaction<'_>, id: i64) -> Result<Option<Vec<u8>>, db::Error> {
     let select = by_id(T::TABLE, id);
     let found = transaction.fetch_locked(&select, None, |found, row| {
         let mut json = Vec::with_capacity(ROW_SIZE);
@@ -120,11 +114,7 @@ pub(crate) async fn read<T: Resource>(
 ///
 /// # Errors
 /// Those of the database. 409, naming the member, if a value is taken.
-pub(crate) async fn change<T: Resource>(
-    transaction: &mut Transaction<'_>,
-    id: i64,
-    changes: &Changes,
-) -> Result<(), Problem> {
+pub async fn change<T: Resource>(transaction: &mut Transaction<'_>, id: i64, changes: &Changes) -> Result<(), Problem> {
     let table = T::TABLE;
     let mut sql = Sql::new("UPDATE ");
     sql.push(table.name).push(" SET ");
@@ -139,7 +129,7 @@ pub(crate) async fn change<T: Resource>(
 ///
 /// # Errors
 /// Those of the database.
-pub(crate) async fn remove<T: Resource>(transaction: &mut Transaction<'_>, id: i64) -> Result<(), db::Error> {
+pub async fn remove<T: Resource>(transaction: &mut Transaction<'_>, id: i64) -> Result<(), db::Error> {
     let mut sql = Sql::new("DELETE FROM ");
     sql.push(T::TABLE.name).push(" WHERE ").push(T::TABLE.columns[0].name).push(" = ").bind(id);
     transaction.execute(&sql).await.map(drop)

@@ -6,6 +6,7 @@ mod limits;
 mod prefix;
 pub(crate) mod responses;
 mod users;
+mod writes;
 
 use libtest_mimic::Trial;
 
@@ -17,6 +18,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         prefix::tests(),
         responses::tests(),
         users::tests(),
+        writes::tests(),
     ];
     modules.into_iter().flatten().collect()
 }

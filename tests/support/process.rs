@@ -7,12 +7,17 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use roster::config::ApiTokens;
 use serde_json::Value;
 use socket2::SockRef;
 use url::Url;
 
 use super::engine::Database;
 use super::eventually;
+
+/// The name of the client that may write, and its token.
+pub(crate) const CLIENT: &str = "tester";
+pub(crate) const TOKEN: &str = "canary-token-of-the-tests";
 
 /// A command that has this environment and no other.
 fn command(binary: &str, environment: &[(&str, &str)]) -> Command {
@@ -134,9 +139,18 @@ pub(crate) fn agent() -> ureq::Agent {
 
 /// Sends a request to this URL.
 pub(crate) fn request(agent: &ureq::Agent, method: &str, url: Url, headers: &[(&str, &str)]) -> Answer {
+    request_with_body(agent, method, url, headers, "")
+}
+
+/// Sends a request with this body, if it is not empty.
+fn request_with_body(agent: &ureq::Agent, method: &str, url: Url, headers: &[(&str, &str)], body: &str) -> Answer {
     let request = ureq::http::Request::builder().method(method).uri(url.as_str());
     let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    let mut response = agent.run(request.body(()).unwrap()).unwrap();
+    let mut response = if body.is_empty() {
+        agent.run(request.body(()).unwrap()).unwrap()
+    } else {
+        agent.run(request.body(body.to_owned()).unwrap()).unwrap()
+    };
     Answer {
         url,
         status: response.status().as_u16(),
@@ -209,6 +223,26 @@ impl Web {
 
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         request(&self.agent, method, Url::parse(&self.url(path)).unwrap(), headers)
+    }
+
+    /// A server on this database as it is, with the token of [`Web::write`].
+    pub(crate) fn writable(database: &Database, environment: &[(&str, &str)]) -> Self {
+        let pair = ApiTokens::pair(CLIENT, TOKEN).unwrap();
+        let environment: Vec<_> = [("API_TOKENS", &*pair)].into_iter().chain(environment.iter().copied()).collect();
+        Self::start(database, &environment)
+    }
+
+    /// Sends a request that writes, with a token. A body is JSON.
+    pub(crate) fn write(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let authorization = format!("Bearer {TOKEN}");
+        let own = [("authorization", &*authorization), ("content-type", "application/json")];
+        let headers: Vec<_> = own[..if body.is_empty() { 1 } else { 2 }].iter().chain(headers).copied().collect();
+        self.send_body(method, path, &headers, body)
+    }
+
+    /// Sends a request with a body, without a token.
+    pub(crate) fn send_body(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        request_with_body(&self.agent, method, Url::parse(&self.url(path)).unwrap(), headers, body)
     }
 
     /// A connection that has asked for this path and has read no more than the beginning of the answer.

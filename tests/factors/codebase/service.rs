@@ -55,12 +55,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use tokio_util::sync::CancellationToken;
 
 use crate::db::{Db, Error, Session};
-use crate::http::{Application, Problem, get};
+use crate::http::{Application, Problem, at};
 use crate::listing::{Column, Resource, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
 pub static APPLICATION: Application = Application {
-    routes: |config| _ = config.service(get("/books", books)),
+    routes: |config| _ = config.service(at("/books").get(books)),
     required_schema: REQUIRED_SCHEMA,
 };
 pub const TABLES: &[&Table] = &[Books::TABLE];
