@@ -273,17 +273,24 @@ impl Config {
             return Err(Problems(problems.into_iter().chain(similar).collect()));
         }
         let mut config: Self = envy::from_iter(vars).map_err(|error| Problems(vec![error.to_string()]))?;
-        if config.api_tokens_required == TokensRequired::All && config.api_tokens.is_empty() {
-            return Err(Problems(vec![format!(
-                "API_TOKENS_REQUIRED: all requests need a token, and there is none; set {TOKENS}"
-            )]));
-        }
         let unused = names.iter().filter(|name| traces::is_unused(name));
         let unused = unused.map(|name| format!("{name} has no effect: only traces are sent"));
         let targets = log_filter::unknown_targets(&config.rust_log);
         let targets = targets.map(|target| format!("RUST_LOG: no log line has the target {target}"));
         config.warnings = similar.chain(unused).chain(targets).chain(config.database_url.warning()).collect();
         Ok(config)
+    }
+
+    /// Checks what only a server needs. The configuration is that of the admin tasks, too, which need no tokens.
+    ///
+    /// # Errors
+    /// When all requests need a token, and there is none.
+    pub fn check_server(&self) -> Result<(), Problems> {
+        if self.api_tokens_required == TokensRequired::All && self.api_tokens.is_empty() {
+            let problem = format!("API_TOKENS_REQUIRED: all requests need a token, and there is none; set {TOKENS}");
+            return Err(Problems(vec![problem]));
+        }
+        Ok(())
     }
 
     /// The longest export of traces.

@@ -72,7 +72,9 @@ fn operations(config: &mut ServiceConfig) {
 /// Any other path. `OPTIONS *` is about the whole server (RFC 9110, section 9.3.7).
 async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
     if request.method() == Method::OPTIONS && request.uri() == "*" {
-        return Ok(HttpResponse::NoContent().insert_header((header::ALLOW, "GET, HEAD")).finish());
+        return Ok(HttpResponse::NoContent()
+            .insert_header((header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE"))
+            .finish());
     }
     Err(Problem::not_found("there is nothing here"))
 }

@@ -53,7 +53,7 @@ pub(crate) async fn main() -> ExitCode {
     if let Some(Command::Token { name }) = &arguments.command {
         return token(name).unwrap_or_else(|error| fail(&format_args!("{error:#}"), 1));
     }
-    let config = match Config::from_env() {
+    let config = match Config::from_env().and_then(|config| config.check_server().map(|()| config)) {
         Ok(config) => config,
         Err(problems) => return fail(&problems, BAD_CONFIGURATION),
     };

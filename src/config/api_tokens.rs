@@ -62,7 +62,7 @@ impl ApiTokens {
             }
             tokens.0.push((valid_name(name).map_err(|problem| of(&problem))?.to_owned(), hash));
         }
-        Ok(tokens)
+        if tokens.is_empty() { Err(EXPECTED.to_owned()) } else { Ok(tokens) }
     }
 }
 

@@ -50,13 +50,23 @@ pub(crate) async fn add(
                 *found = true;
                 Ok(())
             });
-            conditions::check(&request, is_friend.await?.then_some(&[]))?;
+            let is_friend = is_friend.await?;
+            conditions::check(&request, is_friend.then_some(&[]))?;
+            if is_friend {
+                return Ok(());
+            }
         }
-        match transaction.insert_missing(&insert, "user_id").await {
-            // The foreign keys.
-            Err(db::Error::Constraint(_)) => Err(unknown()),
-            outcome => outcome.map_err(Problem::from),
-        }
+        let inserted = if conditions::is_conditional(&request) {
+            transaction.execute(&insert).await.map(drop)
+        } else {
+            transaction.insert_missing(&insert, "user_id").await
+        };
+        inserted.map_err(|error| match error {
+            db::Error::Constraint(name) if name.ends_with("fkey") || name == "FOREIGN KEY" => unknown(),
+            // Another request began the friendship in the meantime.
+            db::Error::Constraint(_) => conditions::failed(),
+            error => error.into(),
+        })
     });
     added.await.map(|()| HttpResponse::NoContent().finish())
 }

@@ -39,9 +39,15 @@ pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Proble
     let tag = current.map(tag);
     check_match(request, tag.as_ref())?;
     if is_known(request, tag.as_ref()) {
-        return Err(Problem::precondition_failed("If-None-Match: the resource has this ETag, or exists"));
+        return Err(failed());
     }
     Ok(())
+}
+
+/// The problem of a resource that must not exist, and does.
+#[must_use]
+pub fn failed() -> Problem {
+    Problem::precondition_failed("If-None-Match: the resource has this ETag, or exists")
 }
 
 /// Checks the header `If-Match`.

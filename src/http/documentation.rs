@@ -48,7 +48,6 @@ pub(crate) enum Failures {
 
 /// What may go wrong with a request that writes.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
 pub enum WriteFailures {
     /// The token is missing or not valid.
     #[response(
@@ -64,7 +63,6 @@ pub enum WriteFailures {
 
 /// What may go wrong with a request that has a body.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
 pub enum BodyFailures {
     /// The media type or the encoding of the body is not supported.
     #[response(status = 415, content_type = "application/problem+json")]

@@ -11,6 +11,7 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_local;
 
 use super::middleware::Client;
 use super::problem::Problem;
@@ -58,13 +59,14 @@ pub async fn once(
         });
         match done.await {
             Ok(done) => {
-                remove_some_expired(db).await;
+                spawn_local(remove_some_expired(db.clone()));
                 return Ok(created(&done.location, done.json));
             }
             Err(Failure::Other(problem)) => return Err(problem),
             Err(Failure::Used) => {}
         }
-        if let Some(done) = key.stored(db).await? {
+        // The first request may have been done.
+        if let Some(done) = key.stored(db).await.map_err(Problem::with_unknown_outcome)? {
             let mut response = created(&done.location, done.json);
             response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
             return Ok(response);
@@ -193,7 +195,7 @@ fn expired_since() -> Timestamp {
 
 /// Removes a bounded number of expired keys, after a few of the requests that store one. On average, more are removed than
 /// stored. An error does not matter: they are removed later.
-async fn remove_some_expired(db: &Db) {
+async fn remove_some_expired(db: Db) {
     const ONE_OF: u32 = 50;
     if fastrand::u32(..ONE_OF) > 0 {
         return;

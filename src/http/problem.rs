@@ -100,6 +100,11 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_REQUIRED, detail)
     }
 
+    /// The same problem, if it is not known whether the request had an effect.
+    pub(super) fn with_unknown_outcome(self) -> Self {
+        Self { is_outcome_unknown: self.status == StatusCode::SERVICE_UNAVAILABLE, ..self }
+    }
+
     pub(super) fn with_header(mut self, name: HeaderName, value: &str) -> Self {
         self.headers.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
         self
@@ -141,7 +146,7 @@ impl Problem {
     /// The handler did not respond in time. It may have been committing a transaction.
     pub(crate) fn too_slow(limit: Duration) -> Self {
         let cause = format!("REQUEST_TIMEOUT_MS: no response within {} ms", limit.as_millis());
-        Self { is_outcome_unknown: true, ..Self::unavailable("the request took too long", &cause) }
+        Self::unavailable("the request took too long", &cause).with_unknown_outcome()
     }
 
     pub(crate) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
@@ -275,8 +280,7 @@ impl From<db::Error> for Problem {
                 return Self { cause: Some(error.to_string()), ..Self::new(StatusCode::BAD_REQUEST, detail) };
             }
             db::Error::Unconfirmed(_) => {
-                let unavailable = Self::unavailable("the database became unavailable", &error);
-                return Self { is_outcome_unknown: true, ..unavailable };
+                return Self::unavailable("the database became unavailable", &error).with_unknown_outcome();
             }
             _ if !error.is_transient() => return Self::internal(&error),
             db::Error::Schema(_) => "the database's schema is older than this release",

@@ -14,6 +14,7 @@ use crate::listing::{Resource as _, parameters, writes};
 
 /// The members of a new user.
 #[derive(utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes a body")]
 pub(crate) struct NewUser {
     /// Unique, ignoring ASCII case.
@@ -26,6 +27,7 @@ pub(crate) struct NewUser {
 
 /// The members of a user that are to be changed.
 #[derive(utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it describes a body")]
 pub(crate) struct UserChanges {
     /// Unique, ignoring ASCII case.
@@ -47,7 +49,7 @@ pub(crate) struct UserChanges {
     security(("token" = [])),
     params(
         (
-            "idempotency-key" = Option<String>, Header,
+            "idempotency-key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
             description = "1 to 255 visible ASCII characters, such as a UUID, the same for each repetition of the request. It is stored for 24 hours.",
         ),
     ),
@@ -61,6 +63,15 @@ pub(crate) struct UserChanges {
                 ("location" = String, description = "The URL of the user, relative to the request."),
                 ("etag" = String, description = "For If-Match."),
                 ("idempotency-replayed" = bool, description = "Present if this is the response of an earlier request with the same key."),
+            ),
+            links(
+                ("get" = (operation_id = "get_user", parameters(("id" = "$response.body#/id")))),
+                ("change" = (
+                    operation_id = "change_user",
+                    parameters(("id" = "$response.body#/id"), ("if-match" = "$response.header.etag")),
+                )),
+                ("remove" = (operation_id = "remove_user", parameters(("id" = "$response.body#/id")))),
+                ("befriend" = (operation_id = "add_friend", parameters(("id" = "$response.body#/id")))),
             ),
         ),
         (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
@@ -92,7 +103,7 @@ pub(crate) async fn create(request: HttpRequest, body: Bytes, db: Data<Db>) -> R
     security(("token" = [])),
     params(
         ("id" = i64, Path, description = "The user's id."),
-        ("if-match" = String, Header, description = "The ETag of the user that is to be changed, or *."),
+        ("if-match" = String, Header, min_length = 1, description = "The ETag of the user that is to be changed, or *."),
     ),
     request_body(content((UserChanges = "application/merge-patch+json"), (UserChanges = "application/json"))),
     responses(
@@ -144,7 +155,7 @@ pub(crate) async fn change(
     security(("token" = [])),
     params(
         ("id" = i64, Path, description = "The user's id."),
-        ("if-match" = Option<String>, Header, description = "The ETag of the user that is to be removed."),
+        ("if-match" = Option<String>, Header, min_length = 1, description = "The ETag of the user that is to be removed."),
     ),
     responses(
         (status = 204, description = "The user is removed."),

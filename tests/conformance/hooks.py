@@ -1,14 +1,31 @@
-"""Relations between parameters, which OpenAPI cannot describe. A valid parameter is changed to match the others. An
-invalid one is kept, so that it is the only cause of a 400."""
+"""Rules that OpenAPI cannot describe: relations between parameters, and which text is visible. A valid value is changed so
+that it obeys them. An invalid one is kept, so that it is the only cause of an error."""
 
 import base64
+import hashlib
+import itertools
 import re
 
 import schemathesis
 
 
+numbers = itertools.count()
+
+
 @schemathesis.hook
 def before_call(context, case, kwargs):
+    key = (case.headers or {}).get("idempotency-key")
+    if key and re.fullmatch("[!-~]{1,255}", key):
+        # A key belongs to one request.
+        case.headers["idempotency-key"] = f"{key[:200]}-{next(numbers)}"
+    condition = (case.headers or {}).get("if-match")
+    if condition and not re.fullmatch('"[0-9a-f]{32}"', condition):
+        case.headers["if-match"] = "*"
+    if isinstance(case.body, dict):
+        for name, longest in ("username", 80), ("email", 120):
+            text = case.body.get(name)
+            if isinstance(text, str) and 1 <= len(text) <= longest:
+                case.body[name] = valid(name, text)
     query = case.query
     if not query:
         return
@@ -23,6 +40,12 @@ def before_call(context, case, kwargs):
         # A cursor belongs to the ordering that it continues.
         if isinstance(after, str) and re.fullmatch("[A-Za-z0-9_-]+", after):
             query["after"] = cursor(sort.removeprefix("-"), after)
+
+
+def valid(name, text):
+    """A name or an address that is derived from this text, and that no user has yet. Some are as long as the text."""
+    unique = f"{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}{next(numbers)}"
+    return unique.ljust(len(text), "x") if name == "username" else unique + "@example.com"
 
 
 def cursor(column, after):

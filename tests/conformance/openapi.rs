@@ -6,27 +6,32 @@ use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{Web, migrated};
+use crate::support::process::{TOKEN, Web, migrated};
 use crate::support::tool::Tool;
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        // PostgreSQL rejects values of clients that SQLite accepts.
-        .with_tool(Tool::Schemathesis, &[Engine::Sqlite, Engine::Postgres], tests![the_service_does_what_it_describes])
+        // Each rejects values of clients that another accepts.
+        .with_tool(
+            Tool::Schemathesis,
+            &[Engine::Sqlite, Engine::MariaDb, Engine::Postgres],
+            tests![the_service_does_what_it_describes],
+        )
         .trials()
 }
 
 fn the_service_does_what_it_describes(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "200"]);
-    let web = Web::start(database, &[]);
+    let web = Web::writable(database, &[]);
     let scratch = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut schemathesis = Tool::Schemathesis.command();
     let done = schemathesis
         .args(["run", &web.url("/openapi.json"), "--checks", "all"])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance"))
         .env("HYPOTHESIS_STORAGE_DIRECTORY", scratch.path())
+        .env("API_TOKEN", TOKEN)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap();
