@@ -35,17 +35,23 @@ class PostgreSQL:
         self.socket_url = f"postgres://roster@localhost:{DATABASE_PORT}/roster?host={self.folder}&sslmode=disable"
         command("initdb", "--auth=trust", "--username=roster", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8",
                 f"--pgdata={self.folder}/data", user=account.pw_uid)
+        self.run()
+        command("createdb", *self.server, "roster")
+        self.version = command("postgres", "--version").split()[2]
+
+    server = "--host=127.0.0.1", f"--port={DATABASE_PORT}", "--username=roster"
+
+    def run(self):
+        """Starts the server, or starts it again. No commit is lost when it is killed, because the system keeps running."""
         self.process = start(
             "postgres", "postgres", "-D", f"{self.folder}/data", "-p", str(DATABASE_PORT), "-k", str(self.folder),
             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "autovacuum=off",
             # The table fits into memory. Each contender's statement keeps its plan, as the service's own does.
-            "-c", "shared_buffers=1GB", "-c", "plan_cache_mode=force_generic_plan", user=account.pw_uid,
+            "-c", "shared_buffers=1GB", "-c", "plan_cache_mode=force_generic_plan",
+            user=unprivileged("postgres").pw_uid,
         )
-        server = "--host=127.0.0.1", f"--port={DATABASE_PORT}", "--username=roster"
         eventually("PostgreSQL accepts connections", lambda: not subprocess.call(
-            ("pg_isready", "--quiet", *server)))
-        command("createdb", *server, "roster")
-        self.version = command("postgres", "--version").split()[2]
+            ("pg_isready", "--quiet", *self.server)))
 
     def flush(self):
         """Completes background work, so that it does not disturb the measurement."""
@@ -63,21 +69,31 @@ class MariaDB:
         data = f"--datadir={self.folder}/data"
         command("mariadb-install-db", "--no-defaults", data, "--auth-root-authentication-method=normal",
                 "--skip-test-db", f"--user={account.pw_name}")
-        socket = f"--socket={self.folder}/socket"
-        self.process = start(
-            "mysql", "mariadbd", "--no-defaults", data, socket, f"--port={DATABASE_PORT}", "--bind-address=127.0.0.1",
-            "--skip-name-resolve", "--innodb-buffer-pool-size=1G", "--innodb-flush-log-at-trx-commit=0",
-            f"--pid-file={self.folder}/pid", user=account.pw_uid,
-        )
-        sql = "CREATE DATABASE roster; CREATE USER roster@'127.0.0.1'; GRANT ALL ON roster.* TO roster@'127.0.0.1'"
-        eventually("MariaDB accepts connections", lambda: not subprocess.call(
-            ("mariadb", "--no-defaults", socket, "--user=root", f"--execute={sql}"), stderr=subprocess.DEVNULL))
+        self.run()
+        self.execute("CREATE DATABASE roster; CREATE USER roster@'127.0.0.1'; "
+                     "GRANT ALL ON roster.* TO roster@'127.0.0.1'")
         self.version = re.search(r"Ver (\S+?)-", command("mariadbd", "--version"))[1]
+
+    def run(self):
+        """Starts the server, or starts it again. No commit is lost when it is killed, because the system keeps running."""
+        self.process = start(
+            "mysql", "mariadbd", "--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.folder}/socket",
+            f"--port={DATABASE_PORT}", "--bind-address=127.0.0.1", "--skip-name-resolve",
+            "--innodb-buffer-pool-size=1G", "--innodb-flush-log-at-trx-commit=2", f"--pid-file={self.folder}/pid",
+            user=unprivileged("mysql").pw_uid,
+        )
+        eventually("MariaDB accepts connections", lambda: not subprocess.call(
+            (*self.client(), "--execute=SELECT 1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    def client(self):
+        return "mariadb", "--no-defaults", f"--socket={self.folder}/socket", "--user=root"
+
+    def execute(self, sql, *database):
+        return command(*self.client(), *database, f"--execute={sql}")
 
     def flush(self):
         for sql in "ANALYZE TABLE users", "SET GLOBAL innodb_max_dirty_pages_pct = 0":
-            command("mariadb", "--no-defaults", f"--socket={self.folder}/socket", "--user=root", "roster",
-                    f"--execute={sql}")
+            self.execute(sql, "roster")
 
 
 class SQLite:
