@@ -14,6 +14,8 @@ from harness.processes import command, scratch, stop
 
 PROFILE = ROOT / "bin/build.profdata.gz"
 USERS = 10_000
+# A function that was never called has a record if it has this many counters.
+COUNTERS_MIN = 9
 # Each request, and its seconds of load.
 LOAD = {
     PAGE: 8, "/users?sort=email&limit=50": 2, "/users?q=ad": 1, "/": 2, "/users/1": 2, "/users/1/friends": 2,
@@ -44,7 +46,22 @@ def train():
                 requests = wrk(path, "cursor", (0, USERS - LIMIT - 1), seconds)["requests"]
                 print(f"{engine.name}: {requests} × {path}", flush=True)
             stop(process)
-    merged = scratch / "profdata"
-    # The profile includes functions that were never called, which are then compiled for size.
-    command(llvm_profdata, "merge", f"--output={merged}", *scratch.glob("*.profraw"))
+    text, merged = scratch / "profile.txt", scratch / "profdata"
+    command(llvm_profdata, "merge", "--text", f"--output={text}", *scratch.glob("*.profraw"))
+    text.write_bytes(trimmed(text.read_bytes()))
+    command(llvm_profdata, "merge", f"--output={merged}", text)
     replace(PROFILE, gzip.compress(merged.read_bytes(), mtime=0))
+
+
+def trimmed(profile):
+    """A profile without most of the functions that were never called. The largest of them are kept, and are then compiled
+    for size. The others would be more than half of the file."""
+    header, *records = profile.replace(b"\n:ir\n", b"\n:ir\n\n", 1).strip().split(b"\n\n")
+
+    def is_kept(record):
+        lines = record.split(b"\n")
+        first = lines.index(b"# Counter Values:") + 1
+        count = int(lines[lines.index(b"# Num Counters:") + 1])
+        return count >= COUNTERS_MIN or any(int(value) for value in lines[first:first + count])
+
+    return b"\n\n".join((header, *filter(is_kept, records))) + b"\n"

@@ -8,7 +8,10 @@ use std::time::Duration;
 use futures_util::TryStreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use sqlx::{ConnectOptions as _, Connection, Database, Either, QueryBuilder, SqlSafeStr, SqlStr};
+use sqlx::{
+    ConnectOptions as _, Database, Either, MySqlConnection, PgConnection, QueryBuilder, SqlSafeStr, SqlStr,
+    SqliteConnection,
+};
 
 use super::select::Select;
 use super::value::{Row, Values};
@@ -17,7 +20,7 @@ use super::value::{Row, Values};
 pub(super) type Abandoned = Arc<AtomicBool>;
 
 /// What an engine's driver connects with.
-pub(super) type Options<DB> = <<DB as Database>::Connection as Connection>::Options;
+pub(super) type Options<DB> = <<DB as Database>::Connection as sqlx::Connection>::Options;
 
 /// The time between the end of a client's limit and the end of its statement by the server.
 pub(super) const MARGIN: Duration = Duration::from_millis(500);
@@ -59,7 +62,7 @@ pub trait Dialect: Values {
         Self::begin(transaction_pooling, limit)
     }
     /// A connection of this engine, for a transaction.
-    fn connection(connection: &mut Self::Connection) -> super::transaction::Connection<'_>;
+    fn connection(connection: &mut Self::Connection) -> Connection<'_>;
     /// The time within which a statement has ended in the server, for a client with this limit.
     #[must_use]
     fn longest_statement(limit: Duration) -> Duration {
@@ -111,6 +114,16 @@ pub trait Dialect: Values {
     ) -> impl Future<Output = Result<String, sqlx::Error>> + Send;
 }
 
+/// The connection of any engine.
+pub enum Connection<'c> {
+    /// That of SQLite.
+    Sqlite(&'c mut SqliteConnection),
+    /// That of MySQL or MariaDB.
+    MySql(&'c mut MySqlConnection),
+    /// That of PostgreSQL.
+    Postgres(&'c mut PgConnection),
+}
+
 /// Receives the number of a query, and a row of it. None if that query has no rows.
 pub(super) type Each<'a> = dyn FnMut(usize, Option<Row<'_>>) -> Result<(), sqlx::Error> + 'a;
 
@@ -126,8 +139,8 @@ pub(super) fn query_number(row: Row<'_>) -> Result<usize, sqlx::Error> {
 /// The methods of [`Dialect`] whose code is the same for the types of each driver.
 macro_rules! execution {
     ($engine:ident) => {
-        fn connection(connection: &mut Self::Connection) -> crate::db::transaction::Connection<'_> {
-            crate::db::transaction::Connection::$engine(connection)
+        fn connection(connection: &mut Self::Connection) -> crate::db::dialect::Connection<'_> {
+            crate::db::dialect::Connection::$engine(connection)
         }
 
         fn fetch<'c>(

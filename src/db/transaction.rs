@@ -1,22 +1,15 @@
 //! The transaction of a request.
 
 use futures_util::TryStreamExt as _;
-use sqlx::{Executor as _, MySqlConnection, PgConnection, QueryBuilder, SqlStr, SqliteConnection};
+use sqlx::{Executor as _, QueryBuilder, SqlStr};
 
 use super::batch::statement;
-use super::dialect::{Dialect, Each, read};
+use super::dialect::{Connection, Dialect, Each, read};
 use super::engine::on_engine;
 use super::error::Error;
 use super::select::Select;
 use super::sql::Sql;
 use super::value::Row;
-
-/// The connection of a transaction.
-pub enum Connection<'c> {
-    Sqlite(&'c mut SqliteConnection),
-    MySql(&'c mut MySqlConnection),
-    Postgres(&'c mut PgConnection),
-}
 
 /// A transaction that writes. After an error of the database, it can only be rolled back.
 pub struct Transaction<'c> {

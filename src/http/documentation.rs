@@ -101,7 +101,12 @@ struct Operation {
     path: String,
     summary: String,
     description: String,
+    needs_token: bool,
+    /// The media types of the body, each with the name of its schema.
+    body: Vec<(String, String)>,
     parameters: Vec<Member>,
+    /// A command that sends the request.
+    curl: String,
     responses: Vec<Response>,
 }
 
@@ -135,7 +140,12 @@ impl DocsPage {
                 path: path.clone(),
                 summary: text(&operation["summary"]),
                 description: text(&operation["description"]),
+                needs_token: !operation["security"].is_null(),
+                body: members(&operation["requestBody"]["content"])
+                    .map(|(media_type, body)| (media_type.clone(), schema_name(&body["schema"]).to_owned()))
+                    .collect(),
                 parameters: items(&operation["parameters"]).map(Member::parameter).collect(),
+                curl: curl(api, path, method, operation),
                 responses: members(&operation["responses"]).map(Response::of).collect(),
             })
         });
@@ -154,6 +164,36 @@ impl DocsPage {
             schemas: schemas.collect(),
         }
     }
+}
+
+/// The name of the schema that this one refers to.
+fn schema_name(schema: &Value) -> &str {
+    schema["$ref"].as_str().and_then(|name| name.rsplit('/').next()).unwrap_or_default()
+}
+
+/// A command that sends a request with the examples of the description. `URL` and `TOKEN` are variables of the shell.
+fn curl(api: &Value, path: &str, method: &str, operation: &Value) -> String {
+    let mut ids = 1..;
+    let parts = path
+        .split('/')
+        .map(|part| if part.starts_with('{') { ids.next().unwrap_or(1).to_string() } else { part.to_owned() });
+    let mut words = vec!["curl".to_owned()];
+    if method != "get" {
+        words.push(format!("-X {}", method.to_uppercase()));
+    }
+    words.push(format!("\"$URL{}\"", parts.collect::<Vec<_>>().join("/")));
+    if !operation["security"].is_null() {
+        words.push("-H \"Authorization: Bearer $TOKEN\"".to_owned());
+    }
+    let headers = items(&operation["parameters"]).filter(|parameter| parameter["in"] == "header");
+    let required = headers.filter(|parameter| parameter["required"] == true);
+    words.extend(required.map(|header| format!("-H '{}: *'", text(&header["name"]))));
+    if let Some((media_type, body)) = members(&operation["requestBody"]["content"]).next() {
+        let properties = members(&api["components"]["schemas"][schema_name(&body["schema"])]["properties"]);
+        let example = properties.map(|(name, schema)| (name.clone(), schema["example"].clone()));
+        words.push(format!("-H 'Content-Type: {media_type}' -d '{}'", Value::Object(example.collect())));
+    }
+    words.join(" ")
 }
 
 impl Response {

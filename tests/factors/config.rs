@@ -8,7 +8,7 @@ use std::process::Output;
 use std::thread;
 
 use libtest_mimic::Trial;
-use roster::config::{Config, Endpoint, LogFormat};
+use roster::config::{Config, Endpoint, LogFormat, TokensRequired};
 
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{Web, code, migrate_command, seed, stderr, web};
@@ -94,6 +94,8 @@ fn every_variable_is_read() {
         ("SHUTDOWN_TIMEOUT_MS", "8"),
         ("LOG_FORMAT", "text"),
         ("RUST_LOG", "warn,roster=debug"),
+        ("API_TOKENS", &format!("one:{}", "0".repeat(64))),
+        ("API_TOKENS_REQUIRED", "all"),
         ("AUTO_MIGRATE", "true"),
         ("AUTO_SEED", "9"),
         ("RELEASE_ID", "0.1.0.10"),
@@ -119,6 +121,8 @@ fn every_variable_is_read() {
     assert_eq!(config.web_concurrency.get(), 7);
     assert_eq!(config.shutdown_timeout_ms.get(), 8);
     assert_eq!(config.log_format, LogFormat::Text);
+    assert_eq!(format!("{:?}", config.api_tokens), r#"["one"]"#);
+    assert_eq!(config.api_tokens_required, TokensRequired::All);
     assert_eq!(config.rust_log, "warn,roster=debug");
     assert!(config.auto_migrate);
     assert_eq!(config.auto_seed, 9);
@@ -133,7 +137,7 @@ fn every_variable_is_read() {
     assert_eq!(config.traces_endpoint().as_deref(), Some("http://collector:4318/traces"));
     // The list of known names is complete.
     let printed = config.to_string();
-    let known = Config::VARIABLES.into_iter().filter(|name| !["DATABASE_URL_FILE", "RELEASE_ID"].contains(name));
+    let known = Config::VARIABLES.into_iter().filter(|name| !name.ends_with("_FILE") && *name != "RELEASE_ID");
     for name in known {
         assert!(printed.contains(&format!("{name}=")), "{name} in {printed}");
     }
