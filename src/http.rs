@@ -33,8 +33,8 @@ pub use documentation::{BodyFailures, WriteFailures};
 pub use idempotency::{Created, once};
 pub use json_object::{JSON, MERGE_PATCH, Members, json_object};
 pub use problem::{Body, Fault, Problem};
-pub use representation::respond_with_state;
 pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
+pub use representation::{respond_with_state, respond_without_content};
 use route::Route;
 pub use state::State;
 
@@ -73,7 +73,7 @@ fn operations(config: &mut ServiceConfig) {
 async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
     if request.method() == Method::OPTIONS && request.uri() == "*" {
         return Ok(HttpResponse::NoContent()
-            .insert_header((header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE"))
+            .insert_header((header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
             .finish());
     }
     Err(Problem::not_found("there is nothing here"))

@@ -4,7 +4,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::db::{self, Db, Select, Sql};
-use crate::http::{Body, Failures, Problem, WriteFailures, conditions};
+use crate::http::{Body, Failures, Problem, WriteFailures, conditions, respond_without_content};
 use crate::listing::{get, parameters};
 use crate::users::Users;
 use crate::users::api::{parse_id, unknown};
@@ -68,7 +68,7 @@ pub(crate) async fn add(
             error => error.into(),
         })
     });
-    added.await.map(|()| HttpResponse::NoContent().finish())
+    added.await.map(|()| respond_without_content())
 }
 
 /// Ends a friendship. If there is none, nothing changes.
@@ -105,7 +105,7 @@ pub(crate) async fn remove(
             get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
         }
     }
-    Ok(HttpResponse::NoContent().finish())
+    Ok(respond_without_content())
 }
 
 fn parse_ids((one, other): &(String, String)) -> Result<(i64, i64), Problem> {

@@ -38,19 +38,20 @@ pub fn json_object(request: &HttpRequest, body: &[u8], media_types: &[&str]) -> 
 
 fn check_type(request: &HttpRequest, media_types: &[&str]) -> Result<(), Problem> {
     let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let unsupported = |detail| {
+        let problem = Problem::unsupported_media_type(detail);
+        let name = if media_types == MERGE_PATCH { ACCEPT_PATCH.0 } else { header::ACCEPT };
+        problem.with_header(name, media_types[0])
+    };
     let media_type = text(header::CONTENT_TYPE).split(';').next().unwrap_or_default().trim();
     if !media_types.iter().any(|accepted| accepted.eq_ignore_ascii_case(media_type)) {
-        let accepted = media_types.join(", ");
-        let name = if media_types == MERGE_PATCH { ACCEPT_PATCH.0 } else { header::ACCEPT };
-        return Err(
-            Problem::unsupported_media_type(format!("Content-Type: expected {accepted}")).with_header(name, &accepted)
-        );
+        return Err(unsupported(format!("Content-Type: expected {}", media_types.join(" or "))));
     }
     let encoding = text(header::CONTENT_ENCODING);
     if encoding.is_empty() || encoding.eq_ignore_ascii_case("identity") {
         return Ok(());
     }
-    let problem = Problem::unsupported_media_type("Content-Encoding: send the body without an encoding".to_owned());
+    let problem = unsupported("Content-Encoding: send the body without an encoding".to_owned());
     Err(problem.with_header(header::ACCEPT_ENCODING, "identity"))
 }
 

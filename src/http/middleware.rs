@@ -52,10 +52,10 @@ async fn stack(
 ) -> Result<ServiceResponse<BoxBody>, Problem> {
     admission::admit(context)?;
     uri::check(&request)?;
+    body::receive(context, &mut request).await?;
     if let Some(response) = method::check(context.route, &request)? {
         return Ok(request.into_response(response));
     }
     authorization::authorize(context, &request)?;
-    body::receive(context, &mut request).await?;
     timeout::limit(context, panic::catch(next.call(request).instrument(context.span()))).await
 }

@@ -57,13 +57,13 @@ impl Problem {
 
     /// The request has no credentials.
     pub(super) fn unauthorized(detail: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer")
+        Self::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"api\"")
     }
 
     /// The credentials of the request are not valid (RFC 6750, section 3.1).
     pub(super) fn invalid_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "the token is not valid")
-            .with_header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+            .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"api\", error=\"invalid_token\"")
     }
 
     pub(super) fn forbidden(detail: &'static str) -> Self {

@@ -134,6 +134,12 @@ pub fn respond_with_state(json: Vec<u8>) -> HttpResponse {
     state(HttpResponse::Ok(), json)
 }
 
+/// The response to a request that was done and has no content.
+#[must_use]
+pub fn respond_without_content() -> HttpResponse {
+    HttpResponse::NoContent().insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store"))).finish()
+}
+
 /// The response to a request that created a resource at this URL, which is relative to the request.
 pub(super) fn created(location: &str, json: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::Created();
@@ -150,11 +156,9 @@ fn state(mut response: HttpResponseBuilder, json: Vec<u8>) -> HttpResponse {
 /// each use.
 const NOT_SHARED: (HeaderName, HeaderValue) = (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
 
-/// The media types of a change, in the response to `OPTIONS` (RFC 5789, section 3.1).
-pub(super) const ACCEPT_PATCH: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("accept-patch"),
-    HeaderValue::from_static("application/merge-patch+json, application/json"),
-);
+/// The media type of a change (RFC 5789, section 3.1).
+pub(super) const ACCEPT_PATCH: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("accept-patch"), HeaderValue::from_static("application/merge-patch+json"));
 
 /// A page rendered from a template, with its `ETag`.
 ///

@@ -37,11 +37,13 @@ impl Methods {
     }
 }
 
-/// As the header `Allow` lists them.
+/// As the header `Allow` lists them. Every resource has OPTIONS, too.
 impl fmt::Display for Methods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.iter().map(|method| method.to_string()).collect();
-        f.write_str(&names.join(", "))
+        for method in self.iter() {
+            write!(f, "{method}, ")?;
+        }
+        f.write_str("OPTIONS")
     }
 }
 

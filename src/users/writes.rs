@@ -8,7 +8,7 @@ use super::{User, Users};
 use crate::db::Db;
 use crate::http::{
     Body, BodyFailures, Created, Failures, Format, JSON, MERGE_PATCH, Problem, WriteFailures, conditions, json_object,
-    negotiate, once, respond_with_state,
+    negotiate, once, respond_with_state, respond_without_content,
 };
 use crate::listing::{Resource as _, parameters, writes};
 
@@ -173,5 +173,5 @@ pub(crate) async fn remove(request: HttpRequest, id: Path<String>, db: Data<Db>)
         conditions::check(&request, Some(&current))?;
         Ok::<_, Problem>(writes::remove::<Users>(transaction, id).await?)
     });
-    removed.await.map(|()| HttpResponse::NoContent().finish())
+    removed.await.map(|()| respond_without_content())
 }

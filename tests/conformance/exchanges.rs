@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::http::responses::style;
 use crate::support::engine::{Database, Engine};
-use crate::support::process::Web;
-use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing};
+use crate::support::process::{TOKEN, Web, migrated};
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, SECOND, listing, related};
 use crate::support::tool::Tool;
 use crate::support::{Tests, tests};
 
@@ -60,8 +60,8 @@ impl Recorder<'_> {
 fn assert_clean(kind: &str, files: &[PathBuf]) {
     let mut httpolice = Tool::Httpolice.command();
     // Names that begin with x-, as that of x-request-id does; a stream that ends with the connection, as one must
-    // for a client of HTTP/1.0; and `immutable` without TLS, which is the balancer's.
-    for silent in ["1277", "1025", "1302"] {
+    // for a client of HTTP/1.0; and `immutable` and tokens without TLS, which is the balancer's.
+    for silent in ["1277", "1025", "1302", "1263", "1261"] {
         httpolice.args(["--silence", silent]);
     }
     let done = httpolice.args(["--fail-on", "comment", "--input", kind]).args(files).output().unwrap();
@@ -77,7 +77,9 @@ fn request(method: &str, target: &str, headers: &[&str]) -> String {
 
 fn exchanges_keep_to_the_standards(database: &Database) {
     const END: &str = "Connection: close\r\n\r\n";
-    let web = Web::seeded(database);
+    migrated(database, &["up"]);
+    migrated(database, &["seed"]);
+    let web = Web::writable(database, &[]);
     let style = &*style(&web.get("/"));
     let folder = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut recorder = Recorder { web: &web, folder, whole: Vec::new(), answers: Vec::new() };
@@ -119,6 +121,32 @@ fn exchanges_keep_to_the_standards(database: &Database) {
         recorder.exchange(&(request("GET", resource, &["Range: bytes=0-3", "Accept-Encoding: gzip"]) + END));
         recorder.exchange(&(request("GET", resource, &[]).replace("HTTP/1.1", "HTTP/1.0") + "\r\n"));
     }
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let written = |method: &str, path: &str, headers: &[&str], body: &str| {
+        let length = format!("Content-Length: {}", body.len());
+        let media_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let media_type = format!("Content-Type: {media_type}");
+        let own = [&*token, &*media_type, &*length];
+        let own = if body.is_empty() { &own[..1] } else { &own };
+        request(method, path, &[own, headers].concat()) + END + body
+    };
+    let [ada, bob] = ["ada", "bob"].map(|name| format!(r#"{{"username":"{name}","email":"{name}@example.com"}}"#));
+    for (key, body) in [("a", &*ada), ("a", &*ada), ("a", &*bob), ("b", &*ada), ("c", "{}")] {
+        recorder.exchange(&written("POST", LISTING, &[&format!("Idempotency-Key: {key}")], body));
+    }
+    for condition in [&["If-Match: *"][..], &["If-Match: \"x\""], &[]] {
+        recorder.exchange(&written("PATCH", SECOND, condition, r#"{"username":"new"}"#));
+    }
+    recorder.refusal(&written("POST", LISTING, &[], "{"));
+    recorder.refusal(&written("PATCH", SECOND, &["If-Match: *", "Content-Encoding: gzip"], "{}"));
+    for method in ["PUT", "DELETE", "GET"] {
+        let headers = if method == "PUT" { &["Content-Length: 0"][..] } else { &[] };
+        recorder.exchange(&written(method, related!(1, "/3"), headers, ""));
+    }
+    for _ in 0..2 {
+        recorder.exchange(&written("DELETE", listing!("/3"), &[], ""));
+    }
+    recorder.exchange(&(request("DELETE", SECOND, &["Authorization: Bearer x"]) + END));
     let body = ["Content-Type: text/plain", "Content-Length: 2"];
     recorder.exchange(&(request("POST", LISTING, &body) + END + "{}"));
     recorder.exchange(&(request("POST", LISTING, &[body[0], body[1], "Expect: 100-continue"]) + END + "{}"));

@@ -18,7 +18,7 @@ use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
 };
-use crate::support::resource::{FIRST, LISTING, RELATED};
+use crate::support::resource::{CREATE_NEWEST, DROP_NEWEST, FIRST, INSERT_NEWEST, LISTING, RELATED, TABLES};
 use crate::support::sql::Sql;
 use crate::support::step_proxy::{Point, StepProxy};
 use crate::support::{Tests, eventually, tests};
@@ -309,7 +309,7 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
         assert_ne!(code(&refused), 0, "{event}");
         // If the ledger had a migration whose table does not exist, a process would be ready but fail requests.
         let is_served = Web::start(database, &[]).get("/readyz").status == 200;
-        assert_eq!(is_served, !database.sql().refuses("SELECT since FROM friends"), "{event}");
+        assert_eq!(is_served, !database.sql().refuses(&format!("SELECT 1 FROM {}", TABLES[0])), "{event}");
         allow();
         migrated(database, &[next]);
         let applied = if next == "up" { ["applied", "applied"] } else { ["applied", "pending"] };
@@ -412,13 +412,13 @@ fn an_unreadable_ledger_is_left_alone(database: &Database) {
     if database.engine.family() == Family::MySql {
         admin.execute("CREATE USER limited IDENTIFIED BY 'word'");
         admin.execute("GRANT CREATE, ALTER, DROP, INDEX, REFERENCES ON app.* TO limited");
-        for table in ["users", "friends", "roster_migrations", "roster_migrations_new"] {
+        for table in TABLES.into_iter().chain(["roster_migrations", "roster_migrations_new"]) {
             admin.execute(&format!("GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON app.{table} TO limited"));
         }
     } else {
         admin.execute("CREATE ROLE limited LOGIN PASSWORD 'word'");
         app.execute("GRANT CREATE, USAGE ON SCHEMA public TO limited");
-        app.execute("GRANT SELECT ON users, friends TO limited");
+        app.execute(&format!("GRANT SELECT ON {} TO limited", TABLES.join(", ")));
     }
     let limited = server.url_of("limited:word", "app");
     let run = |argument| migrate_command(&[argument], &[("DATABASE_URL", &limited)]).output().unwrap();
@@ -427,7 +427,7 @@ fn an_unreadable_ledger_is_left_alone(database: &Database) {
         assert_eq!(code(&refused), 70, "{argument}: {}", stderr(&refused));
         assert!(stderr(&refused).contains("grant SELECT on it to the user of DATABASE_URL"), "{}", stderr(&refused));
     }
-    for table in ["friends", "users"] {
+    for table in TABLES {
         app.execute(&format!("DROP TABLE {table}"));
     }
     let done = run("up");
@@ -581,8 +581,8 @@ fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
     migrated(database, &["up"]);
     let mut lock = database.sql();
     match database.engine.family() {
-        Family::Postgres => lock.execute("BEGIN; LOCK TABLE friends"),
-        _ => lock.execute("LOCK TABLES friends READ"),
+        Family::Postgres => lock.execute(&format!("BEGIN; LOCK TABLE {}", TABLES[0])),
+        _ => lock.execute(&format!("LOCK TABLES {} READ", TABLES[0])),
     }
     let refused = migrate(database, &["down", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
@@ -673,7 +673,7 @@ fn a_lock_before_the_record_is_waited_for(database: &Database) {
 /// The signal arrives while the last migration runs, so the run completes.
 fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
     up_but_one(database);
-    let is_chosen = |_, message: &[u8]| message.windows(19).any(|bytes| bytes == b"ALTER TABLE friends");
+    let is_chosen = |_, message: &[u8]| message.windows(CREATE_NEWEST.len()).any(|bytes| bytes == CREATE_NEWEST);
     let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url_at(proxy.port))]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -716,31 +716,30 @@ fn somebody_elses_table_is_left_alone(database: &Database) {
 
 /// What a kill at each point leaves behind, on the engine whose migrations are no transactions.
 fn an_interrupted_statement_is_repeated(database: &Database) {
-    const REVERT: &str = include_str!("../../migrations/mysql/0003_friends_since.down.sql");
     let interrupt = &format!("UPDATE roster_migrations SET success = FALSE WHERE version = {LATEST}");
-    let friends = || database.sql().number("SELECT COUNT(since) FROM friends");
+    let rows = || database.sql().number(&format!("SELECT COUNT(*) FROM {}", TABLES[0]));
     migrated(database, &["up"]);
-    migrated(database, &["seed"]);
+    database.sql().execute(INSERT_NEWEST);
 
-    // Killed after the statement of `up`, or before that of `down`: the column exists.
+    // Killed after the statement of `up`, or before that of `down`: the table exists.
     database.sql().execute(interrupt);
     assert_eq!(states(database), state(["applied", "interrupted"]));
     assert!(migrated(database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(friends(), 2);
+    assert_eq!(rows(), 1);
 
     // Killed before the statement of `up`, or after that of `down`.
     database.sql().execute(interrupt);
-    database.sql().execute(REVERT);
+    database.sql().execute(DROP_NEWEST);
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(friends(), 2);
+    assert_eq!(rows(), 0);
 
     // The same, then `down`.
     database.sql().execute(interrupt);
     assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
     migrated(database, &["up"]);
     database.sql().execute(interrupt);
-    database.sql().execute(REVERT);
+    database.sql().execute(DROP_NEWEST);
     assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }

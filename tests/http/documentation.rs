@@ -22,7 +22,7 @@ fn the_description_is_the_committed_one(database: &Database) {
     let description = served.json();
     assert_eq!(description["openapi"], "3.1.0");
     for path in description["paths"].as_object().unwrap().keys() {
-        let path = path.replace("{id}", "1");
+        let path = path.replace("{id}", "1").replace("{friend_id}", "2");
         assert_ne!(web.send("POST", &path, &[]).status, 404, "{path} is a resource");
     }
 }
@@ -32,11 +32,17 @@ fn the_description_has_a_page(database: &Database) {
     let description = web.get("/openapi.json").json();
     let page = web.get("/docs").body;
     for (path, methods) in description["paths"].as_object().unwrap() {
-        assert!(page.contains(&format!("<b>GET</b> {path}</code>")), "{path}");
-        for parameter in methods["get"]["parameters"].as_array().into_iter().flatten() {
-            assert!(page.contains(&format!("<code>{}</code>", parameter["name"].as_str().unwrap())), "{parameter}");
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(page.contains(&format!("<b>{}</b> {path}</code>", method.to_uppercase())), "{method} {path}");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                assert!(page.contains(&format!("<code>{}</code>", parameter["name"].as_str().unwrap())), "{parameter}");
+            }
         }
     }
+    let create = "curl -X POST &#34;$URL/users&#34; -H &#34;Authorization: Bearer $TOKEN&#34; \
+                  -H &#39;Content-Type: application/json&#39; \
+                  -d &#39;{&#34;email&#34;:&#34;ada@example.com&#34;,&#34;username&#34;:&#34;ada&#34;}&#39;";
+    assert!(page.contains(create), "{page}");
     // Nothing is loaded from elsewhere, and nothing runs.
     assert!(!page.contains("://") || page.matches("://").count() == page.matches("http://www.w3.org/2000/svg").count());
     assert!(!page.contains("<script") && !page.contains("style="));

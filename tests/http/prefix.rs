@@ -118,7 +118,7 @@ fn the_description_works_behind_a_path_prefix(database: &Database) {
     let servers = &description.json()["servers"];
     let server = description.url.join(servers[0]["url"].as_str().unwrap()).unwrap();
     let Value::Object(paths) = &description.json()["paths"] else { panic!("{servers}") };
-    for path in paths.keys() {
+    for (path, _) in paths.iter().filter(|(_, methods)| methods.get("get").is_some()) {
         let url = format!("{}{}", server.as_str().trim_end_matches('/'), path.replace("{id}", "1"));
         let answer = request(&agent(), "GET", Url::parse(&url).unwrap(), &[]);
         assert_eq!(answer.status, 200, "{url}: {}", answer.body);

@@ -103,7 +103,7 @@ fn every_answer_is_guarded(database: &Database) {
                 policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe") && !policy.contains("http")
             );
             assert!(answer.header("cache-control").is_some(), "{method} {path} says who may keep it");
-            assert_eq!(answer.header("allow"), [204, 405].contains(&answer.status).then_some("GET, HEAD"));
+            assert_eq!(answer.header("allow"), [204, 405].contains(&answer.status).then_some("GET, HEAD, OPTIONS"));
             if answer.status >= 400 {
                 let kind = answer.header("content-type").unwrap();
                 let is_page = accept == "text/html" && matches!(path.split('?').next().unwrap(), "/" | "/nothing");

@@ -166,7 +166,7 @@ fn bad_input_is_named(database: &Database) {
         assert_eq!(problem["instance"].as_str(), answer.header("x-request-id"));
     }
     let refused = web.send("PUT", FIRST, &[]);
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, PATCH, DELETE")));
+    assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD, PATCH, DELETE, OPTIONS")));
     let html = [("accept", "text/html,*/*;q=0.1")];
     let page = web.get_with("/?limit=0", &html);
     assert_eq!((page.status, page.header("content-type")), (400, Some("text/html; charset=utf-8")));

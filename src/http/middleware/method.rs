@@ -2,7 +2,8 @@
 
 use actix_web::HttpResponse;
 use actix_web::dev::ServiceRequest;
-use actix_web::http::{Method, header};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
 
 use crate::http::problem::Problem;
 use crate::http::representation::ACCEPT_PATCH;
@@ -22,6 +23,7 @@ pub(super) fn check(route: Route, request: &ServiceRequest) -> Result<Option<Htt
     }
     let mut response = HttpResponse::NoContent();
     response.insert_header((header::ALLOW, methods.to_string()));
+    response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
     if methods.contains(&Method::PATCH) {
         response.insert_header(ACCEPT_PATCH);
     }
