@@ -1,9 +1,11 @@
 """Requests to a contender: single ones whose responses are checked, and load by wrk."""
 
+import contextlib
 import http.client
 import json
 import os
 import subprocess
+import threading
 import time
 from base64 import urlsafe_b64encode
 
@@ -73,6 +75,33 @@ def wrk(path, kind, ids, seconds, clients=CLIENTS, during=lambda: None):
     if not outcome or outcome["failed"] or not outcome["requests"]:
         abort(f"requests for {path} failed: {output}")
     return outcome
+
+
+@contextlib.contextmanager
+def pages_of_1000(rate, clients=4):
+    """Requests pages of 1,000 users at this rate per second. A response other than 200 ends the run."""
+    is_over, statuses = threading.Event(), []
+
+    def request():
+        connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
+        due = time.monotonic()
+        while not is_over.wait(max(0, due - time.monotonic())):
+            connection.request("GET", "/users?limit=1000")
+            response = connection.getresponse()
+            response.read()
+            statuses.append(response.status)
+            due += clients / rate
+
+    threads = [threading.Thread(target=request) for _ in range(clients)]
+    began = time.monotonic()
+    for thread in threads:
+        thread.start()
+    yield
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    if set(statuses) != {200} or len(statuses) < rate * (time.monotonic() - began) / 2:
+        abort(f"{len(statuses)} pages of 1,000 users, with the statuses {set(statuses)}")
 
 
 def measured_load(path, kind, ids, seconds, process, database, clients=CLIENTS):

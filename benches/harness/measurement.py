@@ -11,12 +11,15 @@ from statistics import median
 
 from harness.contenders import CONNECTIONS, build, peers, roster
 from harness.databases import DATABASE_PORT, database
-from harness.load import LIMIT, PAGE, first_response, measured_load, page, wrk
+from harness.load import LIMIT, PAGE, first_response, measured_load, page, pages_of_1000, wrk
 from harness.processes import abort, command, cpu, scratch, stop
 
 WARM_UP = 2
 # The service is measured with these numbers of connections, too.
 FEW_AND_MANY = 2, 16
+# Pages of 1,000 users a second, beside which the service is measured, too.
+LARGE_PAGES = 200
+BESIDE_LARGE_PAGES = f"roster, beside {LARGE_PAGES} pages of 1,000"
 
 
 def all_ids(options):
@@ -42,6 +45,9 @@ def measure(contender, engine, options):
     if contender.name == "roster":
         pages = [wrk(PAGE, "cursor", (id, id), max(1, options.seconds // 2), clients=1)["p50_us"] for id in (0, deep)]
         figures["roster"]["depth"] = pages[1] / pages[0]
+        with pages_of_1000(LARGE_PAGES):
+            figures[BESIDE_LARGE_PAGES] = measured_load(
+                PAGE, contender.cursor, all_ids(options), options.seconds, process, engine.process)
     stop(process)
     return figures
 
@@ -137,6 +143,8 @@ def ratios(results):
     found = [
         ("`sendto` per request at 16 clients", results["system_calls"].get("sendto", 0), "≤", 2.05),
         (f"p50 of the page behind row {results['users'] * 9 // 10:,} ÷ p50 of page 1", ours["depth"], "≤", 1.3),
+        (f"p99 beside {LARGE_PAGES} pages of 1,000 users a second ÷ p99 without",
+         contenders[BESIDE_LARGE_PAGES]["p99_us"] / ours["p99_us"], "≤", 2),
         ("first response after exec, ms", ours["first_answer_ms"], "≤", 20),
         ("memory at 32 clients, MB", ours["pss_bytes"] / 1e6, "≤", 20 if "SQLite" in results["machine"] else 7),
     ]
