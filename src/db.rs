@@ -131,7 +131,7 @@ impl Db {
 
     /// Runs `work` in a transaction that writes, and commits it. If `work` returns an error, or the future is dropped, it is
     /// rolled back. Its time is limited in the client and in the server. If it conflicts with another transaction, such as
-    /// by a deadlock, it is repeated, three attempts in all, so `work` must have no other effect.
+    /// by a deadlock, it is repeated, three times at most, so `work` must have no other effect.
     ///
     /// # Errors
     /// Those of `work` and of the database; then the transaction has no effect, now or later. Only [`Error::Unconfirmed`]

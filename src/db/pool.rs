@@ -41,8 +41,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 const OWN_SHARE_WAIT: Duration = Duration::from_millis(10);
 /// A connection that is older is replaced, so that a fail-over or a new address takes effect at some time.
 const MAX_LIFETIME: Duration = Duration::from_mins(30);
-/// How often a transaction is tried that conflicts with others.
-const ATTEMPTS: u32 = 3;
+/// How often a transaction is tried that conflicts with others: it is repeated three times.
+const ATTEMPTS: u32 = 4;
 /// The longest pause before the second attempt.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -64,6 +64,7 @@ pub struct Pool<DB: Dialect> {
     begin: SqlStr,
     /// Begins a transaction that writes.
     begin_write: SqlStr,
+    outcomes: Arc<Outcomes>,
     /// One permit if the engine has one writer. Otherwise, one for each connection.
     writers: Arc<Semaphore>,
     acquire_timeout: Duration,
@@ -80,6 +81,7 @@ impl<DB: Dialect> Clone for Pool<DB> {
             queue: self.queue.clone(),
             begin: self.begin.clone(),
             begin_write: self.begin_write.clone(),
+            outcomes: self.outcomes.clone(),
             writers: self.writers.clone(),
             ..*self
         }
@@ -114,6 +116,7 @@ impl<DB: Dialect> Pool<DB> {
             transaction_pooling,
             begin: DB::begin(transaction_pooling, query_timeout),
             begin_write: DB::begin_write(transaction_pooling, query_timeout),
+            outcomes: Arc::default(),
             writers: Arc::new(Semaphore::new(if DB::HAS_ONE_WRITER { 1 } else { connections })),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
             query_timeout,
@@ -333,14 +336,21 @@ impl<DB: Dialect> Pool<DB> {
         let began = Instant::now();
         let mut attempt = 1;
         loop {
-            match self.try_transaction(&work).await {
-                Err(failed) if failed.is_conflict && attempt < ATTEMPTS && began.elapsed() < self.query_timeout => {
-                    // Transactions that conflict with each other should not repeat at the same time.
-                    sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64()) * attempt).await;
-                    attempt += 1;
-                }
-                outcome => return outcome.map_err(|failed| failed.error),
+            let outcome = self.try_transaction(&work).await;
+            let is_conflict = outcome.as_ref().is_err_and(|failed| failed.is_conflict);
+            let is_repeated = is_conflict && attempt < ATTEMPTS && began.elapsed() < self.query_timeout;
+            self.outcomes.count(match &outcome {
+                Ok(_) => Outcome::Committed,
+                Err(failed) if failed.is_unconfirmed => Outcome::Unconfirmed,
+                Err(_) if is_repeated => Outcome::Repeated,
+                Err(_) => Outcome::RolledBack,
+            });
+            if !is_repeated {
+                return outcome.map_err(|failed| failed.error);
             }
+            // Transactions that conflict with each other should not repeat at the same time.
+            sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64()) * attempt).await;
+            attempt += 1;
         }
     }
 
@@ -374,7 +384,7 @@ impl<DB: Dialect> Pool<DB> {
             (Ok(done), None) => Ok(self.commit(lease, done).await?),
             (Err(error), None) => {
                 self.roll_back(lease).await;
-                Err(Failed { error, is_conflict: false })
+                Err(Failed { error, is_conflict: false, is_unconfirmed: false })
             }
             (worked, Some(failure)) => {
                 let is_conflict = failure.is_conflict();
@@ -384,7 +394,8 @@ impl<DB: Dialect> Pool<DB> {
                     let _ = self.end(lease, Err::<(), _>(failure.clone()));
                 }
                 // What follows a failure has no effect, even if the caller ignores it.
-                Err(Failed { error: worked.err().unwrap_or_else(|| failure.into()), is_conflict })
+                let error = worked.err().unwrap_or_else(|| failure.into());
+                Err(Failed { error, is_conflict, is_unconfirmed: false })
             }
         }
     }
@@ -456,7 +467,12 @@ impl<DB: Dialect> Pool<DB> {
         for ((_, count), counted) in batches.iter_mut().zip(self.queue.counts()) {
             *count = counted;
         }
-        let mut sum = Connections { idle: 0, used: 0, max: 0, pending: self.pending.load(Ordering::Relaxed), batches };
+        let mut transactions = OUTCOMES.map(|outcome| (outcome, 0));
+        for ((_, count), counted) in transactions.iter_mut().zip(&self.outcomes.0) {
+            *count = counted.load(Ordering::Relaxed);
+        }
+        let pending = self.pending.load(Ordering::Relaxed);
+        let mut sum = Connections { idle: 0, used: 0, max: 0, pending, batches, transactions };
         for status in self.shares.iter().map(managed::Pool::status) {
             let idle = status.available.min(status.size);
             sum.idle += idle;
@@ -536,17 +552,19 @@ impl<DB: Dialect> Pool<DB> {
     }
 }
 
-/// A transaction that was rolled back.
+/// A transaction that was not committed, as far as is known.
 struct Failed<E> {
     error: E,
     /// Whether it may succeed if it is repeated.
     is_conflict: bool,
+    /// Whether it may have been committed.
+    is_unconfirmed: bool,
 }
 
 impl<E: From<Error>> From<Error> for Failed<E> {
     fn from(error: Error) -> Self {
-        let is_conflict = error.is_conflict();
-        Self { error: error.into(), is_conflict }
+        let (is_conflict, is_unconfirmed) = (error.is_conflict(), matches!(error, Error::Unconfirmed(_)));
+        Self { error: error.into(), is_conflict, is_unconfirmed }
     }
 }
 
@@ -578,6 +596,31 @@ pub struct Connections {
     pub pending: usize,
     /// The sizes of statements for pages, in requests, and how many statements of each size were sent.
     pub batches: [(usize, u64); SIZES.len()],
+    /// How many transactions had each outcome.
+    pub transactions: [(&'static str, u64); OUTCOMES.len()],
+}
+
+/// How a transaction of a request ended.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Committed,
+    RolledBack,
+    /// It was rolled back because of a conflict, and repeated.
+    Repeated,
+    Unconfirmed,
+}
+
+/// The outcomes in their order.
+const OUTCOMES: [&str; 4] = ["committed", "rolled_back", "repeated", "unconfirmed"];
+
+/// The number of transactions with each outcome.
+#[derive(Default)]
+struct Outcomes([AtomicU64; OUTCOMES.len()]);
+
+impl Outcomes {
+    fn count(&self, outcome: Outcome) {
+        self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 type Acquired<DB> = Result<Object<Connector<DB>>, PoolError<Error>>;

@@ -32,6 +32,7 @@ pub(super) struct Metrics {
     connections_max: IntGauge,
     pending_acquires: IntGauge,
     batches: IntCounterVec,
+    transactions: IntCounterVec,
     adding: Mutex<()>,
 }
 
@@ -83,9 +84,13 @@ impl Metrics {
                 Opts::new("db_client_batches_total", "Statements for one page, or for those of several requests."),
                 &["db_operation_batch_size"],
             )?,
+            transactions: IntCounterVec::new(
+                Opts::new("db_client_transactions_total", "Transactions of requests that write."),
+                &["outcome"],
+            )?,
             adding: Mutex::default(),
         };
-        let collectors: [Box<dyn Collector>; 10] = [
+        let collectors: [Box<dyn Collector>; 11] = [
             Box::new(build),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
@@ -96,6 +101,7 @@ impl Metrics {
             Box::new(metrics.connections_max.clone()),
             Box::new(metrics.pending_acquires.clone()),
             Box::new(metrics.batches.clone()),
+            Box::new(metrics.transactions.clone()),
         ];
         for collector in collectors {
             metrics.registry.register(collector)?;
@@ -126,6 +132,10 @@ impl Metrics {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         for (size, count) in connections.batches {
             let counter = self.batches.with_label_values(&[&size.to_string()]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        for (outcome, count) in connections.transactions {
+            let counter = self.transactions.with_label_values(&[outcome]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         let mut text = Vec::with_capacity(16 * 1024);

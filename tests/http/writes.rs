@@ -397,6 +397,9 @@ fn friendships_in_any_order_succeed(database: &Database) {
             });
         }
     });
+    let transactions = |outcome: &str| web.metric(&format!("db_client_transactions_total{{outcome=\"{outcome}\"}}"));
+    assert!(transactions("committed") > 40, "{}", web.get("/metrics").body);
+    assert_eq!((transactions("rolled_back"), transactions("unconfirmed")), (0, 0));
     let one_sided = "SELECT COUNT(*) FROM friends f WHERE NOT EXISTS (SELECT 1 FROM friends g WHERE g.user_id = f.friend_id AND g.friend_id = f.user_id)";
     assert_eq!(database.sql().number(one_sided), 0);
 }
