@@ -86,8 +86,8 @@ pub struct Config {
     /// The tracing filter: a level, and others for targets, as in `info,roster=debug`; `info` by default.
     #[serde(default = "default_filter", deserialize_with = "log_filter::deserialize")]
     pub rust_log: String,
-    /// Those who may write, each as `name:sha256`, separated by commas or white space; `web token NAME` makes one. Unset, every
-    /// write is refused. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
+    /// Clients that may write, as `name:sha256` pairs, separated by commas or white space. `web token NAME` generates a pair.
+    /// If unset, every write gets a 403. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
     #[serde(default)]
     pub api_tokens: ApiTokens,
     /// Which requests need a token: `writes`, or `all` but health checks; `writes` by default.

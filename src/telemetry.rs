@@ -18,7 +18,7 @@ use serde::ser::SerializeMap;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::Record;
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Subscriber, dispatcher};
 use tracing_subscriber::Registry;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
@@ -90,9 +90,13 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&S
     });
     tracing_subscriber::registry().with(lines).with(spans).init();
     // The default hook writes over several lines, to the error stream.
-    std::panic::set_hook(Box::new(|panic| {
+    let log = dispatcher::get_default(Clone::clone);
+    std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
+        // A panic within a call of the database's driver is out of every subscriber.
+        dispatcher::with_default(&log, || {
+            tracing::error!(place, "panicked: {}", panic.payload_as_str().unwrap_or("no message"));
+        });
     }));
     for warning in &config.warnings {
         tracing::warn!("{warning}");

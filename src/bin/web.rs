@@ -38,7 +38,7 @@ enum Command {
         #[arg(long)]
         live: bool,
     },
-    /// Makes a token for a client. Prints the token, and its pair for API_TOKENS, which has the token's hash.
+    /// Generates a token for a client. Prints it, and its `name:sha256` pair for API_TOKENS.
     Token {
         /// The name of the client in the log: letters, digits, dots, hyphens and underscores
         name: String,
@@ -120,15 +120,15 @@ fn named<E: std::fmt::Display>(variable: &str) -> impl Fn(E) -> anyhow::Error {
     move |error| anyhow::anyhow!("{variable}: {error}")
 }
 
-/// Makes a token of 256 random bits, which needs no configuration.
+/// Generates a token of 256 random bits. This needs no configuration.
 #[expect(clippy::print_stdout, reason = "the token is what the command was asked for")]
 fn token(name: &str) -> anyhow::Result<ExitCode> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).context("the system has no randomness")?;
     let token = BASE64_URL_SAFE_NO_PAD.encode(bits);
     let pair = ApiTokens::pair(name, &token).map_err(anyhow::Error::msg)?;
-    println!("for the client, as the header of its requests:\n  Authorization: Bearer {token}");
-    println!("for the server, as one of the pairs in API_TOKENS:\n  {pair}");
+    println!("request header of the client:\n  Authorization: Bearer {token}");
+    println!("pair for API_TOKENS of the server:\n  {pair}");
     Ok(ExitCode::SUCCESS)
 }
 

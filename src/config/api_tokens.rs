@@ -1,4 +1,4 @@
-//! The tokens of those who may use the API (`API_TOKENS`).
+//! The tokens of API clients (`API_TOKENS`).
 
 use std::fmt::{self, Write as _};
 

@@ -29,7 +29,7 @@ pub(super) const MARGIN: Duration = Duration::from_millis(500);
 pub trait Dialect: Values {
     /// Begins a transaction that writes.
     const BEGIN: &'static str = "BEGIN";
-    /// Ends a query whose rows no other transaction may change before this one ends.
+    /// The clause that locks the selected rows until the transaction ends.
     const FOR_UPDATE: &'static str = " FOR UPDATE";
     /// Whether one transaction writes at a time, and the others poll for its end.
     const HAS_ONE_WRITER: bool = false;
@@ -55,8 +55,8 @@ pub trait Dialect: Values {
     fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
         SqlStr::from_static(Self::BEGIN)
     }
-    /// Begins a transaction that writes. It waits for a lock for about half of the client's limit, so that a client learns
-    /// that its request waits for another one.
+    /// Begins a transaction that writes. On servers, it waits for a lock for half of the client's limit, so that a client
+    /// learns that its request waits for another one.
     #[must_use]
     fn begin_write(transaction_pooling: bool, limit: Duration) -> SqlStr {
         Self::begin(transaction_pooling, limit)

@@ -13,6 +13,9 @@ pub enum Error {
     /// Every connection of the pool stayed in use, or a new one could not be opened in time.
     #[error("no database connection became free within {} ms", .0.as_millis())]
     Acquire(Duration),
+    /// The engine has one writer, and another transaction of this process did not end in time.
+    #[error("another write of this process did not end within {} ms", .0.as_millis())]
+    Writer(Duration),
     /// The database is unreachable, or rejects the login.
     #[error("cannot connect to the database at {address}: {}", describe(cause))]
     Connect {
@@ -30,8 +33,8 @@ pub enum Error {
     /// A temporary fault: a deadlock, a time-out of the server, an exhausted resource.
     #[error("the database cannot do this at the moment: {}", describe(.0))]
     Transient(#[source] Arc<sqlx::Error>),
-    /// The connection was lost while a transaction was committed: only the database knows whether it was.
-    #[error("whether the transaction was committed is not known: {0}")]
+    /// The outcome of COMMIT is unknown: the connection failed, or there was no response in time.
+    #[error("the outcome of COMMIT is unknown: {0}")]
     Unconfirmed(#[source] Box<Error>),
     /// The database refuses writes: it is a standby, or was set to read-only.
     #[error("{}", describe(.0))]
@@ -85,7 +88,7 @@ impl Error {
     }
 
     /// Whether the transaction conflicts with another one, and may succeed if it is repeated immediately.
-    pub(super) fn is_conflict(&self) -> bool {
+    pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Transient(cause) if is_of_kind(cause, Kind::Conflict))
     }
 

@@ -41,7 +41,7 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 const OWN_SHARE_WAIT: Duration = Duration::from_millis(10);
 /// A connection that is older is replaced, so that a fail-over or a new address takes effect at some time.
 const MAX_LIFETIME: Duration = Duration::from_mins(30);
-/// How often a transaction is tried that conflicts with others: it is repeated three times.
+/// The most attempts of a transaction that conflicts with others: it is repeated three times.
 const ATTEMPTS: u32 = 4;
 /// The longest pause before the second attempt.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(20);
@@ -65,8 +65,8 @@ pub struct Pool<DB: Dialect> {
     /// Begins a transaction that writes.
     begin_write: SqlStr,
     outcomes: Arc<Outcomes>,
-    /// One permit if the engine has one writer. Otherwise, one for each connection.
-    writers: Arc<Semaphore>,
+    /// The permit to write, if the engine has one writer.
+    writer: Option<Arc<Semaphore>>,
     acquire_timeout: Duration,
     query_timeout: Duration,
 }
@@ -82,7 +82,7 @@ impl<DB: Dialect> Clone for Pool<DB> {
             begin: self.begin.clone(),
             begin_write: self.begin_write.clone(),
             outcomes: self.outcomes.clone(),
-            writers: self.writers.clone(),
+            writer: self.writer.clone(),
             ..*self
         }
     }
@@ -117,7 +117,7 @@ impl<DB: Dialect> Pool<DB> {
             begin: DB::begin(transaction_pooling, query_timeout),
             begin_write: DB::begin_write(transaction_pooling, query_timeout),
             outcomes: Arc::default(),
-            writers: Arc::new(Semaphore::new(if DB::HAS_ONE_WRITER { 1 } else { connections })),
+            writer: DB::HAS_ONE_WRITER.then(|| Arc::new(Semaphore::new(1))),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
             query_timeout,
         }
@@ -163,7 +163,7 @@ impl<DB: Dialect> Pool<DB> {
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
     ) -> Result<T, Error> {
         if let Some(runner) = self.queue.runner_for_one() {
-            // Dropped after the runner, so the next statement is another runner's, also if the request is cancelled.
+            // Declared first, so it is dropped after `runner`. It starts a runner for waiting queries, also after a cancellation.
             let _next = NextRunner(self);
             let runner = runner;
             let pending = Pending::count(&self.pending);
@@ -325,8 +325,8 @@ impl<DB: Dialect> Pool<DB> {
         self.end(lease, outcome)
     }
 
-    /// Runs `work` in a transaction, and commits it. The query time-out is that of all statements together, without the
-    /// commit, which is sent only within it. So a transaction that failed has no effect later, either.
+    /// Runs `work` in a transaction, and commits it. All statements share one query time-out, and COMMIT is sent only before
+    /// it expires. So a transaction that failed has no effect later, either.
     ///
     /// If it conflicts with another one, such as by a deadlock, it is repeated.
     pub(super) async fn transaction<T, E: From<Error>>(
@@ -359,23 +359,27 @@ impl<DB: Dialect> Pool<DB> {
         work: &impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, Failed<E>> {
         let pending = Pending::count(&self.pending);
-        let _writer = match timeout(self.acquire_timeout, self.writers.acquire()).await {
-            Ok(permit) => permit.map_err(|_| Error::Stopped)?,
+        let began = Instant::now();
+        let _writer = match &self.writer {
+            Some(writer) => match timeout(self.acquire_timeout, writer.acquire()).await {
+                Ok(permit) => Some(permit.map_err(|_| Error::Stopped)?),
+                Err(_) => return Err(Error::Writer(self.acquire_timeout).into()),
+            },
+            None => None,
+        };
+        let left = self.acquire_timeout.saturating_sub(began.elapsed());
+        let mut lease = match timeout(left, self.acquire()).await {
+            Ok(acquired) => Lease::new(acquired?),
             Err(_) => return Err(Error::Acquire(self.acquire_timeout).into()),
         };
-        let mut lease = self.acquire().await.map(Lease::new)?;
         drop(pending);
         lease.in_transaction = true;
         let connection = lease.connection();
         let mut transaction = Transaction::new(DB::connection(connection), !self.transaction_pooling);
-        let worked = traced::<DB, _>(timeout(
-            self.query_timeout,
-            async {
-                transaction.execute_unprepared(self.begin_write.clone()).await?;
-                work(&mut transaction).await
-            }
-            .with_subscriber(Dispatch::none()),
-        ));
+        let worked = traced::<DB, _>(timeout(self.query_timeout, async {
+            transaction.execute_unprepared(self.begin_write.clone()).await?;
+            work(&mut transaction).await
+        }));
         let Ok(worked) = worked.await else {
             return self.end(lease, Err(Error::Timeout(self.query_timeout))).map_err(Failed::from);
         };
@@ -406,9 +410,10 @@ impl<DB: Dialect> Pool<DB> {
         match timeout(longest, DB::execute(lease.connection(), "COMMIT")).await {
             Ok(Ok(())) => self.end(lease, Ok(done)),
             Ok(Err(cause)) => match Error::from(cause) {
-                lost @ Error::Lost(_) => self.end(lease, Err(Error::Unconfirmed(lost.into()))),
-                // SQLite leaves the transaction open, so its connection is closed.
-                refused => Err(refused),
+                lost @ Error::Lost(_) => self.end(lease, Err(lost)).map_err(|lost| Error::Unconfirmed(lost.into())),
+                // SQLite leaves the transaction open. Its connection is recovered, which ends the transaction.
+                refused if refused.connection_is_reusable() => Err(refused),
+                refused => self.end(lease, Err(refused)),
             },
             Err(_) => self.end(lease, Err(Error::Unconfirmed(Error::Timeout(longest).into()))),
         }

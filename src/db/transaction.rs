@@ -2,6 +2,8 @@
 
 use futures_util::TryStreamExt as _;
 use sqlx::{Executor as _, QueryBuilder, SqlStr};
+use tracing::Dispatch;
+use tracing::instrument::{WithDispatch, WithSubscriber as _};
 
 use super::batch::statement;
 use super::dialect::{Connection, Dialect, Each, read};
@@ -16,6 +18,7 @@ pub struct Transaction<'c> {
     connection: Connection<'c>,
     /// Whether its statements may stay prepared.
     persistent: bool,
+    /// The first one.
     failure: Option<Error>,
 }
 
@@ -38,12 +41,12 @@ impl<'c> Transaction<'c> {
         let outcome = on_engine!(Connection, &mut self.connection, conn => {
             let mut query = QueryBuilder::new("");
             sql.push_to(&mut query);
-            query.build().persistent(persistent).execute(&mut **conn).await.map(|done| done.rows_affected())
+            quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(|done| done.rows_affected())
         });
         self.record(outcome)
     }
 
-    /// Executes an `INSERT` of one row, and returns the id that the database chose for this column, or that of the row.
+    /// Executes an `INSERT` of one row, and returns the value of its column `id`.
     ///
     /// # Errors
     /// Those of the statement.
@@ -59,7 +62,8 @@ impl<'c> Transaction<'c> {
             C::Database::insert(conn, &mut query, id, prepare).await
         }
         let persistent = self.persistent;
-        let outcome = on_engine!(Connection, &mut self.connection, conn => insert(*conn, sql, id, persistent).await);
+        let outcome =
+            on_engine!(Connection, &mut self.connection, conn => quiet(insert(*conn, sql, id, persistent)).await);
         self.record(outcome)
     }
 
@@ -82,7 +86,8 @@ impl<'c> Transaction<'c> {
             Ok(())
         }
         let persistent = self.persistent;
-        let outcome = on_engine!(Connection, &mut self.connection, conn => insert(*conn, sql, key, persistent).await);
+        let outcome =
+            on_engine!(Connection, &mut self.connection, conn => quiet(insert(*conn, sql, key, persistent)).await);
         self.record(outcome)
     }
 
@@ -120,17 +125,22 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// Those of the statements.
     pub(super) async fn execute_unprepared(&mut self, sql: SqlStr) -> Result<(), Error> {
-        let outcome = on_engine!(Connection, &mut self.connection, conn => conn.execute(sql).await.map(drop));
+        let outcome = on_engine!(Connection, &mut self.connection, conn => quiet(conn.execute(sql)).await.map(drop));
         self.record(outcome)
     }
 
     fn record<T>(&mut self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
         outcome.map_err(|cause| {
             let error = Error::from(cause);
-            self.failure = Some(error.clone());
+            self.failure.get_or_insert_with(|| error.clone());
             error
         })
     }
+}
+
+/// Calls the driver out of every span, because it would enter the span for each row (see `Pool::limit`).
+fn quiet<F: Future>(call: F) -> WithDispatch<F> {
+    call.with_subscriber(Dispatch::none())
 }
 
 /// A connection whose engine is known.

@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::db::{self, Db, Select, Sql};
+use crate::db::{self, Db, Select, Sql, Transaction};
 use crate::http::{Body, Failures, Problem, WriteFailures, conditions, respond_without_content};
 use crate::listing::{get, parameters};
 use crate::users::Users;
@@ -25,7 +25,7 @@ use crate::users::api::{parse_id, unknown};
         (status = 204, description = "They are friends."),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
         (status = 409, description = "Both ids are the same.", body = Body, content_type = "application/problem+json"),
-        (status = 412, description = "They are friends, and If-None-Match forbids it.", body = Body, content_type = "application/problem+json"),
+        (status = 412, description = "They are friends already, and If-None-Match is `*`.", body = Body, content_type = "application/problem+json"),
         WriteFailures,
         Failures,
     )
@@ -38,19 +38,13 @@ pub(crate) async fn add(
     parameters::none(request.query_string())?;
     let (one, other) = parse_ids(&ids)?;
     if one == other {
-        return Err(Problem::conflict("a user cannot be a friend of the same user", Vec::new()));
+        return Err(Problem::conflict("id and friend_id are the same", Vec::new()));
     }
     let mut insert = Sql::new("INSERT INTO friends (user_id, friend_id) VALUES (");
     insert.bind(one).push(", ").bind(other).push("), (").bind(other).push(", ").bind(one).push(")");
     let added = db.transaction(async |transaction| {
         if conditions::is_conditional(&request) {
-            let mut select = Select::of(["since"].into_iter(), "friends");
-            select.push(" WHERE user_id = ").bind(one).push(" AND friend_id = ").bind(other);
-            let is_friend = transaction.fetch_locked(&select, false, |found, _| {
-                *found = true;
-                Ok(())
-            });
-            let is_friend = is_friend.await?;
+            let is_friend = are_friends(transaction, one, other).await?;
             conditions::check(&request, is_friend.then_some(&[]))?;
             if is_friend {
                 return Ok(());
@@ -64,7 +58,7 @@ pub(crate) async fn add(
         inserted.map_err(|error| match error {
             db::Error::Constraint(name) if name.ends_with("fkey") || name == "FOREIGN KEY" => unknown(),
             // Another request began the friendship in the meantime.
-            db::Error::Constraint(_) => conditions::failed(),
+            db::Error::Constraint(_) => conditions::exists(),
             error => error.into(),
         })
     });
@@ -85,6 +79,7 @@ pub(crate) async fn add(
     responses(
         (status = 204, description = "They are not friends."),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 412, description = "If-Match or If-None-Match is not met.", body = Body, content_type = "application/problem+json"),
         WriteFailures,
         Failures,
     )
@@ -99,13 +94,31 @@ pub(crate) async fn remove(
     let mut delete = Sql::new("DELETE FROM friends WHERE user_id = ");
     delete.bind(one).push(" AND friend_id = ").bind(other);
     delete.push(" OR user_id = ").bind(other).push(" AND friend_id = ").bind(one);
-    let removed: u64 = db.transaction(async |transaction| transaction.execute(&delete).await).await?;
+    let removed = db.transaction(async |transaction| {
+        if conditions::is_conditional(&request) {
+            let is_friend = are_friends(transaction, one, other).await?;
+            conditions::check(&request, is_friend.then_some(&[]))?;
+        }
+        Ok::<_, Problem>(transaction.execute(&delete).await?)
+    });
+    let removed = removed.await?;
     if removed == 0 {
         for id in [one, other] {
             get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
         }
     }
     Ok(respond_without_content())
+}
+
+/// Whether they are friends. If they are, this cannot change before the transaction ends.
+async fn are_friends(transaction: &mut Transaction<'_>, one: i64, other: i64) -> Result<bool, db::Error> {
+    let mut select = Select::of(["since"].into_iter(), "friends");
+    select.push(" WHERE user_id = ").bind(one).push(" AND friend_id = ").bind(other);
+    let found = transaction.fetch_locked(&select, false, |found, _| {
+        *found = true;
+        Ok(())
+    });
+    found.await
 }
 
 fn parse_ids((one, other): &(String, String)) -> Result<(i64, i64), Problem> {

@@ -34,20 +34,32 @@ pub fn require_match(request: &HttpRequest) -> Result<(), Problem> {
 /// is none.
 ///
 /// # Errors
-/// 412.
+/// 412, and 400 if a condition is not valid.
 pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
+    for (name, is_valid) in [
+        (header::IF_MATCH, IfMatch::parse(request).is_ok()),
+        (header::IF_NONE_MATCH, IfNoneMatch::parse(request).is_ok()),
+    ] {
+        if !is_valid && request.headers().contains_key(&name) {
+            let expected = "expected * or ETags, each in quotation marks";
+            return Err(Problem::bad_parameter(
+                if name == header::IF_MATCH { "If-Match" } else { "If-None-Match" },
+                expected,
+            ));
+        }
+    }
     let tag = current.map(tag);
     check_match(request, tag.as_ref())?;
     if is_known(request, tag.as_ref()) {
-        return Err(failed());
+        return Err(exists());
     }
     Ok(())
 }
 
-/// The problem of a resource that must not exist, and does.
+/// The problem of a resource that exists although `If-None-Match` forbids it.
 #[must_use]
-pub fn failed() -> Problem {
-    Problem::precondition_failed("If-None-Match: the resource has this ETag, or exists")
+pub fn exists() -> Problem {
+    Problem::precondition_failed("If-None-Match: the resource exists, or has one of these ETags")
 }
 
 /// Checks the header `If-Match`.

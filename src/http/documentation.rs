@@ -37,7 +37,8 @@ pub(crate) enum Failures {
     /// An unexpected error on the server.
     #[response(status = 500, content_type = "application/problem+json")]
     Internal(problem::Body<'static>),
-    /// The database is unavailable, or the limit of connections or requests is reached.
+    /// The database is unavailable, or the limit of connections or requests is reached. For a request that writes, `detail`
+    /// states whether nothing was changed, or that this is not known.
     #[response(
         status = 503,
         content_type = "application/problem+json",
@@ -67,9 +68,6 @@ pub enum BodyFailures {
     /// The media type or the encoding of the body is not supported.
     #[response(status = 415, content_type = "application/problem+json")]
     UnsupportedMediaType(problem::Body<'static>),
-    /// The body is not valid; `errors` has every member that is wrong. Or the Idempotency-Key was used for another request.
-    #[response(status = 422, content_type = "application/problem+json")]
-    Unprocessable(problem::Body<'static>),
 }
 
 /// `GET /openapi.json`
@@ -152,7 +150,9 @@ impl DocsPage {
         let schemas = members(&api["components"]["schemas"]).map(|(name, schema)| Schema {
             name: name.clone(),
             description: text(&schema["description"]),
-            members: members(&schema["properties"]).map(Member::property).collect(),
+            members: members(&schema["properties"])
+                .map(|property| Member::property(property, &schema["required"]))
+                .collect(),
         });
         Self {
             root,
@@ -209,17 +209,20 @@ impl Response {
 
 impl Member {
     fn parameter(parameter: &Value) -> Self {
+        let is_required = parameter["required"] == true && parameter["in"] != "path";
         Self {
             name: text(&parameter["name"]),
-            location: text(&parameter["in"]),
+            location: text(&parameter["in"]) + if is_required { ", required" } else { "" },
             kind: kind(&parameter["schema"]),
             description: text(&parameter["description"]),
         }
     }
 
-    fn property((name, schema): (&String, &Value)) -> Self {
+    fn property((name, schema): (&String, &Value), required: &Value) -> Self {
+        let is_required = items(required).any(|required| required == name);
+        let location = if is_required { "required" } else { "" };
         let description = text(&schema["description"]);
-        Self { name: name.clone(), location: String::new(), kind: kind(schema), description }
+        Self { name: name.clone(), location: location.to_owned(), kind: kind(schema), description }
     }
 }
 

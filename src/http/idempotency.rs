@@ -24,6 +24,10 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const KEY_MAX: usize = 255;
 /// How long a key is stored.
 const LIFETIME: Duration = Duration::from_hours(24);
+/// One of this many requests that store a key removes expired keys.
+const REMOVAL_ONE_OF: u32 = 50;
+/// The most keys that are removed at a time. On average, more are removed than stored.
+const REMOVAL_MAX: i64 = 200;
 
 /// What a request created.
 pub struct Created {
@@ -59,7 +63,9 @@ pub async fn once(
         });
         match done.await {
             Ok(done) => {
-                spawn_local(remove_some_expired(db.clone()));
+                if fastrand::u32(..REMOVAL_ONE_OF) == 0 {
+                    spawn_local(remove_some_expired(db.clone()));
+                }
                 return Ok(created(&done.location, done.json));
             }
             Err(Failure::Other(problem)) => return Err(problem),
@@ -125,7 +131,7 @@ impl From<Problem> for Failure {
 
 /// A key, and the request that it is for. Only hashes are stored.
 struct Key {
-    /// A hash of the client and the key. So the keys of clients do not meet.
+    /// A hash of the client and the key, so that two clients can use the same key.
     id: String,
     request: String,
 }
@@ -193,17 +199,30 @@ fn expired_since() -> Timestamp {
     Timestamp::now().before(LIFETIME)
 }
 
-/// Removes a bounded number of expired keys, after a few of the requests that store one. On average, more are removed than
-/// stored. An error does not matter: they are removed later.
+/// Removes a bounded number of expired keys. After an error, they are removed later.
 async fn remove_some_expired(db: Db) {
-    const ONE_OF: u32 = 50;
-    if fastrand::u32(..ONE_OF) > 0 {
-        return;
+    let removed = async {
+        // By their ids, because MariaDB would lock the whole table for a condition with a subquery.
+        let mut select = Select::of(["id"].into_iter(), "idempotency_keys");
+        select.push(" WHERE created_at < ").bind(expired_since());
+        select.push(" ORDER BY created_at LIMIT ").bind(REMOVAL_MAX);
+        let ids = db.fetch(&select, Vec::new(), |ids, row| {
+            ids.push(row.text(0)?.to_owned());
+            Ok(())
+        });
+        let ids = ids.await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut delete = Sql::new("DELETE FROM idempotency_keys WHERE id IN (");
+        for (number, id) in ids.into_iter().enumerate() {
+            delete.push(if number > 0 { ", " } else { "" }).bind(id);
+        }
+        delete.push(")");
+        db.transaction(async |transaction| transaction.execute(&delete).await).await
+    };
+    let removed: Result<u64, db::Error> = removed.await;
+    if let Err(error) = removed {
+        tracing::warn!(error = %error, "expired idempotency keys were not removed");
     }
-    // MySQL supports LIMIT in a subquery only if that is a derived table.
-    let mut sql = Sql::new(
-        "DELETE FROM idempotency_keys WHERE id IN (SELECT id FROM (SELECT id FROM idempotency_keys WHERE created_at < ",
-    );
-    sql.bind(expired_since()).push(" ORDER BY created_at LIMIT 200) AS expired)");
-    let _: Result<_, db::Error> = db.transaction(async |transaction| transaction.execute(&sql).await).await;
 }

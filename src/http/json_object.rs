@@ -1,5 +1,6 @@
 //! A JSON object as the body of a request.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use actix_web::HttpRequest;
@@ -32,6 +33,7 @@ pub fn json_object(request: &HttpRequest, body: &[u8], media_types: &[&str]) -> 
         Category::Data if !error.to_string().starts_with(DUPLICATE) => {
             Problem::unprocessable("the body must be a JSON object", Vec::new())
         }
+        Category::Data => Problem::malformed_body(format!("the body is ambiguous: {error}")),
         _ => Problem::malformed_body(format!("the body is not JSON: {error}")),
     })
 }
@@ -56,7 +58,7 @@ fn check_type(request: &HttpRequest, media_types: &[&str]) -> Result<(), Problem
 }
 
 /// The beginning of an error of [`ObjectVisitor`].
-const DUPLICATE: &str = "a member twice";
+const DUPLICATE: &str = "it has a member twice";
 
 struct ObjectVisitor;
 
@@ -68,9 +70,9 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Members, A::Error> {
-        let mut members = Members::new();
+        let (mut members, mut names) = (Members::new(), HashSet::new());
         while let Some((name, value)) = object.next_entry::<String, Json>()? {
-            if members.iter().any(|(known, _)| *known == name) {
+            if !names.insert(name.clone()) {
                 return Err(A::Error::custom(DUPLICATE));
             }
             members.push((name, value));

@@ -55,12 +55,13 @@ impl Problem {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, detail).with_header(header::ALLOW, &methods.to_string())
     }
 
-    /// The request has no credentials.
-    pub(super) fn unauthorized(detail: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, detail).with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"api\"")
+    /// The request has no token.
+    pub(super) fn no_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "this request needs one header Authorization: Bearer TOKEN")
+            .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"api\"")
     }
 
-    /// The credentials of the request are not valid (RFC 6750, section 3.1).
+    /// The token of the request is not valid (RFC 6750, section 3.1).
     pub(super) fn invalid_token() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "the token is not valid")
             .with_header(header::WWW_AUTHENTICATE, "Bearer realm=\"api\", error=\"invalid_token\"")
@@ -206,7 +207,7 @@ impl Problem {
     fn detail_of_write(&self) -> Cow<'static, str> {
         let effect = match self.status {
             _ if self.is_outcome_unknown => {
-                "it is not known whether the change was made: repeat the request, a POST with the same Idempotency-Key"
+                "the change may have been made: repeat the request, a POST with the same Idempotency-Key"
             }
             StatusCode::SERVICE_UNAVAILABLE => "nothing was changed",
             _ => return self.detail.clone(),
@@ -230,7 +231,7 @@ impl Fault {
     /// A fault of a member of the body.
     #[must_use]
     pub fn of_member(name: &str, detail: impl Into<String>) -> Self {
-        let pointer = format!("/{}", shortened(name).replace('~', "~0").replace('/', "~1"));
+        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
         Self { pointer, detail: detail.into() }
     }
 }
@@ -274,7 +275,10 @@ impl From<db::Error> for Problem {
     fn from(error: db::Error) -> Self {
         let detail = match error {
             db::Error::Acquire(_) => "every database connection is in use",
+            db::Error::Writer(_) => "another write is running",
             db::Error::Timeout(_) => "the database took too long",
+            ref error if error.is_lock_timeout() => "another request, or another program, holds a lock",
+            ref error if error.is_conflict() => "the request conflicts with others",
             db::Error::Value(_) => {
                 let detail = "a value in the request is not one that the database can hold";
                 return Self { cause: Some(error.to_string()), ..Self::new(StatusCode::BAD_REQUEST, detail) };

@@ -22,18 +22,30 @@ pub trait Resource: 'static {
             "the first column of a table that is listed must be an id with a key"
         );
     };
+    /// Evaluated when a write is compiled: the rows of a join cannot be written.
+    const IS_WRITABLE: () = {
+        let () = Self::IS_CONSISTENT;
+        assert!(
+            is_same(Self::TABLE.name, Self::TABLE.from),
+            "a table that is written must be selected from by its name"
+        );
+    };
+}
+
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut byte = 0;
+    while byte < one.len() && byte < other.len() && one[byte] == other[byte] {
+        byte += 1;
+    }
+    byte == one.len() && byte == other.len()
 }
 
 /// Whether the columns have these names, in the same order.
 const fn are_named(fields: &[&str], columns: &[Column]) -> bool {
     let mut position = 0;
     while position < fields.len() && position < columns.len() {
-        let (field, column) = (fields[position].as_bytes(), columns[position].name.as_bytes());
-        let mut byte = 0;
-        while byte < field.len() && byte < column.len() && field[byte] == column[byte] {
-            byte += 1;
-        }
-        if byte < field.len() || byte < column.len() {
+        if !is_same(fields[position], columns[position].name) {
             return false;
         }
         position += 1;

@@ -91,13 +91,18 @@ impl Table {
 
     /// The reason why the table refuses a row that breaks this constraint.
     pub(super) fn refusal(&self, constraint: &str) -> String {
-        if let Some((_, reason)) = self.constraints.iter().find(|(name, _)| *name == constraint) {
-            return (*reason).to_owned();
+        if let Some(reason) = self.constraint(constraint) {
+            return reason.to_owned();
         }
         match self.taken_column(constraint) {
             Some(column) => is_taken(&[column.name]),
             None => format!("it breaks the constraint {constraint}"),
         }
+    }
+
+    /// The reason of a constraint that is not one of a unique column.
+    pub(super) fn constraint(&self, constraint: &str) -> Option<&'static str> {
+        self.constraints.iter().find(|(name, _)| *name == constraint).map(|(_, reason)| *reason)
     }
 
     /// The column whose value exists already, by the constraint that a row breaks.

@@ -62,9 +62,12 @@ fn changeable(table: &Table, name: &str) -> Option<usize> {
     table.position(name).filter(|position| !matches!(table.columns[*position].kind, Kind::Id))
 }
 
+/// The most unexpected members that a response names.
+const FAULTS_MAX: usize = 20;
+
 /// The members that are not those of a row, or that a client does not choose.
 fn unexpected(table: &Table, members: &Members) -> Vec<Fault> {
-    let unexpected = members.iter().filter(|(name, _)| changeable(table, name).is_none());
+    let unexpected = members.iter().filter(|(name, _)| changeable(table, name).is_none()).take(FAULTS_MAX);
     let faults = unexpected.map(|(name, _)| {
         let is_id = table.position(name).is_some();
         Fault::of_member(name, if is_id { "is chosen by the server" } else { "is not a member of this object" })
@@ -81,6 +84,7 @@ fn invalid_row(table: &Table, faults: Vec<Fault>) -> Problem {
 /// # Errors
 /// Those of the database. 409, naming the member, if a value is taken.
 pub async fn create<T: Resource>(transaction: &mut Transaction<'_>, row: &NewRow) -> Result<(i64, Vec<u8>), Problem> {
+    let () = T::IS_WRITABLE;
     let table = T::TABLE;
     let mut sql = Sql::new("INSERT INTO ");
     sql.push(table.name).push(" (");
@@ -115,6 +119,7 @@ pub async fn read<T: Resource>(transaction: &mut Transaction<'_>, id: i64) -> Re
 /// # Errors
 /// Those of the database. 409, naming the member, if a value is taken.
 pub async fn change<T: Resource>(transaction: &mut Transaction<'_>, id: i64, changes: &Changes) -> Result<(), Problem> {
+    let () = T::IS_WRITABLE;
     let table = T::TABLE;
     let mut sql = Sql::new("UPDATE ");
     sql.push(table.name).push(" SET ");
@@ -130,6 +135,7 @@ pub async fn change<T: Resource>(transaction: &mut Transaction<'_>, id: i64, cha
 /// # Errors
 /// Those of the database.
 pub async fn remove<T: Resource>(transaction: &mut Transaction<'_>, id: i64) -> Result<(), db::Error> {
+    let () = T::IS_WRITABLE;
     let mut sql = Sql::new("DELETE FROM ");
     sql.push(T::TABLE.name).push(" WHERE ").push(T::TABLE.columns[0].name).push(" = ").bind(id);
     transaction.execute(&sql).await.map(drop)
@@ -142,6 +148,9 @@ fn refused(table: &'static Table, error: db::Error) -> Problem {
         Some(column) => {
             Problem::conflict(format!("{} is taken", column.name), vec![Fault::of_member(column.name, "is taken")])
         }
-        None => Problem::internal(&error),
+        None => match table.constraint(constraint) {
+            Some(reason) => Problem::conflict(reason, Vec::new()),
+            None => Problem::internal(&error),
+        },
     }
 }

@@ -31,10 +31,10 @@ pub(crate) struct NewUser {
 #[expect(dead_code, reason = "it describes a body")]
 pub(crate) struct UserChanges {
     /// Unique, ignoring ASCII case.
-    #[schema(min_length = 1, max_length = 80, example = "ada", required = false)]
+    #[schema(min_length = 1, max_length = 80, example = "ada.lovelace", required = false)]
     username: String,
     /// Unique, ignoring ASCII case.
-    #[schema(min_length = 1, max_length = 120, example = "ada@example.com", required = false)]
+    #[schema(min_length = 1, max_length = 120, example = "lovelace@example.com", required = false)]
     email: String,
 }
 
@@ -75,7 +75,15 @@ pub(crate) struct UserChanges {
             ),
         ),
         (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
-        (status = 409, description = "A value is taken, or another request with this key is still running.", body = Body, content_type = "application/problem+json"),
+        (
+            status = 409,
+            description = "A value is taken. With Retry-After: another request with this key is still running.",
+            body = Body,
+            content_type = "application/problem+json",
+            headers(("retry-after" = u32, description = "Seconds after which to repeat the request.")),
+        ),
+        (status = 412, description = "The list of users does not match If-Match or If-None-Match.", body = Body, content_type = "application/problem+json"),
+        (status = 422, description = "The body is not valid; `errors` has every member that is wrong. Or the Idempotency-Key was used for another request.", body = Body, content_type = "application/problem+json"),
         BodyFailures,
         WriteFailures,
         Failures,
@@ -84,6 +92,8 @@ pub(crate) struct UserChanges {
 pub(crate) async fn create(request: HttpRequest, body: Bytes, db: Data<Db>) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     parameters::none(request.query_string())?;
+    // The list of users exists, and has no tag of its own.
+    conditions::check(&request, Some(&[]))?;
     let row = writes::new_row(Users::TABLE, &json_object(&request, &body, JSON)?)?;
     once(&request, &body, &db, async |transaction| {
         let (id, json) = writes::create::<Users>(transaction, &row).await?;
@@ -117,6 +127,7 @@ pub(crate) async fn create(request: HttpRequest, body: Bytes, db: Data<Db>) -> R
         (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
         (status = 409, description = "A value is taken.", body = Body, content_type = "application/problem+json"),
         (status = 412, description = "The user does not match If-Match.", body = Body, content_type = "application/problem+json"),
+        (status = 422, description = "The body is not valid; `errors` has every member that is wrong.", body = Body, content_type = "application/problem+json"),
         (status = 428, description = "If-Match is missing.", body = Body, content_type = "application/problem+json"),
         BodyFailures,
         WriteFailures,

@@ -199,7 +199,8 @@ fn assert_pool_is_whole(web: &Web, database: &Database, size: usize) {
     let before = web.events().len();
     thread::scope(|scope| {
         for _ in 0..size {
-            scope.spawn(|| assert_eq!(web.get(LISTING).status, 503));
+            // Pages of this size share no statement.
+            scope.spawn(|| assert_eq!(web.get(listing!("?limit=101")).status, 503));
         }
     });
     drop(lock);
@@ -215,7 +216,7 @@ fn assert_pool_is_whole(web: &Web, database: &Database, size: usize) {
 fn a_slow_query_ends_in_time(database: &Database) {
     drop(Web::seeded(database));
     let limits = [
-        ("DATABASE_QUERY_TIMEOUT_MS", "300"),
+        ("DATABASE_QUERY_TIMEOUT_MS", "2000"),
         ("DATABASE_ACQUIRE_TIMEOUT_MS", "200"),
         ("DATABASE_MAX_CONNECTIONS", "2"),
     ];
@@ -225,9 +226,11 @@ fn a_slow_query_ends_in_time(database: &Database) {
     // One more than the pool holds waits for a connection, and no longer than it may.
     let lock = database.hold_rows();
     thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| assert_eq!(web.get(LISTING).status, 503));
+        for used in 1..=2 {
+            scope.spawn(|| assert_eq!(web.get(listing!("?limit=101")).status, 503));
+            eventually("a connection is in use", || web.metric("db_client_connections{state=\"used\"}") == used);
         }
+        assert_eq!(web.get(LISTING).status, 503);
     });
     drop(lock);
     let full = || web.log().contains("no database connection became free within 200 ms");

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine, Family};
 use crate::support::process::{Answer, CLIENT, TOKEN, Web, code, migrated, stderr, web};
+use crate::support::sql::{Sql, waits};
 use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -27,12 +28,15 @@ pub(crate) fn tests() -> Vec<Trial> {
             nothing_private_is_logged,
             nothing_is_committed_after_its_503
         ])
-        .on(&Engine::SERVERS, tests![a_request_that_is_still_running_is_a_conflict])
+        .on(&Engine::SERVERS, tests![a_request_that_is_still_running_is_a_conflict, a_deadlock_is_repeated])
+        .on(&Engine::POSTGRES, tests![an_unknown_outcome_is_stated])
         .once(tests![a_token_is_made, tokens_are_configured])
         .trials()
 }
 
 const ADA: &str = r#"{"username":"ada","email":"ada@example.com"}"#;
+/// What a 503 states if the change may have been made.
+const UNKNOWN: &str = "the change may have been made: repeat the request, a POST with the same Idempotency-Key";
 const BOB: &str = r#"{"username":"bob","email":"bob@example.com"}"#;
 
 fn start(database: &Database) -> Web {
@@ -129,6 +133,8 @@ fn a_friendship_belongs_to_both(database: &Database) {
     let again = web.write("PUT", "/users/1/friends/3", &[("if-none-match", "*")], "");
     assert_eq!((again.status, friends(3)), (412, vec![1]));
     assert_eq!(web.write("PUT", "/users/2/friends/3", &[("if-none-match", "*")], "").status, 204);
+    assert_eq!(web.write("DELETE", "/users/1/friends/3", &[("if-none-match", "*")], "").status, 412);
+    assert_eq!(web.write("PUT", "/users/3/friends/1", &[("if-match", "*")], "").status, 204);
     for _ in 0..2 {
         assert_eq!(web.write("DELETE", "/users/1/friends/3", &[], "").status, 204);
         assert_eq!((friends(1), friends(2), friends(3)), (vec![2], vec![1, 3], vec![2]));
@@ -155,7 +161,7 @@ fn every_error_names_its_cause(database: &Database) {
         ("{", 400, "the body is not JSON: EOF while parsing an object at line 1 column 1"),
         ("{\n\"username\":}", 400, "the body is not JSON: expected value at line 2 column 12"),
         ("{\"username\":\"a\"} x", 400, "the body is not JSON: trailing characters at line 1 column 18"),
-        (r#"{"email":"a@x","email":"b@x"}"#, 400, "the body is not JSON: a member twice at line 1 column 29"),
+        (r#"{"email":"a@x","email":"b@x"}"#, 400, "the body is ambiguous: it has a member twice at line 1 column 29"),
         ("[]", 422, "the body must be a JSON object"),
         ("\"canary\"", 422, "the body must be a JSON object"),
         (r#"{"username":"admin","email":"x@x"}"#, 409, "username is taken"),
@@ -203,8 +209,8 @@ fn every_error_names_its_cause(database: &Database) {
     let unconditional = change(r#"{"username":"x"}"#, &[]);
     assert_eq!(unconditional.status, 428);
     assert!(detail(&unconditional).starts_with("If-Match: required"), "{}", unconditional.body);
-    for condition in ["\"x\"", "W/\"x\"", "", "x"] {
-        assert_eq!(change("{}", &[("if-match", condition)]).status, 412, "{condition}");
+    for (condition, status) in [("\"x\"", 412), ("W/\"x\"", 412), ("", 412), ("x", 400), ("\"x\", y", 400)] {
+        assert_eq!(change("{}", &[("if-match", condition)]).status, status, "{condition}");
     }
     let weak = format!("W/{}", etag(&web.get("/users/2")));
     assert_eq!(change("{}", &[("if-match", &weak)]).status, 412, "If-Match compares strongly");
@@ -228,6 +234,8 @@ fn every_error_names_its_cause(database: &Database) {
     for (method, path, headers, body, status) in [
         ("POST", "/users", &[("accept", "text/csv")][..], ADA, 406),
         ("POST", "/users?limit=1", &[], ADA, 400),
+        ("POST", "/users", &[("if-none-match", "*")], ADA, 412),
+        ("POST", "/users", &[("if-match", "\"x\"")], ADA, 412),
         ("POST", "/users", &[("idempotency-key", "")], ADA, 400),
         ("POST", "/users", &[("idempotency-key", "a b")], ADA, 400),
         ("POST", "/users", &[("idempotency-key", "a"), ("idempotency-key", "b")], ADA, 400),
@@ -378,6 +386,57 @@ fn no_change_of_another_writer_is_lost(database: &Database) {
     assert_eq!(count(&web.get("/users/2").body), WRITERS * EACH);
 }
 
+/// The transaction of the request is the smaller one, and waits first, so it is the one that the database ends.
+fn a_deadlock_is_repeated(database: &Database) {
+    let web = start_with(database, &[("DATABASE_QUERY_TIMEOUT_MS", "60000"), ("REQUEST_TIMEOUT_MS", "60000")]);
+    let lock = |sql: &mut Sql, rows: &str| sql.execute(&format!("SELECT * FROM {rows} FOR UPDATE"));
+    let mut other = database.sql();
+    other.execute("BEGIN");
+    for number in 0..50 {
+        other.execute(&format!("INSERT INTO users (username, email) VALUES ('o{number}', 'o{number}@x')"));
+    }
+    lock(&mut other, "friends WHERE user_id = 1");
+    thread::scope(|scope| {
+        // It locks the user, and then waits for the user's friendships.
+        let removed = scope.spawn(|| web.write("DELETE", "/users/2", &[], ""));
+        let mut sql = database.sql();
+        eventually("the request waits", || waits(&mut sql, database.engine));
+        lock(&mut other, "users WHERE id = 2");
+        other.execute("ROLLBACK");
+        assert_eq!(removed.join().unwrap().status, 204);
+    });
+    assert_eq!(web.metric("db_client_transactions_total{outcome=\"repeated\"}"), 1);
+    assert_eq!(web.metric("db_client_transactions_total{outcome=\"committed\"}"), 1);
+}
+
+/// The session ends while it commits.
+fn an_unknown_outcome_is_stated(database: &Database) {
+    let web = start_with(database, &[("DATABASE_QUERY_TIMEOUT_MS", "60000"), ("REQUEST_TIMEOUT_MS", "60000")]);
+    let mut sql = database.sql();
+    sql.execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(60); RETURN NULL; END $$",
+    );
+    sql.execute(
+        "CREATE CONSTRAINT TRIGGER wait AFTER INSERT ON users DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION wait()",
+    );
+    thread::scope(|scope| {
+        let created = scope.spawn(|| post_to(&web, "one", ADA));
+        let committing = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND query = 'COMMIT' \
+                          AND state = 'active'";
+        eventually("it commits", || sql.number(committing) == 1);
+        sql.execute(&committing.replace("COUNT(*)", "pg_terminate_backend(pid)"));
+        let created = created.join().unwrap();
+        assert_eq!(created.status, 503);
+        assert_eq!(detail(&created), format!("the database became unavailable; {UNKNOWN}"));
+    });
+    assert_eq!(web.metric("db_client_transactions_total{outcome=\"unconfirmed\"}"), 1);
+    sql.execute("DROP TRIGGER wait ON users");
+    let again = post_to(&web, "one", ADA);
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, None), "{}", again.body);
+    assert_eq!(sql.number("SELECT COUNT(*) FROM users"), 3);
+}
+
 /// Transactions that lock the same rows in any order may deadlock, and are repeated.
 fn friendships_in_any_order_succeed(database: &Database) {
     let web = start_with(database, &[("DATABASE_ACQUIRE_TIMEOUT_MS", "20000"), ("DATABASE_QUERY_TIMEOUT_MS", "20000")]);
@@ -415,18 +474,18 @@ fn a_client_has_a_token(database: &Database) {
     assert_eq!((missing.status, missing.header("www-authenticate")), (401, Some("Bearer realm=\"api\"")));
     let long = format!("Bearer {}", "x".repeat(10_000));
     let valid = format!("Bearer {TOKEN}");
+    for credentials in ["", "Bearer", "Bearer ", "Basic dGVzdGVyOnRlc3Rlcg==", TOKEN, &format!("{CLIENT}:{TOKEN}")] {
+        let refused = send(&[("authorization", credentials)]);
+        assert_eq!((refused.status, refused.header("www-authenticate")), (401, missing.header("www-authenticate")));
+        assert_eq!(detail(&refused), detail(&missing), "{credentials}");
+    }
     for credentials in [
-        "",
-        "Bearer",
-        "Bearer ",
         "Bearer x",
-        "Basic dGVzdGVyOnRlc3Rlcg==",
-        TOKEN,
         &valid[..valid.len() - 1],
         &format!("{valid}x"),
         &format!("{valid}, {valid}"),
         &format!("Bearer {CLIENT}"),
-        &ApiTokens::pair(CLIENT, TOKEN).unwrap(),
+        &format!("Bearer {}", ApiTokens::pair(CLIENT, TOKEN).unwrap()),
         &long,
     ] {
         let refused = send(&[("authorization", credentials)]);
@@ -462,6 +521,9 @@ fn reading_can_need_a_token(database: &Database) {
         ("/", false),
         ("/users", false),
         ("/users.csv", false),
+        ("/users.ndjson", false),
+        ("/version", false),
+        ("/openapi.json", false),
         ("/users/1", false),
         ("/users/1/friends", false),
         ("/metrics", false),
@@ -498,8 +560,7 @@ fn nothing_is_committed_after_its_503(database: &Database) {
     other.execute("INSERT INTO users (username, email) VALUES ('ada', 'other@x')");
     let slow = post_to(&web, "one", ADA);
     assert_eq!(slow.status, 503);
-    let unknown = "the request took too long; it is not known whether the change was made: \
-                   repeat the request, a POST with the same Idempotency-Key";
+    let unknown = format!("the request took too long; {UNKNOWN}");
     assert_eq!(detail(&slow), unknown);
     other.execute("ROLLBACK");
     eventually("its session has ended", || web.metric("db_client_connections{state=\"used\"}") == 0);

@@ -4,6 +4,8 @@ use sqlx::mysql::MySqlDatabaseError;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, MySqlConnection, PgConnection, Row as _, SqliteConnection};
 use tokio::runtime::{Builder, Runtime};
 
+use super::engine::Engine;
+
 pub(crate) struct Sql {
     connection: Connection,
     runtime: Runtime,
@@ -80,4 +82,27 @@ impl Sql {
             rows.iter().map(|row| row.try_get(0).unwrap()).collect()
         })
     }
+}
+
+/// Whether a session of this database waits for a lock.
+pub(crate) fn waits(sql: &mut Sql, engine: Engine) -> bool {
+    if engine == Engine::MariaDb {
+        // InnoDB shows the same transactions for as long as they are read more often than every 100 ms.
+        sql.execute("DO SLEEP(0.2)");
+    }
+    sql.number(match engine {
+        Engine::Sqlite => unreachable!("its sessions cannot be seen"),
+        Engine::MariaDb => {
+            "SELECT COUNT(*) FROM information_schema.processlist p JOIN information_schema.innodb_trx t \
+             ON t.trx_mysql_thread_id = p.id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'"
+        }
+        // MySQL's `innodb_trx` cannot show a statement with the binary values of a prepared statement.
+        Engine::MySql => {
+            "SELECT COUNT(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.threads t \
+             ON t.thread_id = w.requesting_thread_id WHERE t.processlist_db = DATABASE()"
+        }
+        Engine::Postgres | Engine::Postgres18 => {
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        }
+    }) > 0
 }

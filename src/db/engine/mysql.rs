@@ -67,7 +67,7 @@ fn session(limit: Option<Duration>) -> SqlStr {
         // Writes of MySQL have no other limit than that of their locks.
         sql.push(", lock_wait_timeout = ").push(lock_wait(limit).as_secs());
         // See `Dialect::begin_write`. The least is one second.
-        sql.push(", innodb_lock_wait_timeout = ").push((limit / 2).as_secs().max(1));
+        sql.push(", innodb_lock_wait_timeout = ").push((limit.saturating_sub(MARGIN) / 2).as_secs().max(1));
         sql.push(" /*M! , max_statement_time = ").push(limit.as_secs_f64());
         sql.push(", idle_transaction_timeout = ").push(lock_wait(limit).as_secs());
         sql.push(" */ /*!80000 , max_execution_time = ").push(limit.as_millis()).push(" */");

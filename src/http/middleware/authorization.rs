@@ -1,4 +1,4 @@
-//! Who may send a request: bearer tokens (RFC 6750).
+//! Authorization by bearer tokens (RFC 6750).
 //!
 //! This is the place for another kind of identity, such as the token of an OpenID provider or the certificate of a client:
 //! it needs the request, and returns the name of the client.
@@ -12,7 +12,7 @@ use crate::config::TokensRequired;
 use crate::http::problem::Problem;
 use crate::http::route::is_safe;
 
-/// The routes that need no token, because what probes them has none.
+/// The routes that need no token, because load balancers and supervisors have none.
 const ALWAYS_OPEN: [&str; 2] = ["/livez", "/readyz"];
 
 /// The name of the client that sent a request.
@@ -34,17 +34,13 @@ pub(super) fn authorize(context: &mut RequestContext, request: &ServiceRequest) 
         return Err(Problem::forbidden("this server accepts no writes, because API_TOKENS is not set"));
     }
     let mut headers = request.headers().get_all(header::AUTHORIZATION);
-    let client = match (headers.next(), headers.next()) {
-        (None, _) => {
-            return Err(Problem::unauthorized("this request needs a token, in the header Authorization: Bearer TOKEN"));
-        }
-        (Some(credentials), None) => {
-            bearer(credentials.as_bytes()).and_then(|token| context.state.tokens.client(token))
-        }
-        // Which of them counts is not defined.
-        (Some(_), Some(_)) => None,
+    let token = match (headers.next(), headers.next()) {
+        (Some(credentials), None) => bearer(credentials.as_bytes()),
+        // Which of several counts is not defined.
+        _ => None,
     };
-    let client = client.ok_or_else(Problem::invalid_token)?.to_owned();
+    let token = token.ok_or_else(Problem::no_token)?;
+    let client = context.state.tokens.client(token).ok_or_else(Problem::invalid_token)?.to_owned();
     request.extensions_mut().insert(Client(client.clone()));
     context.client = Some(client);
     Ok(())

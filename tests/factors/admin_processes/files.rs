@@ -16,7 +16,7 @@ use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr,
 };
 use crate::support::resource::{LISTING, wide_rows};
-use crate::support::sql::Sql;
+use crate::support::sql::{Sql, waits};
 use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -209,29 +209,6 @@ fn fed(command: &mut Command, input: &str) -> Output {
     let done = child.wait_with_output().unwrap();
     writer.join().unwrap();
     done
-}
-
-/// Whether a session of this database waits for a lock.
-fn waits(sql: &mut Sql, engine: Engine) -> bool {
-    if engine == Engine::MariaDb {
-        // InnoDB shows the same transactions for as long as they are read more often than every 100 ms.
-        sql.execute("DO SLEEP(0.2)");
-    }
-    sql.number(match engine {
-        Engine::Sqlite => unreachable!("its sessions cannot be seen"),
-        Engine::MariaDb => {
-            "SELECT COUNT(*) FROM information_schema.processlist p JOIN information_schema.innodb_trx t \
-             ON t.trx_mysql_thread_id = p.id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'"
-        }
-        // MySQL's `innodb_trx` cannot show a statement with the binary values of a prepared statement.
-        Engine::MySql => {
-            "SELECT COUNT(*) FROM performance_schema.data_lock_waits w JOIN performance_schema.threads t \
-             ON t.thread_id = w.requesting_thread_id WHERE t.processlist_db = DATABASE()"
-        }
-        Engine::Postgres | Engine::Postgres18 => {
-            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        }
-    }) > 0
 }
 
 /// No query shows the uncommitted rows of another session. Only the constraints reject a duplicate.
