@@ -36,16 +36,18 @@ pub fn require_match(request: &HttpRequest) -> Result<(), Problem> {
 /// # Errors
 /// 412, and 400 if a condition is not valid.
 pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
-    for (name, is_valid) in [
-        (header::IF_MATCH, IfMatch::parse(request).is_ok()),
-        (header::IF_NONE_MATCH, IfNoneMatch::parse(request).is_ok()),
-    ] {
-        if !is_valid && request.headers().contains_key(&name) {
-            let expected = "expected * or ETags, each in quotation marks";
-            return Err(Problem::bad_parameter(
-                if name == header::IF_MATCH { "If-Match" } else { "If-None-Match" },
-                expected,
-            ));
+    // The parser ignores what is not a tag.
+    let is_empty = [
+        ("If-Match", header::IF_MATCH, matches!(IfMatch::parse(request), Ok(IfMatch::Items(tags)) if tags.is_empty())),
+        (
+            "If-None-Match",
+            header::IF_NONE_MATCH,
+            matches!(IfNoneMatch::parse(request), Ok(IfNoneMatch::Items(tags)) if tags.is_empty()),
+        ),
+    ];
+    for (name, header, is_empty) in is_empty {
+        if is_empty && request.headers().contains_key(header) {
+            return Err(Problem::bad_parameter(name, "expected * or ETags, each in quotation marks"));
         }
     }
     let tag = current.map(tag);
