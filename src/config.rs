@@ -346,10 +346,12 @@ fn read_secret(name: &str, path: &str) -> Result<String, String> {
     })?;
     // Editors add a byte order mark and line breaks.
     let value = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
-    match value.len() as u64 {
-        0 => Err(format!("{shown} is empty; write the value of {name} into it")),
-        length if length > SIZE_MAX => Err(format!("{shown} is longer than {SIZE_MAX} bytes")),
-        _ => Ok(value.to_owned()),
+    if text.len() as u64 > SIZE_MAX {
+        Err(format!("{shown} is longer than {SIZE_MAX} bytes"))
+    } else if value.is_empty() {
+        Err(format!("{shown} is empty; write the value of {name} into it"))
+    } else {
+        Ok(value.to_owned())
     }
 }
 

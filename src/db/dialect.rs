@@ -55,7 +55,7 @@ pub trait Dialect: Values {
     fn begin(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
         SqlStr::from_static(Self::BEGIN)
     }
-    /// Begins a transaction that writes. On servers, it waits for a lock for half of the client's limit, so that a client
+    /// Begins a transaction that writes. On servers, it waits for a lock for less than the client's limit, so that a client
     /// learns that its request waits for another one.
     #[must_use]
     fn begin_write(transaction_pooling: bool, limit: Duration) -> SqlStr {

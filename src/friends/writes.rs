@@ -5,8 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::db::{self, Db, Select, Sql, Transaction};
 use crate::http::{Body, Failures, Problem, WriteFailures, conditions, respond_without_content};
-use crate::listing::{get, parameters};
-use crate::users::Users;
+use crate::listing::parameters;
 use crate::users::api::{parse_id, unknown};
 
 /// Makes two users friends of each other. If they are already, nothing changes.
@@ -43,24 +42,12 @@ pub(crate) async fn add(
     let mut insert = Sql::new("INSERT INTO friends (user_id, friend_id) VALUES (");
     insert.bind(one).push(", ").bind(other).push("), (").bind(other).push(", ").bind(one).push(")");
     let added = db.transaction(async |transaction| {
+        lock_users(transaction, one, other).await?;
         if conditions::is_conditional(&request) {
             let is_friend = are_friends(transaction, one, other).await?;
             conditions::check(&request, is_friend.then_some(&[]))?;
-            if is_friend {
-                return Ok(());
-            }
         }
-        let inserted = if conditions::is_conditional(&request) {
-            transaction.execute(&insert).await.map(drop)
-        } else {
-            transaction.insert_missing(&insert, "user_id").await
-        };
-        inserted.map_err(|error| match error {
-            db::Error::Constraint(name) if name.ends_with("fkey") || name == "FOREIGN KEY" => unknown(),
-            // Another request began the friendship in the meantime.
-            db::Error::Constraint(_) => conditions::exists(),
-            error => error.into(),
-        })
+        Ok::<_, Problem>(transaction.insert_missing(&insert, "user_id").await?)
     });
     added.await.map(|()| respond_without_content())
 }
@@ -95,22 +82,34 @@ pub(crate) async fn remove(
     delete.bind(one).push(" AND friend_id = ").bind(other);
     delete.push(" OR user_id = ").bind(other).push(" AND friend_id = ").bind(one);
     let removed = db.transaction(async |transaction| {
+        lock_users(transaction, one, other).await?;
         if conditions::is_conditional(&request) {
             let is_friend = are_friends(transaction, one, other).await?;
             conditions::check(&request, is_friend.then_some(&[]))?;
         }
-        Ok::<_, Problem>(transaction.execute(&delete).await?)
+        Ok::<_, Problem>(transaction.execute(&delete).await.map(drop)?)
     });
-    let removed = removed.await?;
-    if removed == 0 {
-        for id in [one, other] {
-            get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
-        }
-    }
-    Ok(respond_without_content())
+    removed.await.map(|()| respond_without_content())
 }
 
-/// Whether they are friends. If they are, this cannot change before the transaction ends.
+/// Locks both users, in the order of their ids. So no other request changes the friendship before the transaction ends:
+/// PostgreSQL would let one insert a row of a friendship whose other row it does not insert, because that row is being
+/// deleted. The fixed order prevents deadlocks.
+///
+/// # Errors
+/// 404, if one of them does not exist.
+async fn lock_users(transaction: &mut Transaction<'_>, one: i64, other: i64) -> Result<(), Problem> {
+    let mut select = Select::of(["id"].into_iter(), "users");
+    select.push(" WHERE id IN (").bind(one).push(", ").bind(other).push(") ORDER BY id");
+    let found = transaction.fetch_locked(&select, 0, |found, _| {
+        *found += 1;
+        Ok(())
+    });
+    let expected = if one == other { 1 } else { 2 };
+    if found.await? == expected { Ok(()) } else { Err(unknown()) }
+}
+
+/// Whether they are friends.
 async fn are_friends(transaction: &mut Transaction<'_>, one: i64, other: i64) -> Result<bool, db::Error> {
     let mut select = Select::of(["since"].into_iter(), "friends");
     select.push(" WHERE user_id = ").bind(one).push(" AND friend_id = ").bind(other);

@@ -53,15 +53,9 @@ pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Proble
     let tag = current.map(tag);
     check_match(request, tag.as_ref())?;
     if is_known(request, tag.as_ref()) {
-        return Err(exists());
+        return Err(Problem::precondition_failed("If-None-Match: the resource exists, or has one of these ETags"));
     }
     Ok(())
-}
-
-/// The problem of a resource that exists although `If-None-Match` forbids it.
-#[must_use]
-pub fn exists() -> Problem {
-    Problem::precondition_failed("If-None-Match: the resource exists, or has one of these ETags")
 }
 
 /// Checks the header `If-Match`.

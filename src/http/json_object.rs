@@ -5,7 +5,7 @@ use std::fmt;
 
 use actix_web::HttpRequest;
 use actix_web::http::header;
-use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::error::Category;
 
@@ -29,17 +29,27 @@ pub fn json_object(request: &HttpRequest, body: &[u8], media_types: &[&str]) -> 
     let mut json = serde_json::Deserializer::from_slice(body);
     let members = json.deserialize_map(ObjectVisitor).and_then(|members| json.end().map(|()| members));
     members.map_err(|error| match error.classify() {
-        // The message would contain the value.
-        Category::Data if !error.to_string().starts_with(DUPLICATE) => {
-            Problem::unprocessable("the body must be a JSON object", Vec::new())
-        }
+        // The message would contain the value, and the rest of the body was not read.
+        Category::Data if !error.to_string().starts_with(DUPLICATE) => match serde_json::from_slice::<IgnoredAny>(body)
+        {
+            Ok(_) => Problem::unprocessable("the body must be a JSON object", Vec::new()),
+            Err(error) => Problem::malformed_body(format!("the body is not JSON: {error}")),
+        },
         Category::Data => Problem::malformed_body(format!("the body is ambiguous: {error}")),
         _ => Problem::malformed_body(format!("the body is not JSON: {error}")),
     })
 }
 
 fn check_type(request: &HttpRequest, media_types: &[&str]) -> Result<(), Problem> {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    // Several lines are one list (RFC 9110, section 5.3), which neither of these headers supports.
+    let text = |name| {
+        let mut lines = request.headers().get_all(name);
+        match (lines.next().map(|line| line.to_str()), lines.next()) {
+            (None, _) => "",
+            (Some(Ok(line)), None) => line,
+            _ => "several",
+        }
+    };
     let unsupported = |detail| {
         let problem = Problem::unsupported_media_type(detail);
         let name = if media_types == MERGE_PATCH { ACCEPT_PATCH.0 } else { header::ACCEPT };

@@ -163,6 +163,7 @@ fn every_error_names_its_cause(database: &Database) {
         ("{\"username\":\"a\"} x", 400, "the body is not JSON: trailing characters at line 1 column 18"),
         (r#"{"email":"a@x","email":"b@x"}"#, 400, "the body is ambiguous: it has a member twice at line 1 column 29"),
         ("[]", 422, "the body must be a JSON object"),
+        ("[1,", 400, "the body is not JSON: EOF while parsing a value at line 1 column 3"),
         ("\"canary\"", 422, "the body must be a JSON object"),
         (r#"{"username":"admin","email":"x@x"}"#, 409, "username is taken"),
         (r#"{"username":"x","email":"GUEST@example.com"}"#, 409, "email is taken"),
@@ -230,6 +231,10 @@ fn every_error_names_its_cause(database: &Database) {
     let encoded = [("content-type", "application/json"), ("content-encoding", "gzip")];
     let refused = send("POST", "/users", &encoded, ADA);
     assert_eq!((refused.status, refused.header("accept-encoding")), (415, Some("identity")));
+    let doubled =
+        [("content-type", "application/json"), ("content-encoding", "identity"), ("content-encoding", "gzip")];
+    assert_eq!(send("POST", "/users", &doubled, ADA).status, 415);
+    assert_eq!(send("POST", "/users", &[("content-type", "text/plain"), doubled[0]], ADA).status, 415);
     let large = format!(r#"{{"username":"{}"}}"#, "x".repeat(70_000));
     for (method, path, headers, body, status) in [
         ("POST", "/users", &[("accept", "text/csv")][..], ADA, 406),
@@ -456,6 +461,19 @@ fn friendships_in_any_order_succeed(database: &Database) {
             });
         }
     });
+    // Both rows of a friendship, or none, whichever request is first.
+    let mut sql = database.sql();
+    for round in 0..60 {
+        assert_eq!(web.write("PUT", "/users/1/friends/2", &[], "").status, 204);
+        thread::scope(|scope| {
+            for (method, path) in [("PUT", "/users/2/friends/1"), ("DELETE", "/users/1/friends/2")] {
+                let web = &web;
+                scope.spawn(move || assert_eq!(web.write(method, path, &[], "").status, 204));
+            }
+        });
+        let rows = sql.number("SELECT COUNT(*) FROM friends WHERE user_id IN (1, 2) AND friend_id IN (1, 2)");
+        assert!([0, 2].contains(&rows), "round {round}: {rows}");
+    }
     let transactions = |outcome: &str| web.metric(&format!("db_client_transactions_total{{outcome=\"{outcome}\"}}"));
     assert!(transactions("committed") > 40, "{}", web.get("/metrics").body);
     assert_eq!((transactions("rolled_back"), transactions("unconfirmed")), (0, 0));

@@ -29,7 +29,8 @@ impl Dialect for Postgres {
 
     fn begin_write(transaction_pooling: bool, limit: Duration) -> SqlStr {
         let mut sql = QueryBuilder::<Self>::new(Self::begin(transaction_pooling, limit).as_str());
-        sql.push("; SET LOCAL lock_timeout = ").push((limit / 2).as_millis().max(1)).sql()
+        // Longer than the default of `deadlock_timeout`, so that a deadlock is detected, and the transaction is repeated.
+        sql.push("; SET LOCAL lock_timeout = ").push((limit * 3 / 4).as_millis().max(1)).sql()
     }
 
     async fn insert(
