@@ -3,7 +3,7 @@
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::db::{self, Db, Select, Sql, Transaction};
+use crate::db::{Db, Select, Sql, Transaction};
 use crate::http::{Body, Failures, Problem, WriteFailures, conditions, respond_without_content};
 use crate::listing::parameters;
 use crate::users::api::{parse_id, unknown};
@@ -18,7 +18,7 @@ use crate::users::api::{parse_id, unknown};
     params(
         ("id" = i64, Path, description = "The user's id."),
         ("friend_id" = i64, Path, description = "The id of the friend."),
-        ("if-none-match" = Option<String>, Header, description = "* if they must not be friends yet."),
+        ("if-none-match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "* if they must not be friends yet."),
     ),
     responses(
         (status = 204, description = "They are friends."),
@@ -43,10 +43,7 @@ pub(crate) async fn add(
     insert.bind(one).push(", ").bind(other).push("), (").bind(other).push(", ").bind(one).push(")");
     let added = db.transaction(async |transaction| {
         lock_users(transaction, one, other).await?;
-        if conditions::is_conditional(&request) {
-            let is_friend = are_friends(transaction, one, other).await?;
-            conditions::check(&request, is_friend.then_some(&[]))?;
-        }
+        check_conditions(&request, transaction, one, other).await?;
         Ok::<_, Problem>(transaction.insert_missing(&insert, "user_id").await?)
     });
     added.await.map(|()| respond_without_content())
@@ -83,10 +80,7 @@ pub(crate) async fn remove(
     delete.push(" OR user_id = ").bind(other).push(" AND friend_id = ").bind(one);
     let removed = db.transaction(async |transaction| {
         lock_users(transaction, one, other).await?;
-        if conditions::is_conditional(&request) {
-            let is_friend = are_friends(transaction, one, other).await?;
-            conditions::check(&request, is_friend.then_some(&[]))?;
-        }
+        check_conditions(&request, transaction, one, other).await?;
         Ok::<_, Problem>(transaction.execute(&delete).await.map(drop)?)
     });
     removed.await.map(|()| respond_without_content())
@@ -109,15 +103,23 @@ async fn lock_users(transaction: &mut Transaction<'_>, one: i64, other: i64) -> 
     if found.await? == expected { Ok(()) } else { Err(unknown()) }
 }
 
-/// Whether they are friends.
-async fn are_friends(transaction: &mut Transaction<'_>, one: i64, other: i64) -> Result<bool, db::Error> {
+/// Checks the conditions of a request. A friendship has no representation, so it either exists or does not.
+async fn check_conditions(
+    request: &HttpRequest,
+    transaction: &mut Transaction<'_>,
+    one: i64,
+    other: i64,
+) -> Result<(), Problem> {
+    if !conditions::is_conditional(request) {
+        return Ok(());
+    }
     let mut select = Select::of(["since"].into_iter(), "friends");
     select.push(" WHERE user_id = ").bind(one).push(" AND friend_id = ").bind(other);
     let found = transaction.fetch_locked(&select, false, |found, _| {
         *found = true;
         Ok(())
     });
-    found.await
+    conditions::check(request, found.await?.then_some(&[]))
 }
 
 fn parse_ids((one, other): &(String, String)) -> Result<(i64, i64), Problem> {

@@ -1,7 +1,7 @@
 //! Conditional requests (RFC 9110, section 13).
 
 use actix_web::HttpRequest;
-use actix_web::http::header::{self, EntityTag, Header as _, IfMatch, IfNoneMatch};
+use actix_web::http::header::{self, EntityTag, Header as _, HeaderName, IfMatch, IfNoneMatch};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::problem::Problem;
@@ -36,26 +36,25 @@ pub fn require_match(request: &HttpRequest) -> Result<(), Problem> {
 /// # Errors
 /// 412, and 400 if a condition is not valid.
 pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
-    // The parser ignores what is not a tag.
-    let is_empty = [
-        ("If-Match", header::IF_MATCH, matches!(IfMatch::parse(request), Ok(IfMatch::Items(tags)) if tags.is_empty())),
-        (
-            "If-None-Match",
-            header::IF_NONE_MATCH,
-            matches!(IfNoneMatch::parse(request), Ok(IfNoneMatch::Items(tags)) if tags.is_empty()),
-        ),
-    ];
-    for (name, header, is_empty) in is_empty {
-        if is_empty && request.headers().contains_key(header) {
-            return Err(Problem::bad_parameter(name, "expected * or ETags, each in quotation marks"));
-        }
-    }
+    check_syntax(request, header::IF_MATCH, "If-Match")?;
+    check_syntax(request, header::IF_NONE_MATCH, "If-None-Match")?;
     let tag = current.map(tag);
     check_match(request, tag.as_ref())?;
     if is_known(request, tag.as_ref()) {
         return Err(Problem::precondition_failed("If-None-Match: the resource exists, or has one of these ETags"));
     }
     Ok(())
+}
+
+/// Refuses a header that is neither `*` nor a list of tags. The parser would ignore what is not a tag.
+fn check_syntax(request: &HttpRequest, header: HeaderName, name: &str) -> Result<(), Problem> {
+    let lines: Vec<_> = request.headers().get_all(header).map(|line| line.to_str().unwrap_or_default()).collect();
+    let list = lines.join(",");
+    let is_tag = |text: &str| text.trim().parse::<EntityTag>().is_ok();
+    if lines.is_empty() || list.trim() == "*" || list.split(',').all(is_tag) {
+        return Ok(());
+    }
+    Err(Problem::bad_parameter(name, "expected * or ETags, each in quotation marks"))
 }
 
 /// Checks the header `If-Match`.

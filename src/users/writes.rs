@@ -113,7 +113,7 @@ pub(crate) async fn create(request: HttpRequest, body: Bytes, db: Data<Db>) -> R
     security(("token" = [])),
     params(
         ("id" = i64, Path, description = "The user's id."),
-        ("if-match" = String, Header, min_length = 1, description = "The ETag of the user that is to be changed, or *."),
+        ("if-match" = String, Header, pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "The ETag of the user that is to be changed, or *."),
     ),
     request_body(content((UserChanges = "application/merge-patch+json"), (UserChanges = "application/json"))),
     responses(
@@ -166,7 +166,7 @@ pub(crate) async fn change(
     security(("token" = [])),
     params(
         ("id" = i64, Path, description = "The user's id."),
-        ("if-match" = Option<String>, Header, min_length = 1, description = "The ETag of the user that is to be removed."),
+        ("if-match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "The ETag of the user that is to be removed."),
     ),
     responses(
         (status = 204, description = "The user is removed."),

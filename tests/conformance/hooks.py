@@ -19,7 +19,9 @@ def before_call(context, case, kwargs):
         # A key belongs to one request.
         case.headers["idempotency-key"] = f"{key[:200]}-{next(numbers)}"
     condition = (case.headers or {}).get("if-match")
-    if condition and not re.fullmatch('"[0-9a-f]{32}"', condition):
+    # Any tag but one of a response is that of another state.
+    tags = r'(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)'
+    if condition and re.fullmatch(tags, condition) and not re.fullmatch('"[0-9a-f]{32}"', condition):
         case.headers["if-match"] = "*"
     if isinstance(case.body, dict):
         for name, longest in ("username", 80), ("email", 120):
