@@ -18,6 +18,10 @@ def before_call(context, case, kwargs):
     if key and re.fullmatch("[!-~]{1,255}", key):
         # A key belongs to one request.
         case.headers["idempotency-key"] = f"{key[:200]}-{next(numbers)}"
+    # The value null of an optional header means that it is absent.
+    for name in "if-match", "if-none-match":
+        if case.headers and case.headers.get(name) == "null":
+            del case.headers[name]
     condition = (case.headers or {}).get("if-match")
     # Any tag but one of a response is that of another state.
     tags = r'(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)'
