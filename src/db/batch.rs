@@ -83,6 +83,19 @@ impl Default for State {
     }
 }
 
+impl State {
+    /// A number that nothing else has.
+    const fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next - 1
+    }
+
+    /// Notes that the next runner executes a statement.
+    const fn begin_statement(&mut self) {
+        self.executing = Some(self.number());
+    }
+}
+
 impl Queue {
     /// An empty queue for a pool with this number of connections.
     pub(super) fn new(connections: usize) -> Self {
@@ -106,8 +119,7 @@ impl Queue {
     /// Adds a query.
     pub(super) fn push(self: &Arc<Self>, select: Select, receiver: impl Receiver, pending: Pending) -> Ticket {
         let mut state = self.lock();
-        let number = state.next;
-        state.next += 1;
+        let number = state.number();
         let receiver = Box::new(receiver);
         state.waiting.push_back(Query { number, select, receiver, pending: Some(pending), is_alone: false });
         Ticket { queue: self.clone(), number: Some(number) }
@@ -128,8 +140,7 @@ impl Queue {
         if state.next_runner.is_some() || state.runners == self.runners_max || !is_wanted(&state) {
             return None;
         }
-        let number = state.next;
-        state.next += 1;
+        let number = state.number();
         (state.next_runner, state.executing) = (Some(number), None);
         state.runners += 1;
         Some(Runner { queue: self.clone(), number })
@@ -159,8 +170,7 @@ impl Queue {
     pub(super) fn begin_one(&self, runner: &Runner) {
         let mut state = self.lock();
         if state.next_runner == Some(runner.number) {
-            state.executing = Some(state.next);
-            state.next += 1;
+            state.begin_statement();
         }
         self.counts[SIZES.len() - 1].fetch_add(1, Ordering::Relaxed);
     }
@@ -175,8 +185,7 @@ impl Queue {
     pub(super) fn next_batch(&self) -> Vec<Query> {
         let mut state = self.lock();
         if state.next_runner.is_some() {
-            state.executing = Some(state.next);
-            state.next += 1;
+            state.begin_statement();
         }
         state.waiting.retain(|query| query.receiver.is_connected());
         let Some(first) = state.waiting.front() else { return Vec::new() };

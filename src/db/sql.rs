@@ -1,5 +1,7 @@
 //! SQL for any engine, with its values.
 
+use std::fmt::Write as _;
+
 use sqlx::QueryBuilder;
 
 use super::value::{Value, Values};
@@ -35,7 +37,8 @@ impl Sql {
 
     /// Appends a number, such as that of a column.
     pub(super) fn push_number(&mut self, number: usize) -> &mut Self {
-        self.text.push_str(&number.to_string());
+        // Text can be written.
+        let _ = write!(self.text, "{number}");
         self
     }
 

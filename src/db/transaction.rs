@@ -1,6 +1,5 @@
 //! The transaction of a request.
 
-use futures_util::TryStreamExt as _;
 use sqlx::{Executor as _, QueryBuilder, SqlStr};
 use tracing::Dispatch;
 use tracing::instrument::{WithDispatch, WithSubscriber as _};
@@ -39,8 +38,7 @@ impl<'c> Transaction<'c> {
     pub async fn execute(&mut self, sql: &Sql) -> Result<u64, Error> {
         let persistent = self.persistent;
         let outcome = on_engine!(Connection, &mut self.connection, conn => {
-            let mut query = QueryBuilder::new("");
-            sql.push_to(&mut query);
+            let mut query = query(*conn, sql);
             quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(|done| done.rows_affected())
         });
         self.record(outcome)
@@ -51,19 +49,11 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// Those of the statement.
     pub async fn insert(&mut self, sql: &Sql, id: &'static str) -> Result<i64, Error> {
-        async fn insert<C: Typed>(
-            conn: &mut C,
-            sql: &Sql,
-            id: &'static str,
-            prepare: bool,
-        ) -> Result<i64, sqlx::Error> {
-            let mut query = QueryBuilder::<C::Database>::new("");
-            sql.push_to(&mut query);
-            C::Database::insert(conn, &mut query, id, prepare).await
-        }
         let persistent = self.persistent;
-        let outcome =
-            on_engine!(Connection, &mut self.connection, conn => quiet(insert(*conn, sql, id, persistent)).await);
+        let outcome = on_engine!(Connection, &mut self.connection, conn => {
+            let mut query = query(*conn, sql);
+            quiet(Dialect::insert(&mut **conn, &mut query, id, persistent)).await
+        });
         self.record(outcome)
     }
 
@@ -72,22 +62,12 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// Those of the statement.
     pub async fn insert_missing(&mut self, sql: &Sql, key: &'static str) -> Result<(), Error> {
-        async fn insert<C: Typed>(
-            conn: &mut C,
-            sql: &Sql,
-            key: &'static str,
-            prepare: bool,
-        ) -> Result<(), sqlx::Error> {
-            let mut query = QueryBuilder::<C::Database>::new("");
-            sql.push_to(&mut query);
-            C::Database::on_conflict_do_nothing(&mut query, key);
-            let mut executed = C::Database::fetch(conn, &mut query, prepare);
-            while executed.try_next().await?.is_some() {}
-            Ok(())
-        }
         let persistent = self.persistent;
-        let outcome =
-            on_engine!(Connection, &mut self.connection, conn => quiet(insert(*conn, sql, key, persistent)).await);
+        let outcome = on_engine!(Connection, &mut self.connection, conn => {
+            let mut query = query(*conn, sql);
+            Dialect::on_conflict_do_nothing(&mut query, key);
+            quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(drop)
+        });
         self.record(outcome)
     }
 
@@ -102,20 +82,12 @@ impl<'c> Transaction<'c> {
         mut rows: T,
         mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
     ) -> Result<T, Error> {
-        async fn fetch<C: Typed>(
-            conn: &mut C,
-            select: &Select,
-            each: &mut Each<'_>,
-            persistent: bool,
-        ) -> Result<(), sqlx::Error> {
-            let mut query = statement::<C::Database>(&[select]);
-            query.push(C::Database::FOR_UPDATE);
-            read::<C::Database>(conn, persistent, &mut query, select.columns(), each).await
-        }
         let persistent = self.persistent;
-        let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
-        let outcome =
-            on_engine!(Connection, &mut self.connection, conn => fetch(*conn, select, each, persistent).await);
+        let each: &mut Each<'_> = &mut |_, row| row.map_or(Ok(()), |row| each(&mut rows, row));
+        let outcome = on_engine!(Connection, &mut self.connection, conn => {
+            let mut query = locking_query(*conn, select);
+            quiet(read(&mut **conn, persistent, &mut query, select.columns(), each)).await
+        });
         self.record(outcome)?;
         Ok(rows)
     }
@@ -146,3 +118,17 @@ fn quiet<F: Future>(call: F) -> WithDispatch<F> {
 /// A connection whose engine is known.
 trait Typed: sqlx::Connection<Database: Dialect<Connection = Self>> {}
 impl<C: sqlx::Connection<Database: Dialect<Connection = C>>> Typed for C {}
+
+/// A statement for the engine of a connection.
+fn query<C: Typed>(_: &C, sql: &Sql) -> QueryBuilder<C::Database> {
+    let mut query = QueryBuilder::new("");
+    sql.push_to(&mut query);
+    query
+}
+
+/// A query for the engine of a connection, which locks its rows.
+fn locking_query<C: Typed>(_: &C, select: &Select) -> QueryBuilder<C::Database> {
+    let mut query = statement(&[select]);
+    query.push(C::Database::FOR_UPDATE);
+    query
+}
