@@ -35,7 +35,7 @@ pub use json_object::{JSON, MERGE_PATCH, Members, json_object};
 pub use problem::{Body, Fault, Problem};
 pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
 pub use representation::{respond_with_state, respond_without_content};
-use route::Route;
+use route::{Methods, Route};
 pub use state::State;
 
 /// The service of one worker: the routes of the application and the operational ones, with the worker's share of the
@@ -72,9 +72,7 @@ fn operations(config: &mut ServiceConfig) {
 /// Any other path. `OPTIONS *` is about the whole server (RFC 9110, section 9.3.7).
 async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
     if request.method() == Method::OPTIONS && request.uri() == "*" {
-        return Ok(HttpResponse::NoContent()
-            .insert_header((header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))
-            .finish());
+        return Ok(HttpResponse::NoContent().insert_header((header::ALLOW, Methods::ALL.to_string())).finish());
     }
     Err(Problem::not_found("there is nothing here"))
 }

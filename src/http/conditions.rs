@@ -36,6 +36,9 @@ pub fn require_match(request: &HttpRequest) -> Result<(), Problem> {
 /// # Errors
 /// 412, and 400 if a condition is not valid.
 pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Problem> {
+    if !is_conditional(request) {
+        return Ok(());
+    }
     check_syntax(request, header::IF_MATCH, "If-Match")?;
     check_syntax(request, header::IF_NONE_MATCH, "If-None-Match")?;
     let tag = current.map(tag);

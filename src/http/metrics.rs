@@ -130,13 +130,15 @@ impl Metrics {
         self.pending_acquires.set(gauge(connections.pending));
         // Two renderings must not add the same difference.
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
-        for (size, count) in connections.batches {
-            let counter = self.batches.with_label_values(&[&size.to_string()]);
+        let raise = |counters: &IntCounterVec, label: &str, count: u64| {
+            let counter = counters.with_label_values(&[label]);
             counter.inc_by(count.saturating_sub(counter.get()));
+        };
+        for (size, count) in connections.batches {
+            raise(&self.batches, &size.to_string(), count);
         }
         for (outcome, count) in connections.transactions {
-            let counter = self.transactions.with_label_values(&[outcome]);
-            counter.inc_by(count.saturating_sub(counter.get()));
+            raise(&self.transactions, outcome, count);
         }
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

@@ -23,6 +23,9 @@ pub(crate) struct Methods(u8);
 const KNOWN: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 impl Methods {
+    /// Those of all resources together.
+    pub(super) const ALL: Self = Self((1 << KNOWN.len()) - 1);
+
     pub(super) fn insert(&mut self, method: &Method) {
         let position = KNOWN.iter().position(|known| known == method);
         self.0 |= 1 << position.expect("a route has one of these methods");
@@ -47,7 +50,7 @@ impl fmt::Display for Methods {
     }
 }
 
-/// Whether a method changes nothing (RFC 9110, section 9.2.1).
-pub(super) fn is_safe(method: &Method) -> bool {
-    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE].contains(method)
+/// Whether the method with this name changes nothing (RFC 9110, section 9.2.1).
+pub(super) fn is_safe(method: &str) -> bool {
+    ["GET", "HEAD", "OPTIONS", "TRACE"].contains(&method)
 }

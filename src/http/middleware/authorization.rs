@@ -24,7 +24,7 @@ pub(crate) struct Client(pub(crate) String);
 /// 401, or 403 if there are no tokens.
 pub(super) fn authorize(context: &mut RequestContext, request: &ServiceRequest) -> Result<(), Problem> {
     let needs_token = match context.state.tokens_required {
-        TokensRequired::Writes => !is_safe(request.method()),
+        TokensRequired::Writes => !is_safe(request.method().as_str()),
         TokensRequired::All => !context.route.pattern.is_some_and(|pattern| ALWAYS_OPEN.contains(&pattern)),
     };
     if !needs_token || context.route.pattern.is_none() {

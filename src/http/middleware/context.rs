@@ -18,9 +18,12 @@ use super::trace::{TRACEPARENT, Trace};
 use crate::http::assets;
 use crate::http::problem::Problem;
 use crate::http::representation::prefers_page;
-use crate::http::route::Route;
+use crate::http::route::{Route, is_safe};
 use crate::http::state::State;
 use crate::lifecycle::RequestGuard;
+
+/// The method of what is not a request.
+const UNKNOWN: &str = "none";
 
 /// What sends the response of a request.
 pub(crate) trait Transport {
@@ -71,7 +74,7 @@ impl RequestContext {
 
     /// A request that the application does not receive, and of which nothing is known.
     fn unknown(state: &Data<State>) -> Self {
-        Self::with(state, Route::default(), "none", &HeaderMap::new(), "")
+        Self::with(state, Route::default(), UNKNOWN, &HeaderMap::new(), "")
     }
 
     fn with(state: &Data<State>, route: Route, method: &'static str, headers: &HeaderMap, path: &str) -> Self {
@@ -138,7 +141,7 @@ impl RequestContext {
     }
 
     fn respond_with(mut self, problem: &Problem) -> HttpResponse {
-        let is_write = !["GET", "HEAD", "OPTIONS", "TRACE", "none"].contains(&self.method);
+        let is_write = self.method != UNKNOWN && !is_safe(self.method);
         let response = problem.render(&self.id, self.page_root.as_deref(), is_write);
         self.outcome = Some((response.status(), problem.cause().map(str::to_owned)));
         self.respond(response)
