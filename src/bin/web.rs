@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Parser, Subcommand};
-use roster::config::{ApiTokens, Config};
+use roster::config::{ApiTokens, Config, Problems};
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
@@ -49,26 +49,21 @@ enum Command {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    if let Some(Command::Token { name }) = &arguments.command {
-        return token(name).unwrap_or_else(|error| fail(&format_args!("{error:#}"), 1));
+    run(Arguments::parse().command).await.unwrap_or_else(|error| {
+        let code = if error.is::<Problems>() { BAD_CONFIGURATION } else { 1 };
+        print_error(&format_args!("{error:#}"));
+        ExitCode::from(code)
+    })
+}
+
+async fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
+    let config = || Config::from_env().and_then(|config| config.check_server().map(|()| config));
+    match command {
+        Some(Command::Token { name }) => token(&name),
+        Some(Command::Check) => Ok(check(&config()?)),
+        Some(Command::Healthcheck { live }) => healthcheck(&config()?, live),
+        None => serve(&config()?).await,
     }
-    let config = match Config::from_env().and_then(|config| config.check_server().map(|()| config)) {
-        Ok(config) => config,
-        Err(problems) => return fail(&problems, BAD_CONFIGURATION),
-    };
-    let outcome = match arguments.command {
-        Some(Command::Check) => {
-            print(&config);
-            for warning in &config.warnings {
-                print_error(&format_args!("warning: {warning}"));
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Some(Command::Healthcheck { live }) => healthcheck(&config, live),
-        Some(Command::Token { .. }) | None => serve(&config).await,
-    };
-    outcome.unwrap_or_else(|error| fail(&format_args!("{error:#}"), 1))
 }
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
@@ -133,8 +128,12 @@ fn token(name: &str) -> anyhow::Result<ExitCode> {
 }
 
 #[expect(clippy::print_stdout, reason = "the configuration is what the command was asked for")]
-fn print(config: &Config) {
+fn check(config: &Config) -> ExitCode {
     print!("{config}");
+    for warning in &config.warnings {
+        print_error(&format_args!("warning: {warning}"));
+    }
+    ExitCode::SUCCESS
 }
 
 /// One request over a plain socket: an image without a shell has no curl either.
@@ -164,11 +163,6 @@ fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
     let status = request().with_context(|| format!("no response from {}", shown()))?;
     anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not {state}: {}", status.trim_end());
     Ok(ExitCode::SUCCESS)
-}
-
-fn fail(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
-    print_error(error);
-    ExitCode::from(code)
 }
 
 #[expect(clippy::print_stderr, reason = "a process that does not serve has no log")]
