@@ -4,14 +4,16 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import subprocess
 import threading
 import time
 from base64 import urlsafe_b64encode
 
 from harness.contenders import PORT
+from harness.databases import DATABASE_PORT
 from harness.files import BENCHES
-from harness.processes import abort, busy, cpu, memory, start
+from harness.processes import abort, busy, command, cpu, memory, scratch, start
 
 # Users in a page, and clients of wrk.
 LIMIT, CLIENTS = 20, 32
@@ -61,11 +63,11 @@ def first_response(contender):
     return process, time.monotonic() - began
 
 
-def wrk(path, kind, ids, seconds, clients=CLIENTS, during=lambda: None):
-    """Runs wrk, and calls `during` in the middle. Any response other than 200 ends the run."""
+def run_wrk(script, arguments, seconds, clients=CLIENTS, during=lambda: None):
+    """Runs wrk with a script of this folder, and calls `during` in the middle. Any failed request ends the run."""
     process = subprocess.Popen(
         ("wrk", f"--threads={min(clients, 2)}", f"--connections={clients}", f"--duration={seconds}s", "--timeout=10s",
-         f"--script={BENCHES}/load.lua", f"http://127.0.0.1:{PORT}", "--", path, kind, *map(str, ids)),
+         f"--script={BENCHES}/{script}", f"http://127.0.0.1:{PORT}", "--", *map(str, arguments)),
         stdout=subprocess.PIPE, text=True,
     )
     time.sleep(seconds / 2)
@@ -73,8 +75,13 @@ def wrk(path, kind, ids, seconds, clients=CLIENTS, during=lambda: None):
     output = process.communicate()[0]
     outcome = json.loads(output.strip().splitlines()[-1]) if process.returncode == 0 else None
     if not outcome or outcome["failed"] or not outcome["requests"]:
-        abort(f"requests for {path} failed: {output}")
+        abort(f"requests of {script} failed: {arguments}: {output}")
     return outcome
+
+
+def wrk(path, kind, ids, seconds, clients=CLIENTS, during=lambda: None):
+    """Runs wrk with requests for a path. Any response other than 200 ends the run."""
+    return run_wrk("load.lua", (path, kind, *ids), seconds, clients, during)
 
 
 @contextlib.contextmanager
@@ -104,19 +111,44 @@ def pages_of_1000(rate, clients=4):
         abort(f"{len(statuses)} pages of 1,000 users, with the statuses {set(statuses)}")
 
 
-def measured_load(path, kind, ids, seconds, process, database, clients=CLIENTS):
-    """Runs wrk. Returns its figures, and the processor time of the contender and of its database for each request."""
+def measured(run, process, database):
+    """Calls `run` with a function that it calls under load. Returns the figures of the load, and the processor time of
+    the contender and of its database for each request."""
     def spent():
         children = os.times()
         return time.monotonic(), busy(), children.children_user + children.children_system, cpu(process), cpu(database)
 
     pss = []
     before = spent()
-    outcome = wrk(path, kind, ids, seconds, clients, during=lambda: pss.append(memory(process)))
+    outcome = run(lambda: pss.append(memory(process)))
     took, machine, load, app, server = (end - begin for begin, end in zip(before, spent()))
     return {
         "requests_per_second": outcome["requests"] / outcome["seconds"],
         "app_cpu_us": app / outcome["requests"] * 1e6, "database_cpu_us": server / outcome["requests"] * 1e6,
         "p50_us": outcome["p50_us"], "p99_us": outcome["p99_us"], "pss_bytes": pss[0],
         "others_cpu_share": max(0, machine - load - app - server) / took / os.cpu_count(),
+    }
+
+
+def measured_load(path, kind, ids, seconds, process, database, clients=CLIENTS):
+    """The same for requests for a path."""
+    return measured(lambda during: wrk(path, kind, ids, seconds, clients, during), process, database)
+
+
+def pgbench(engine, host, script, connections, seconds):
+    """The figures of pgbench with a script: PostgreSQL's own client."""
+    file = scratch / "pgbench.sql"
+    file.write_text(script)
+    before = cpu(engine.process), os.times().children_user + os.times().children_system
+    output = command("pgbench", "--no-vacuum", "--protocol=prepared", f"--client={connections}", "--jobs=2",
+                     f"--time={seconds}", f"--file={file}", f"--host={host}", f"--port={DATABASE_PORT}",
+                     "--username=roster", "roster", env={**os.environ, "PGSSLMODE": "disable"}, stderr=subprocess.PIPE)
+    after = cpu(engine.process), os.times().children_user + os.times().children_system
+    count = int(re.search(r"actually processed: (\d+)", output)[1])
+    if not re.search(r"failed transactions: 0 ", output):
+        abort(f"pgbench: {output}")
+    return {
+        "requests_per_second": float(re.search(r"tps = ([\d.]+)", output)[1]),
+        "app_cpu_us": (after[1] - before[1]) / count * 1e6,
+        "database_cpu_us": (after[0] - before[0]) / count * 1e6,
     }

@@ -10,9 +10,9 @@ from pathlib import Path
 from statistics import median
 
 from harness.contenders import CONNECTIONS, build, peers, roster
-from harness.databases import DATABASE_PORT, database
-from harness.load import LIMIT, PAGE, first_response, measured_load, page, pages_of_1000, wrk
-from harness.processes import abort, command, cpu, scratch, stop
+from harness.databases import database
+from harness.load import LIMIT, PAGE, first_response, measured_load, page, pages_of_1000, pgbench, wrk
+from harness.processes import command, scratch, stop
 
 WARM_UP = 2
 # The service is measured with these numbers of connections, too.
@@ -52,24 +52,10 @@ def measure(contender, engine, options):
     return figures
 
 
-def pgbench(engine, host, options):
-    """The upper limit of PostgreSQL: its own client, with as many connections as each contender has."""
-    script = scratch / "pgbench.sql"
-    script.write_text(f"\\set after random(0, {all_ids(options)[1]})\n\\set limit {LIMIT}\n"
-                      "SELECT id, username, email FROM users WHERE id > :after ORDER BY id LIMIT :limit;\n")
-    before = cpu(engine.process), os.times().children_user + os.times().children_system
-    output = command("pgbench", "--no-vacuum", "--protocol=prepared", f"--client={CONNECTIONS}", "--jobs=2",
-                     f"--time={options.seconds}", f"--file={script}", f"--host={host}", f"--port={DATABASE_PORT}",
-                     "--username=roster", "roster", env={**os.environ, "PGSSLMODE": "disable"}, stderr=subprocess.PIPE)
-    after = cpu(engine.process), os.times().children_user + os.times().children_system
-    requests = int(re.search(r"actually processed: (\d+)", output)[1])
-    if not re.search(r"failed transactions: 0 ", output):
-        abort(f"pgbench: {output}")
-    return {
-        "requests_per_second": float(re.search(r"tps = ([\d.]+)", output)[1]),
-        "app_cpu_us": (after[1] - before[1]) / requests * 1e6,
-        "database_cpu_us": (after[0] - before[0]) / requests * 1e6,
-    }
+def page_script(options):
+    """The script of pgbench: a page for each statement, as the upper limit of PostgreSQL."""
+    return (f"\\set after random(0, {all_ids(options)[1]})\n\\set limit {LIMIT}\n"
+            "SELECT id, username, email FROM users WHERE id > :after ORDER BY id LIMIT :limit;\n")
 
 
 def system_calls(contender, options):
@@ -108,7 +94,8 @@ def measure_engine(name, options):
                          for count in FEW_AND_MANY]
             contenders += [lambda variant=variant: measure(variant, engine, options) for variant in variants]
             for what, host in ("TCP", "127.0.0.1"), ("Unix socket", engine.folder):
-                contenders.append(lambda what=what, host=host: {f"pgbench, {what}": pgbench(engine, host, options)})
+                contenders.append(lambda what=what, host=host: {
+                    f"pgbench, {what}": pgbench(engine, host, page_script(options), CONNECTIONS, options.seconds)})
 
         rounds = {}
         for number in range(options.rounds):
