@@ -9,6 +9,8 @@ mod api_tokens;
 mod database_url;
 mod log_filter;
 mod names;
+mod schedule;
+mod smtp_url;
 mod traces;
 mod values;
 
@@ -26,6 +28,9 @@ use serde::{Deserialize, Serialize};
 pub use api_tokens::{ApiTokens, TokensRequired};
 pub use database_url::DatabaseUrl;
 pub(crate) use database_url::DriverOptions;
+pub use schedule::Schedule;
+pub(crate) use smtp_url::Encryption;
+pub use smtp_url::{MailFrom, SmtpUrl};
 pub use traces::{Endpoint, TracesExporter};
 pub use values::LogFormat;
 use values::{DAY, boolean, integer, ip_address};
@@ -93,6 +98,21 @@ pub struct Config {
     /// Which requests need a token: `writes`, or `all` but health checks; `writes` by default.
     #[serde(default, deserialize_with = "api_tokens::tokens_required")]
     pub api_tokens_required: TokensRequired,
+    /// The mail server: `smtp://` with STARTTLS, or `smtps://`. If unset, no mail is enqueued. `?tls=none` disables TLS, for
+    /// a server on this machine, and `?tls-ca=` names the file of a certificate authority. `SMTP_URL_FILE` names a file that
+    /// holds the URL instead; both at once are an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smtp_url: Option<SmtpUrl>,
+    /// The sender of mail, as `roster@example.com` or `Roster <roster@example.com>`. Required with `SMTP_URL`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail_from: Option<MailFrom>,
+    /// The most jobs that a `worker` runs at the same time; 4 by default.
+    #[serde(default = "size::<4>", deserialize_with = "integer::<_, _, 1, 1000>")]
+    pub worker_concurrency: NonZeroU16,
+    /// When `clock` has old jobs and idempotency keys removed, as a cron expression in UTC; `17 * * * *`, each hour, by
+    /// default.
+    #[serde(default = "default_cleanup")]
+    pub cleanup_schedule: Schedule,
     /// Whether `web` applies pending migrations before it serves (development, deploys of a single
     /// process); false by default.
     #[serde(default, deserialize_with = "boolean")]
@@ -155,6 +175,10 @@ fn processors() -> NonZeroU16 {
     u16::try_from(processors.min(WORKERS_MAX)).ok().and_then(NonZeroU16::new).unwrap_or(NonZeroU16::MIN)
 }
 
+fn default_cleanup() -> Schedule {
+    Schedule::try_from("17 * * * *").expect("the default is valid")
+}
+
 fn default_filter() -> String {
     "info".to_owned()
 }
@@ -163,6 +187,8 @@ const URL: &str = "DATABASE_URL";
 const URL_FILE: &str = "DATABASE_URL_FILE";
 const TOKENS: &str = "API_TOKENS";
 const TOKENS_FILE: &str = "API_TOKENS_FILE";
+const SMTP: &str = "SMTP_URL";
+const SMTP_FILE: &str = "SMTP_URL_FILE";
 
 /// The listener that the process was started with, by systemd's protocol of socket activation (`LISTEN_FDS`).
 ///
@@ -174,7 +200,7 @@ pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
 
 impl Config {
     /// The variables that are read, besides those that OpenTelemetry's SDK reads itself.
-    pub const VARIABLES: [&str; 28] = [
+    pub const VARIABLES: [&str; 33] = [
         URL,
         URL_FILE,
         "DATABASE_MAX_CONNECTIONS",
@@ -194,6 +220,11 @@ impl Config {
         TOKENS,
         TOKENS_FILE,
         "API_TOKENS_REQUIRED",
+        SMTP,
+        SMTP_FILE,
+        "MAIL_FROM",
+        "WORKER_CONCURRENCY",
+        "CLEANUP_SCHEDULE",
         "AUTO_MIGRATE",
         "AUTO_SEED",
         "RELEASE_ID",
@@ -231,7 +262,7 @@ impl Config {
 
         // The name under which a variable was set.
         let mut set_by = BTreeMap::new();
-        for (name, file) in [(URL, URL_FILE), (TOKENS, TOKENS_FILE)] {
+        for (name, file) in [(URL, URL_FILE), (TOKENS, TOKENS_FILE), (SMTP, SMTP_FILE)] {
             let Some(path) = vars.remove(file) else { continue };
             if vars.contains_key(name) {
                 problems.push(format!("{file}: {name} is set as well; keep one of the two"));
@@ -256,6 +287,9 @@ impl Config {
         }
         problems.extend(database_url::environment_problems(&vars));
         problems.extend(traces::problems(&vars));
+        if vars.contains_key(SMTP) && !vars.contains_key("MAIL_FROM") {
+            problems.push(format!("MAIL_FROM: required with {SMTP}; set it to the sender, such as roster@example.com"));
+        }
 
         // envy stops at the first problem, so each variable is tried by itself beside a stand-in for
         // the one that is required.
@@ -277,7 +311,8 @@ impl Config {
         let unused = unused.map(|name| format!("{name} has no effect: only traces are sent"));
         let targets = log_filter::unknown_targets(&config.rust_log);
         let targets = targets.map(|target| format!("RUST_LOG: no log line has the target {target}"));
-        config.warnings = similar.chain(unused).chain(targets).chain(config.database_url.warning()).collect();
+        let warnings = similar.chain(unused).chain(targets).chain(config.database_url.warning());
+        config.warnings = warnings.chain(config.smtp_url.as_ref().and_then(SmtpUrl::warning)).collect();
         Ok(config)
     }
 
@@ -291,6 +326,12 @@ impl Config {
             return Err(Problems(vec![problem]));
         }
         Ok(())
+    }
+
+    /// The configuration of a process that serves HTTP only for its operators: one thread is enough.
+    #[must_use]
+    pub fn without_workers(self) -> Self {
+        Self { web_concurrency: NonZeroU16::MIN, ..self }
     }
 
     /// The longest export of traces.

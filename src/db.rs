@@ -17,6 +17,7 @@ mod sql;
 mod transaction;
 mod value;
 
+use std::future::pending;
 use std::time::Duration;
 
 use sqlx::{MySql, Postgres, SqlStr, Sqlite};
@@ -25,7 +26,7 @@ use crate::config::{Config, DriverOptions};
 pub use batch::statement;
 pub use dialect::Dialect;
 pub(crate) use engine::on_engine;
-use engine::{mysql, sqlite};
+use engine::{mysql, postgres, sqlite};
 pub use error::Error;
 pub use pool::Connections;
 use pool::Pool;
@@ -155,6 +156,17 @@ impl Db {
             Ok(())
         })
         .await
+    }
+
+    /// Calls `wake` when a process has published on this channel. Never completes. Only PostgreSQL has channels, and a pooler
+    /// does not pass them on; without them, it does nothing.
+    pub async fn listen(&self, channel: &'static str, wake: impl Fn()) {
+        match self {
+            Self::Postgres(pool) if !pool.transaction_pooling() => {
+                postgres::listen(pool.options().clone(), channel, wake).await;
+            }
+            _ => pending().await,
+        }
     }
 
     /// The same pool for this worker, which prefers the connections that it opened. A connection wakes the thread that

@@ -28,7 +28,6 @@ use crate::listing::reader::{self, Row};
 use crate::listing::{Kind, Parameters, Table, Unknown, cursor};
 use crate::resources::APPLICATION;
 use crate::server::connection;
-use crate::telemetry::DroppedLines;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
 ///
@@ -124,7 +123,7 @@ pub fn connection(bytes: &[u8]) {
     let config = Config::from_vars([("DATABASE_URL".to_owned(), "sqlite:none.db?mode=ro".to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
-        let state = Data::new(State::new(&config, &APPLICATION, Arc::default(), &DroppedLines::default()));
+        let state = Data::new(State::new(&config, &APPLICATION, Arc::default(), Vec::new()));
         let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });

@@ -30,8 +30,9 @@ pub(crate) use assets::{STYLE_NAME, root};
 pub(crate) use documentation::API;
 pub(crate) use documentation::Failures;
 pub use documentation::{BodyFailures, WriteFailures};
-pub use idempotency::{Created, once};
+pub use idempotency::{Created, once, remove_expired_keys};
 pub use json_object::{JSON, MERGE_PATCH, Members, json_object};
+pub(crate) use middleware::origin;
 pub use problem::{Body, Fault, Problem};
 pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
 pub use representation::{respond_with_state, respond_without_content};
@@ -57,6 +58,11 @@ pub fn app(
         .default_service(web::to(nothing).wrap(unmatched))
 }
 
+/// The description of the interface, and the page of it.
+pub(crate) fn documentation(config: &mut ServiceConfig) {
+    config.service(at("/openapi.json").get(documentation::openapi)).service(at("/docs").get(documentation::page));
+}
+
 /// The operational routes.
 fn operations(config: &mut ServiceConfig) {
     config
@@ -64,8 +70,6 @@ fn operations(config: &mut ServiceConfig) {
         .service(at("/readyz").get(operations::readyz))
         .service(at("/metrics").get(operations::metrics))
         .service(at("/version").get(operations::version))
-        .service(at("/openapi.json").get(documentation::openapi))
-        .service(at("/docs").get(documentation::page))
         .service(at("/style-{hash}.css").get(assets::style));
 }
 
@@ -138,7 +142,6 @@ mod tests {
 
     use super::{Application, State, at};
     use crate::config::Config;
-    use crate::telemetry::DroppedLines;
 
     static NONE: Application = Application { routes: |_| {}, required_schema: 0 };
 
@@ -152,7 +155,7 @@ mod tests {
             // The test does not use the database.
             let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
-            let state = Data::new(State::new(&config, &NONE, Arc::default(), &DroppedLines::default()));
+            let state = Data::new(State::new(&config, &NONE, Arc::default(), Vec::new()));
             let app = App::new().app_data(state).service(at("/").get(handler));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();

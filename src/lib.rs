@@ -7,12 +7,14 @@
 //! - [`lifecycle`] is a process from its start to its end: signals, readiness, what is in flight;
 //! - [`telemetry`] writes events to the output of the process;
 //! - [`db`] is the attached database: the pool, the engines, the migrations;
+//! - [`mail`] is the attached mail server;
 //! - [`http`] is what surrounds every handler: middleware, errors, negotiation, the operational routes;
 //! - [`listing`] makes pages, streams, imports and exports from the description of a table;
+//! - [`jobs`] is the queue, its workers and its clock;
 //! - [`users`] and [`friends`] are the application, and [`resources`] is the one list that names them;
 //! - [`server`] serves connections until a stop is requested.
 //!
-//! The binaries `web` and `migrate` put these together. Only they print or exit.
+//! The binaries `web`, `worker`, `clock` and `migrate` put these together. Only they print or exit.
 
 pub mod config;
 pub mod db;
@@ -20,9 +22,11 @@ pub mod friends;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod http;
+pub mod jobs;
 pub mod json;
 pub mod lifecycle;
 pub mod listing;
+pub mod mail;
 pub mod resources;
 pub mod server;
 pub mod telemetry;

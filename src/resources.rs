@@ -6,18 +6,57 @@ use actix_web::http::Method;
 use actix_web::web::ServiceConfig;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{Error, Session};
+use crate::config::Config;
+use crate::db::{Db, Error, Session};
 use crate::friends::{self, FRIENDSHIPS};
-use crate::http::{Application, at};
+use crate::http::{Application, at, documentation, remove_expired_keys};
+use crate::jobs::clock::Scheduled;
+use crate::jobs::{self, Kind};
 use crate::listing::{self, Resource as _, Table};
-use crate::users::{self, Users};
+use crate::mail::Mailer;
+use crate::users::{self, Users, welcome};
 
 /// The oldest schema that this code can serve. A newer one is served, too, so that a release can be rolled back without
 /// its database.
-pub const REQUIRED_SCHEMA: i64 = 4;
+pub const REQUIRED_SCHEMA: i64 = 6;
 
 /// This application, as the service uses it.
 pub static APPLICATION: Application = Application { routes, required_schema: REQUIRED_SCHEMA };
+
+/// A process without routes of its own, such as a worker.
+pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
+
+/// What jobs need.
+pub struct JobContext {
+    /// The database.
+    pub db: Db,
+    /// None without `SMTP_URL`.
+    pub mailer: Option<Mailer>,
+}
+
+/// The kinds of jobs.
+pub const JOBS: &[Kind<JobContext>] = &[
+    Kind {
+        name: welcome::KIND,
+        run: |context, job| Box::pin(async move { welcome::send(&context.db, context.mailer.as_ref(), &job).await }),
+    },
+    Kind { name: CLEANUP, run: |context, _| Box::pin(async move { clean_up(&context.db).await.map_err(Into::into) }) },
+];
+
+const CLEANUP: &str = "cleanup";
+
+/// The schedules.
+#[must_use]
+pub fn schedules(config: &Config) -> Vec<Scheduled> {
+    vec![Scheduled { name: CLEANUP, kind: CLEANUP, schedule: config.cleanup_schedule.clone() }]
+}
+
+/// Removes what is stored for a limited time.
+async fn clean_up(db: &Db) -> Result<(), Error> {
+    let (keys, jobs) = (remove_expired_keys(db).await?, jobs::remove_finished(db).await?);
+    tracing::info!(keys, jobs, "old idempotency keys and jobs were removed");
+    Ok(())
+}
 
 /// The tables of `migrate import` and `migrate export`. The first is the default.
 pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
@@ -25,6 +64,7 @@ pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
 /// The routes.
 fn routes(config: &mut ServiceConfig) {
     config
+        .configure(documentation)
         .service(at("/").with_page().get(users::pages::list))
         .service(at("/users").get(users::api::list).on(Method::POST, users::writes::create))
         .service(at("/users.ndjson").get(users::api::ndjson))

@@ -16,14 +16,14 @@ use actix_web::dev::AppConfig;
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use futures_util::FutureExt as _;
+use prometheus::core::Collector;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
-use crate::db::Db;
-use crate::http::{self, State};
+use crate::db::{Db, Unready};
+use crate::http::{self, Application, State};
 use crate::lifecycle::{Lifecycle, Stop};
-use crate::resources::APPLICATION;
-use crate::telemetry::DroppedLines;
 use drain::{AcceptGate, drain};
 
 /// The number of connections that may wait to be accepted. The 128 of the standard library are too few for a burst.
@@ -108,49 +108,93 @@ fn is_without_ipv6(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| UNSUPPORTED.contains(&code)) || error.kind() == ErrorKind::AddrNotAvailable
 }
 
-/// Serves until a stop is requested. Then it drains, closes the pool, and returns the number of aborted requests.
-///
-/// # Errors
-/// When the listener cannot be served.
-pub async fn run(
-    config: &Config,
-    db: Db,
-    listener: Listener,
-    stop: Stop,
-    dropped_lines: &DroppedLines,
-) -> io::Result<usize> {
-    let Listener { socket, is_inherited } = listener;
-    let address = socket.local_addr()?;
-    let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
-    let lifecycle = Arc::new(Lifecycle::default());
-    let state = Data::new(State::new(config, &APPLICATION, lifecycle.clone(), dropped_lines));
-    let (app_db, workers) = (db.clone(), Arc::new(AtomicUsize::new(0)));
-    let server = actix_server::Server::build()
-        .workers(config.web_concurrency.get().into())
-        .disable_signals()
-        .listen("http", socket, move || {
-            // Each worker calls it once, on its own thread.
-            service(state.clone(), app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
-        })?
-        .run();
-    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
+/// A process that serves HTTP.
+pub struct Server<'c> {
+    /// The configuration.
+    pub config: &'c Config,
+    /// What it serves besides the operational routes.
+    pub application: &'static Application,
+    /// The database.
+    pub db: Db,
+    /// What is in flight in this process.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The metrics of other parts of the process.
+    pub collectors: Vec<Box<dyn Collector>>,
+}
 
-    let handle = server.handle();
-    let running = async {
-        let outcome = server.await;
-        // A server that failed must end the process, too.
-        stop.request_stop();
-        outcome
-    };
-    let stopping = async {
-        stop.token().run_until_cancelled(log_when_ready(&db, APPLICATION.required_schema)).await;
-        stop.token().cancelled().await;
-        drain(config, &lifecycle, &handle, gate, &stop).await
-    };
-    let (outcome, aborted) = tokio::join!(running, stopping);
-    db.close().await;
-    tracing::info!(aborted, "stopped");
-    outcome.map(|()| aborted)
+impl Server<'_> {
+    /// Serves until a stop is requested. Then it drains, closes the pool, and returns the number of aborted requests.
+    ///
+    /// # Errors
+    /// When the listener cannot be served.
+    pub async fn run(self, listener: Listener, stop: Stop) -> io::Result<usize> {
+        let Self { config, application, db, lifecycle, collectors } = self;
+        let Listener { socket, is_inherited } = listener;
+        let address = socket.local_addr()?;
+        let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
+        let state = Data::new(State::new(config, application, lifecycle.clone(), collectors));
+        let (app_db, workers) = (db.clone(), Arc::new(AtomicUsize::new(0)));
+        let server = actix_server::Server::build()
+            .workers(config.web_concurrency.get().into())
+            .disable_signals()
+            .listen("http", socket, move || {
+                // Each worker calls it once, on its own thread.
+                service(state.clone(), app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
+            })?
+            .run();
+        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
+
+        let handle = server.handle();
+        let running = async {
+            let outcome = server.await;
+            // A server that failed must end the process, too.
+            stop.request_stop();
+            outcome
+        };
+        let stopping = async {
+            stop.token().run_until_cancelled(log_when_ready(&db, application.required_schema)).await;
+            stop.token().cancelled().await;
+            drain(config, &lifecycle, &handle, gate, &stop).await
+        };
+        let (outcome, aborted) = tokio::join!(running, stopping);
+        db.close().await;
+        tracing::info!(aborted, "stopped");
+        outcome.map(|()| aborted)
+    }
+
+    /// Runs `work` beside the server, from when the process is ready. It must end when its token is cancelled. Meanwhile, and
+    /// until it has ended, the server answers health checks. Returns what `work` returns.
+    ///
+    /// # Errors
+    /// When the listener cannot be served.
+    pub async fn run_beside<T: Default>(
+        self,
+        listener: Listener,
+        stop: &Stop,
+        work: impl AsyncFnOnce(&CancellationToken) -> T,
+    ) -> io::Result<T> {
+        let (db, lifecycle, required) = (self.db.clone(), self.lifecycle.clone(), self.application.required_schema);
+        let server_stop = Stop::default();
+        let serving = async {
+            let outcome = self.run(listener, server_stop.clone()).await;
+            // A server that failed must end the process, too.
+            stop.request_stop();
+            outcome
+        };
+        let working = async {
+            let ready = stop.token().run_until_cancelled(until_ready(&db, required, |_| {})).await;
+            let done = if ready.is_some() { work(stop.token()).await } else { T::default() };
+            stop.token().cancelled().await;
+            server_stop.request_immediate_stop();
+            done
+        };
+        let unready = async {
+            stop.token().cancelled().await;
+            lifecycle.mark_unready();
+        };
+        let (served, done, ()) = tokio::join!(serving, working, unready);
+        served.map(|_| done)
+    }
 }
 
 /// Serves the connections of a worker, which share one instance of the application.
@@ -171,15 +215,23 @@ fn service(
 /// Logs each reason why the process is not ready, and then that it is ready.
 async fn log_when_ready(db: &Db, required_schema: i64) {
     let mut last = None;
-    while let Err(unready) = db.ready(required_schema).await {
+    let log = |unready: &Unready| {
         let reason = unready.to_string();
         if last.as_ref() != Some(&reason) {
             tracing::warn!(reason, "not ready");
             last = Some(reason);
         }
+    };
+    until_ready(db, required_schema, log).await;
+    tracing::info!("ready");
+}
+
+/// Waits until the database has the schema that is required. Calls `report` for each check that fails.
+async fn until_ready(db: &Db, required_schema: i64, mut report: impl FnMut(&Unready)) {
+    while let Err(unready) = db.ready(required_schema).await {
+        report(&unready);
         tokio::time::sleep(READY_POLL).await;
     }
-    tracing::info!("ready");
 }
 
 #[cfg(test)]

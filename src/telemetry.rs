@@ -2,6 +2,7 @@
 //! collector, when the environment names one.
 
 mod lines;
+mod origin;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -33,6 +34,8 @@ use crate::config::{Config, LogFormat};
 use crate::json;
 use lines::Lines;
 pub use lines::{DroppedLines, accepts_line};
+pub use origin::Origin;
+pub(crate) use origin::parse_traceparent;
 
 /// What must be done at the end of a process for its telemetry to be complete.
 #[must_use = "traces that were not flushed are lost"]

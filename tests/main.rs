@@ -1,5 +1,5 @@
-//! The tests, on the real binaries and every engine: the twelve factors, the HTTP interface, and conformance as external
-//! tools check it.
+//! The tests, on the real binaries and every engine: the twelve factors, the HTTP interface, the queue and mail,
+//! and conformance as external tools check it.
 //!
 //! A test runs once for each engine that is installed here, on a database of its own; one whose engine
 //! is missing is reported as ignored. `REQUIRE_ENGINES=sqlite,mariadb,mysql,postgres` makes a missing engine an error, and
@@ -12,6 +12,7 @@ mod support;
 mod conformance;
 mod factors;
 mod http;
+mod jobs;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
     if !arguments.list && !support::announce() {
         return ExitCode::FAILURE;
     }
-    let tests = [factors::tests(), http::tests(), conformance::tests()].into_iter().flatten().collect();
+    let tests = [factors::tests(), http::tests(), jobs::tests(), conformance::tests()].into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, tests);
     engine::stop_servers();
     conclusion.exit_code()

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use roster::config::{Config, Problems};
 use roster::db::migrations::{self, Limits, Run, State};
-use roster::db::{self, Session};
+use roster::db::{self, Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
 use roster::listing::Table;
 use roster::listing::export;
@@ -22,6 +22,9 @@ use roster::listing::output::{self, Place, Replacement, Sink};
 use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
+
+#[path = "migrate/jobs.rs"]
+mod jobs;
 
 /// Manages the database of DATABASE_URL. Without a command it does `up`.
 ///
@@ -105,6 +108,9 @@ enum Command {
         #[command(flatten)]
         table: TableName,
     },
+    /// Shows, repeats and discards jobs of the queue
+    #[command(subcommand)]
+    Jobs(jobs::Command),
     /// Writes all rows of a table to a file
     Export {
         /// The file; - is standard output
@@ -246,6 +252,9 @@ async fn run(command: Command) -> Result<ExitCode, Failure> {
     let mut signals = Signals::install().map_err(|error| Failure::new(71, &error))?;
     let stop = Stop::default();
     let task = async {
+        if let Command::Jobs(command) = command {
+            return jobs::perform(command, &Db::open(&config)).await.map(|()| End::Complete);
+        }
         let mut session = Session::open(&config.database_url, stop.token()).await?;
         let done = perform(command, &mut session, stop.token()).await;
         session.close().await;
@@ -293,6 +302,8 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
             print(format_args!("{} in place", counted(done as u64, SAMPLE))).await?;
             end = ended(done < count as usize);
         }
+        // It uses no session.
+        Command::Jobs(_) => {}
         Command::Import { file, format, skip_bad, table } => {
             let format = format_of(&file, format)?;
             require_schema(session, stop).await?;

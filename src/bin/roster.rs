@@ -1,6 +1,6 @@
-//! Both programs in one, which share most of their code: an image holds this one under both names, and is half as large.
+//! All programs in one, because they share most of their code: an image holds this one under the name of each.
 //!
-//! Under its third name, `exec`, it replaces its process with a command, as the shell builtin does. An image without a
+//! Under its last name, `exec`, it replaces its process with a command, as the shell builtin does. An image without a
 //! shell needs it for the commands of the Procfile.
 
 use std::env;
@@ -8,17 +8,23 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+#[path = "clock.rs"]
+mod clock;
 #[path = "migrate.rs"]
 mod migrate;
 #[path = "web.rs"]
 mod web;
+#[path = "worker.rs"]
+mod worker;
 
 /// Whichever it is called by.
 fn main() -> ExitCode {
     let mut arguments = env::args_os();
     let path = arguments.next().unwrap_or_default();
     match Path::new(&path).file_name().and_then(|name| name.to_str()) {
+        Some("clock") => clock::main(),
         Some("migrate") => migrate::main(),
+        Some("worker") => worker::main(),
         Some("exec") => exec(arguments),
         _ => web::main(),
     }

@@ -3,22 +3,23 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Parser, Subcommand};
-use roster::config::{ApiTokens, Config, Problems};
+use roster::config::{ApiTokens, Config};
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
-use roster::lifecycle::{Signal, Signals, Stop};
-use roster::resources;
-use roster::{server, telemetry};
+use roster::resources::{self, APPLICATION};
+use roster::server::{self, Server};
 use tokio_util::sync::CancellationToken;
 
-/// The exit code for a configuration that cannot be used (sysexits.h: EX_CONFIG).
-const BAD_CONFIGURATION: u8 = 78;
+#[path = "process/mod.rs"]
+mod process;
+
 /// The longest that a health check waits for the server.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -49,15 +50,11 @@ enum Command {
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn main() -> ExitCode {
-    run(Arguments::parse().command).await.unwrap_or_else(|error| {
-        let code = if error.is::<Problems>() { BAD_CONFIGURATION } else { 1 };
-        print_error(&format_args!("{error:#}"));
-        ExitCode::from(code)
-    })
+    process::exit_code("web", run(Arguments::parse().command).await)
 }
 
 async fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
-    let config = || Config::from_env().and_then(|config| config.check_server().map(|()| config));
+    let config = process::config;
     match command {
         Some(Command::Token { name }) => token(&name),
         Some(Command::Check) => Ok(check(&config()?)),
@@ -67,10 +64,7 @@ async fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
-    let telemetry = telemetry::to_stdout(config).context("OTEL_EXPORTER_OTLP_ENDPOINT")?;
-    let mut signals = Signals::install().context("cannot handle signals")?;
-    let stop = Stop::default();
-    let task = async {
+    process::run(config, async |stop, dropped_lines| {
         let limit = Duration::from_millis(config.shutdown_timeout_ms.get());
         let prepared = stop.bounded(limit, prepare(config, stop.token())).await;
         if stop.token().is_cancelled() {
@@ -79,17 +73,16 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
         prepared.transpose()?;
         let listener = server::bind(config)?;
-        server::run(config, Db::open(config), listener, stop.clone(), &telemetry.dropped_lines)
-            .await
-            .context("the server failed")
-    };
-    match signals.run(&stop, task).await {
-        (Some(outcome), _) => {
-            telemetry.flush();
-            outcome.map(|aborted| if aborted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
-    }
+        let server = Server {
+            config,
+            application: &APPLICATION,
+            db: Db::open(config),
+            lifecycle: Arc::default(),
+            collectors: vec![dropped_lines],
+        };
+        server.run(listener, stop.clone()).await.context("the server failed")
+    })
+    .await
 }
 
 /// Applies migrations and inserts samples, where the configuration asks for it.
@@ -131,7 +124,7 @@ fn token(name: &str) -> anyhow::Result<ExitCode> {
 fn check(config: &Config) -> ExitCode {
     print!("{config}");
     for warning in &config.warnings {
-        print_error(&format_args!("warning: {warning}"));
+        process::print_error("web", &format_args!("warning: {warning}"));
     }
     ExitCode::SUCCESS
 }
@@ -163,9 +156,4 @@ fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
     let status = request().with_context(|| format!("no response from {}", shown()))?;
     anyhow::ensure!(status.starts_with("HTTP/1.1 200 "), "not {state}: {}", status.trim_end());
     Ok(ExitCode::SUCCESS)
-}
-
-#[expect(clippy::print_stderr, reason = "a process that does not serve has no log")]
-fn print_error(message: &dyn std::fmt::Display) {
-    eprintln!("web: {message}");
 }

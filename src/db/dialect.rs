@@ -31,6 +31,10 @@ pub trait Dialect: Values {
     const BEGIN: &'static str = "BEGIN";
     /// The clause that locks the selected rows until the transaction ends.
     const FOR_UPDATE: &'static str = " FOR UPDATE";
+    /// The same, without the rows that another transaction has locked.
+    const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
+    /// The time of the database in seconds since 1970, constant within a statement.
+    const NOW: &'static str;
     /// Whether one transaction writes at a time, and the others poll for its end.
     const HAS_ONE_WRITER: bool = false;
     /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.
@@ -44,6 +48,8 @@ pub trait Dialect: Values {
     fn on_conflict_do_nothing(insert: &mut QueryBuilder<Self>, _key: &'static str) {
         insert.push(" ON CONFLICT DO NOTHING");
     }
+    /// Ends an `INSERT` or an `UPDATE` that wakes the processes which listen on a channel. Only PostgreSQL has channels.
+    fn notify(_statement: &mut QueryBuilder<Self>, _channel: &'static str) {}
     /// Makes the ids that the database generates for a table continue after the highest id that was inserted
     /// explicitly. None where the engine does so itself.
     #[must_use]

@@ -467,6 +467,15 @@ impl<DB: Dialect> Pool<DB> {
         outcome
     }
 
+    pub(super) const fn transaction_pooling(&self) -> bool {
+        self.transaction_pooling
+    }
+
+    /// What the connections are opened with.
+    pub(super) fn options(&self) -> &Options<DB> {
+        &self.shares[self.own].manager().options
+    }
+
     pub(super) fn connections(&self) -> Connections {
         let mut batches = SIZES.map(|size| (size, 0));
         for ((_, count), counted) in batches.iter_mut().zip(self.queue.counts()) {

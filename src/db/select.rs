@@ -2,8 +2,9 @@
 
 use sqlx::QueryBuilder;
 
+use super::dialect::Dialect;
 use super::sql::Sql;
-use super::value::{Value, Values};
+use super::value::Value;
 
 /// A query and its values. Its SQL consists of constants only.
 pub struct Select {
@@ -42,6 +43,12 @@ impl Select {
         self
     }
 
+    /// Appends the time of the database in seconds since 1970.
+    pub fn push_now(&mut self) -> &mut Self {
+        self.sql.push_now();
+        self
+    }
+
     /// The number of columns.
     pub(super) const fn columns(&self) -> usize {
         self.columns
@@ -53,7 +60,7 @@ impl Select {
     }
 
     /// Appends this query without the word `SELECT`.
-    pub(super) fn push_to<DB: Values>(&self, query: &mut QueryBuilder<DB>) {
+    pub(super) fn push_to<DB: Dialect>(&self, query: &mut QueryBuilder<DB>) {
         self.sql.push_to(query);
     }
 }

@@ -4,13 +4,20 @@ use std::fmt::Write as _;
 
 use sqlx::QueryBuilder;
 
-use super::value::{Value, Values};
+use super::dialect::Dialect;
+use super::value::Value;
 
 /// A statement and its values. Its SQL consists of constants only.
 pub struct Sql {
-    /// With `?` in the place of each value.
+    /// With `?` in the place of each parameter.
     text: String,
-    values: Vec<Value<'static>>,
+    parameters: Vec<Parameter>,
+}
+
+enum Parameter {
+    Value(Value<'static>),
+    /// The time of the database.
+    Now,
 }
 
 impl Sql {
@@ -20,7 +27,7 @@ impl Sql {
     /// If it contains `?`.
     #[must_use]
     pub fn new(sql: &'static str) -> Self {
-        let mut new = Self { text: String::with_capacity(160), values: Vec::with_capacity(4) };
+        let mut new = Self { text: String::with_capacity(160), parameters: Vec::with_capacity(4) };
         new.push(sql);
         new
     }
@@ -45,7 +52,14 @@ impl Sql {
     /// Appends a value.
     pub fn bind(&mut self, value: impl Into<Value<'static>>) -> &mut Self {
         self.text.push('?');
-        self.values.push(value.into());
+        self.parameters.push(Parameter::Value(value.into()));
+        self
+    }
+
+    /// Appends the time of the database in seconds since 1970. The clocks of several processes may differ.
+    pub fn push_now(&mut self) -> &mut Self {
+        self.text.push('?');
+        self.parameters.push(Parameter::Now);
         self
     }
 
@@ -55,11 +69,14 @@ impl Sql {
     }
 
     /// Appends this statement to a query of an engine, with the engine's placeholders.
-    pub(super) fn push_to<DB: Values>(&self, query: &mut QueryBuilder<DB>) {
+    pub(super) fn push_to<DB: Dialect>(&self, query: &mut QueryBuilder<DB>) {
         let mut parts = self.text.split('?');
         query.push(parts.next().unwrap_or_default());
-        for (part, value) in parts.zip(&self.values) {
-            DB::bind(query, value);
+        for (part, parameter) in parts.zip(&self.parameters) {
+            match parameter {
+                Parameter::Value(value) => DB::bind(query, value),
+                Parameter::Now => _ = query.push(DB::NOW),
+            }
             query.push(part);
         }
     }

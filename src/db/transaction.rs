@@ -71,6 +71,25 @@ impl<'c> Transaction<'c> {
         self.record(outcome)
     }
 
+    /// Executes an `UPDATE`, or an `INSERT` of rows that may exist already, if there is a `key` (see
+    /// [`Transaction::insert_missing`]). When the transaction is committed, this wakes the processes that listen on the
+    /// channel (see [`Db::listen`](super::Db::listen)). Returns the number of rows, as [`Transaction::execute`].
+    ///
+    /// # Errors
+    /// Those of the statement.
+    pub async fn publish(&mut self, sql: &Sql, key: Option<&'static str>, channel: &'static str) -> Result<u64, Error> {
+        let persistent = self.persistent;
+        let outcome = on_engine!(Connection, &mut self.connection, conn => {
+            let mut query = query(*conn, sql);
+            if let Some(key) = key {
+                Dialect::on_conflict_do_nothing(&mut query, key);
+            }
+            Dialect::notify(&mut query, channel);
+            quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(|done| done.rows_affected())
+        });
+        self.record(outcome)
+    }
+
     /// Calls `each` with `rows` and each row of the query, and returns `rows`. Another transaction cannot change these
     /// rows before this one ends.
     ///
@@ -79,13 +98,36 @@ impl<'c> Transaction<'c> {
     pub async fn fetch_locked<T>(
         &mut self,
         select: &Select,
+        rows: T,
+        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        self.fetch(select, Locked::Awaited, rows, each).await
+    }
+
+    /// As [`Transaction::fetch_locked`], without the rows that another transaction has locked.
+    ///
+    /// # Errors
+    /// Those of the query, and of `each`.
+    pub async fn fetch_unlocked<T>(
+        &mut self,
+        select: &Select,
+        rows: T,
+        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
+    ) -> Result<T, Error> {
+        self.fetch(select, Locked::Skipped, rows, each).await
+    }
+
+    async fn fetch<T>(
+        &mut self,
+        select: &Select,
+        locked: Locked,
         mut rows: T,
         mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
     ) -> Result<T, Error> {
         let persistent = self.persistent;
         let each: &mut Each<'_> = &mut |_, row| row.map_or(Ok(()), |row| each(&mut rows, row));
         let outcome = on_engine!(Connection, &mut self.connection, conn => {
-            let mut query = locking_query(*conn, select);
+            let mut query = locking_query(*conn, select, locked);
             quiet(read(&mut **conn, persistent, &mut query, select.columns(), each)).await
         });
         self.record(outcome)?;
@@ -126,9 +168,19 @@ fn query<C: Typed>(_: &C, sql: &Sql) -> QueryBuilder<C::Database> {
     query
 }
 
+/// What a query does with rows that another transaction has locked.
+#[derive(Clone, Copy)]
+enum Locked {
+    Awaited,
+    Skipped,
+}
+
 /// A query for the engine of a connection, which locks its rows.
-fn locking_query<C: Typed>(_: &C, select: &Select) -> QueryBuilder<C::Database> {
+fn locking_query<C: Typed>(_: &C, select: &Select, locked: Locked) -> QueryBuilder<C::Database> {
     let mut query = statement(&[select]);
-    query.push(C::Database::FOR_UPDATE);
+    query.push(match locked {
+        Locked::Awaited => C::Database::FOR_UPDATE,
+        Locked::Skipped => C::Database::SKIP_LOCKED,
+    });
     query
 }

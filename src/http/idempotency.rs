@@ -11,7 +11,6 @@ use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use tokio::task::spawn_local;
 
 use super::middleware::Client;
 use super::problem::Problem;
@@ -24,10 +23,8 @@ const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-re
 const KEY_MAX: usize = 255;
 /// How long a key is stored.
 const LIFETIME: Duration = Duration::from_hours(24);
-/// One of this many requests that store a key removes expired keys.
-const REMOVAL_ONE_OF: u32 = 50;
-/// The most keys that are removed at a time. On average, more are removed than stored.
-const REMOVAL_MAX: i64 = 200;
+/// The most keys that one statement removes.
+const REMOVAL_MAX: i64 = 1000;
 
 /// What a request created.
 pub struct Created {
@@ -62,12 +59,7 @@ pub async fn once(
             Ok(done)
         });
         match done.await {
-            Ok(done) => {
-                if fastrand::u32(..REMOVAL_ONE_OF) == 0 {
-                    spawn_local(remove_some_expired(db.clone()));
-                }
-                return Ok(created(&done.location, done.json));
-            }
+            Ok(done) => return Ok(created(&done.location, done.json)),
             Err(Failure::Other(problem)) => return Err(problem),
             Err(Failure::Used) => {}
         }
@@ -199,9 +191,13 @@ fn expired_since() -> Timestamp {
     Timestamp::now().before(LIFETIME)
 }
 
-/// Removes a bounded number of expired keys. After an error, they are removed later.
-async fn remove_some_expired(db: Db) {
-    let removed = async {
+/// Removes expired keys. Returns their number.
+///
+/// # Errors
+/// Those of the database. What was removed before is removed.
+pub async fn remove_expired_keys(db: &Db) -> Result<u64, db::Error> {
+    let mut removed = 0;
+    loop {
         // By their ids, because MariaDB would lock the whole table for a condition with a subquery.
         let mut select = Select::of(["id"].into_iter(), "idempotency_keys");
         select.push(" WHERE created_at < ").bind(expired_since());
@@ -212,17 +208,13 @@ async fn remove_some_expired(db: Db) {
         });
         let ids = ids.await?;
         if ids.is_empty() {
-            return Ok(0);
+            return Ok(removed);
         }
         let mut delete = Sql::new("DELETE FROM idempotency_keys WHERE id IN (");
         for (number, id) in ids.into_iter().enumerate() {
             delete.push(if number > 0 { ", " } else { "" }).bind(id);
         }
         delete.push(")");
-        db.transaction(async |transaction| transaction.execute(&delete).await).await
-    };
-    let removed: Result<u64, db::Error> = removed.await;
-    if let Err(error) = removed {
-        tracing::warn!(error = %error, "expired idempotency keys were not removed");
+        removed += db.transaction(async |transaction| transaction.execute(&delete).await).await?;
     }
 }

@@ -11,7 +11,6 @@ use prometheus::{
 };
 
 use crate::db::Connections;
-use crate::telemetry::DroppedLines;
 
 /// The media type of the text format of `/metrics`.
 pub(super) const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
@@ -37,12 +36,12 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a process of this release.
-    pub(super) fn new(release_id: Option<&str>, dropped_lines: &DroppedLines) -> Self {
-        Self::register(release_id, dropped_lines).expect("the names are valid, and each is registered once")
+    /// The metrics of a process of this release, and those of other parts of the process.
+    pub(super) fn new(release_id: Option<&str>, others: Vec<Box<dyn Collector>>) -> Self {
+        Self::register(release_id, others).expect("the names are valid, and each is registered once")
     }
 
-    fn register(release_id: Option<&str>, dropped_lines: &DroppedLines) -> prometheus::Result<Self> {
+    fn register(release_id: Option<&str>, others: Vec<Box<dyn Collector>>) -> prometheus::Result<Self> {
         let build = IntGaugeVec::new(
             Opts::new("roster_build_info", "Build information; always 1."),
             &["version", "commit", "release_id"],
@@ -90,12 +89,11 @@ impl Metrics {
             )?,
             adding: Mutex::default(),
         };
-        let collectors: [Box<dyn Collector>; 11] = [
+        let collectors: [Box<dyn Collector>; 10] = [
             Box::new(build),
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.aborted.clone()),
-            dropped_lines.collector(),
             Box::new(metrics.in_flight.clone()),
             Box::new(metrics.connections.clone()),
             Box::new(metrics.connections_max.clone()),
@@ -103,7 +101,7 @@ impl Metrics {
             Box::new(metrics.batches.clone()),
             Box::new(metrics.transactions.clone()),
         ];
-        for collector in collectors {
+        for collector in collectors.into_iter().chain(others) {
             metrics.registry.register(collector)?;
         }
         Ok(metrics)

@@ -13,14 +13,15 @@ mod timeout;
 mod trace;
 mod uri;
 
-use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage as _, HttpRequest};
 use tracing::Instrument as _;
 
 use super::problem::Problem;
-use super::route::Route;
+use super::route::{Route, is_safe};
+use crate::telemetry::Origin;
 pub(crate) use authorization::Client;
 pub(crate) use context::{RequestContext, Transport};
 
@@ -44,6 +45,11 @@ pub(super) async fn serve(
     }
 }
 
+/// The ids of a request that writes, for work that it causes.
+pub(crate) fn origin(request: &HttpRequest) -> Origin {
+    request.extensions().get().cloned().unwrap_or_default()
+}
+
 /// The middleware in its order, the handler last.
 async fn stack(
     context: &mut RequestContext,
@@ -57,5 +63,8 @@ async fn stack(
         return Ok(request.into_response(response));
     }
     authorization::authorize(context, &request)?;
+    if !is_safe(request.method().as_str()) {
+        request.extensions_mut().insert(context.origin());
+    }
     timeout::limit(context, panic::catch(next.call(request).instrument(context.span()))).await
 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::core::Collector;
+
 use super::application::Application;
 use super::metrics::Metrics;
 use crate::config::{ApiTokens, Config, TokensRequired};
 use crate::lifecycle::Lifecycle;
-use crate::telemetry::DroppedLines;
 
 /// What the requests of one process share.
 pub struct State {
@@ -19,6 +20,8 @@ pub struct State {
     pub(super) tokens_required: TokensRequired,
     pub(super) release_id: Option<String>,
     pub(super) exports_traces: bool,
+    /// Whether there is a mail server, so that mail can be enqueued.
+    pub(crate) sends_mail: bool,
 }
 
 /// The limits of one process.
@@ -39,13 +42,13 @@ impl Limits {
 }
 
 impl State {
-    /// The state of a process.
+    /// The state of a process, whose metrics include these.
     #[must_use]
     pub fn new(
         config: &Config,
         application: &'static Application,
         lifecycle: Arc<Lifecycle>,
-        dropped_lines: &DroppedLines,
+        collectors: Vec<Box<dyn Collector>>,
     ) -> Self {
         let limits = Limits {
             max_in_flight: config.max_in_flight.get().into(),
@@ -56,11 +59,12 @@ impl State {
             application,
             limits,
             lifecycle,
-            metrics: Metrics::new(config.release_id.as_deref(), dropped_lines),
+            metrics: Metrics::new(config.release_id.as_deref(), collectors),
             tokens: config.api_tokens.clone(),
             tokens_required: config.api_tokens_required,
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
+            sends_mail: config.smtp_url.is_some(),
         }
     }
 }

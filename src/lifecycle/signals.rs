@@ -27,6 +27,12 @@ impl Stop {
         self.requested.cancel();
     }
 
+    /// Requests a stop that must not wait for load balancers, as SIGINT does.
+    pub fn request_immediate_stop(&self) {
+        self.immediate.cancel();
+        self.requested.cancel();
+    }
+
     /// Runs a task to its end. Drops it if it still runs this time after a stop request, and returns `None`.
     pub async fn bounded<T>(&self, limit: Duration, task: impl Future<Output = T>) -> Option<T> {
         let over = async {
@@ -102,10 +108,10 @@ impl Signals {
             signal = self.next() => signal,
         };
         tracing::info!(signal = ?first, "stopping");
-        if first == Signal::Interrupt {
-            stop.immediate.cancel();
+        match first {
+            Signal::Interrupt => stop.request_immediate_stop(),
+            Signal::Terminate => stop.request_stop(),
         }
-        stop.request_stop();
         tokio::select! {
             done = &mut task => (Some(done), Some(first)),
             second = self.next() => (None, Some(second)),

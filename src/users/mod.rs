@@ -3,6 +3,7 @@
 pub mod api;
 pub mod pages;
 pub mod sample;
+pub mod welcome;
 pub mod writes;
 
 use crate::listing::{Column, Resource, Search, Table, row};

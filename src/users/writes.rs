@@ -4,12 +4,13 @@ use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::api::{parse_id, unknown};
-use super::{User, Users};
+use super::{User, Users, welcome};
 use crate::db::Db;
 use crate::http::{
-    Body, BodyFailures, Created, Failures, Format, JSON, MERGE_PATCH, Problem, WriteFailures, conditions, json_object,
-    negotiate, once, respond_with_state, respond_without_content,
+    Body, BodyFailures, Created, Failures, Format, JSON, MERGE_PATCH, Problem, State, WriteFailures, conditions,
+    json_object, negotiate, once, origin, respond_with_state, respond_without_content,
 };
+use crate::jobs;
 use crate::listing::{Resource as _, parameters, writes};
 
 /// The members of a new user.
@@ -89,7 +90,12 @@ pub(crate) struct UserChanges {
         Failures,
     )
 )]
-pub(crate) async fn create(request: HttpRequest, body: Bytes, db: Data<Db>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn create(
+    request: HttpRequest,
+    body: Bytes,
+    state: Data<State>,
+    db: Data<Db>,
+) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     parameters::none(request.query_string())?;
     // The list of users exists, and has no tag of its own.
@@ -97,6 +103,9 @@ pub(crate) async fn create(request: HttpRequest, body: Bytes, db: Data<Db>) -> R
     let row = writes::new_row(Users::TABLE, &json_object(&request, &body, JSON)?)?;
     once(&request, &body, &db, async |transaction| {
         let (id, json) = writes::create::<Users>(transaction, &row).await?;
+        if state.sends_mail {
+            jobs::enqueue(transaction, &welcome::job(id, origin(&request))).await?;
+        }
         Ok(Created { location: format!("users/{id}"), json })
     })
     .await

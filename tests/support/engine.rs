@@ -561,6 +561,11 @@ pub(crate) struct Certificate {
 }
 
 impl Certificate {
+    /// The certificate and its key, as some servers read them from one file.
+    pub(crate) fn chain_and_key(&self) -> String {
+        format!("{}{}", self.chain, self.key)
+    }
+
     pub(crate) fn for_host(host: &str) -> Self {
         Self::issued(host, |authority, _| authority.to_vec(), |certificate, _| certificate.to_vec())
     }

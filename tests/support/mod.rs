@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod engine;
 pub(crate) mod fault_proxy;
 pub(crate) mod load;
+pub(crate) mod mail_server;
 pub(crate) mod pooler;
 pub(crate) mod prefix_proxy;
 pub(crate) mod process;

@@ -179,6 +179,18 @@ impl Web {
         Self::launch(command(env!("CARGO_BIN_EXE_web"), &environment))
     }
 
+    /// Another program that serves HTTP, on this database as it is: `worker` or `clock`.
+    pub(crate) fn program(name: &str, database: &Database, environment: &[(&str, &str)]) -> Self {
+        let program = match name {
+            "worker" => env!("CARGO_BIN_EXE_worker"),
+            "clock" => env!("CARGO_BIN_EXE_clock"),
+            _ => panic!("there is no program {name}"),
+        };
+        let own = [("DATABASE_URL", &*database.url), ("HOST", "127.0.0.1"), ("PORT", "0")];
+        let environment: Vec<_> = own.into_iter().chain(environment.iter().copied()).collect();
+        Self::launch(command(program, &environment))
+    }
+
     /// A server on this database that is handed a listener, as systemd does it.
     pub(crate) fn activated(database: &Database, listener: &TcpListener) -> Self {
         // A child has no descriptor but the standard ones, unless a shell between the two makes it one.

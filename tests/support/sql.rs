@@ -84,6 +84,33 @@ impl Sql {
     }
 }
 
+impl Sql {
+    /// How the database executes a query, as text.
+    pub(crate) fn plan(&mut self, query: &str) -> String {
+        let Self { connection, runtime } = self;
+        let prefix = match connection {
+            Connection::Sqlite(_) => "EXPLAIN QUERY PLAN",
+            Connection::MySql(_) => "EXPLAIN FORMAT=JSON",
+            Connection::Postgres(_) => "EXPLAIN",
+        };
+        let sql = AssertSqlSafe(format!("{prefix} {query}"));
+        runtime.block_on(async {
+            let lines: Vec<String> = match connection {
+                Connection::Sqlite(connection) => {
+                    connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(3)).collect()
+                }
+                Connection::MySql(connection) => {
+                    connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get_unchecked(0)).collect()
+                }
+                Connection::Postgres(connection) => {
+                    connection.fetch_all(sql).await.unwrap().iter().map(|row| row.get(0)).collect()
+                }
+            };
+            lines.join("\n")
+        })
+    }
+}
+
 /// Whether a session of this database waits for a lock.
 pub(crate) fn waits(sql: &mut Sql, engine: Engine) -> bool {
     if engine == Engine::MariaDb {

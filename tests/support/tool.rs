@@ -10,6 +10,8 @@ use super::engine::{in_tree, program};
 /// A program that checks the service, or runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
+    /// A mail server.
+    Aiosmtpd,
     /// The browser's, by WebDriver; with axe-core for what people with other senses make of a page.
     Chromedriver,
     /// The process types of the Procfile.
@@ -31,7 +33,8 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Aiosmtpd,
         Self::Chromedriver,
         Self::Honcho,
         Self::Httpolice,
@@ -45,6 +48,7 @@ impl Tool {
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Aiosmtpd => "aiosmtpd",
             Self::Chromedriver => "chromedriver",
             Self::Honcho => "honcho",
             Self::Httpolice => "httpolice",

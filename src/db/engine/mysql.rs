@@ -12,12 +12,19 @@ use super::Kind;
 use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 
 impl Dialect for MySql {
+    const NOW: &'static str = "unix_timestamp()";
     // Its optimiser finds the ranges of an OR instead.
     const COMPARES_PAIRS: bool = false;
     // In a union, MariaDB ignores LIMIT when it chooses an index, and sorts the table. In a derived table it does not.
     const IN_UNION: (&'static str, &'static str) = ("SELECT * FROM (", ") AS page");
 
     execution!(MySql);
+
+    // With the isolation of the other servers, a statement locks the rows that it changes, and no gap of an index between
+    // them. Otherwise transactions that insert would wait for each other.
+    fn begin_write(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
+        SqlStr::from_static("SET TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN")
+    }
 
     // MySQL has no RETURNING.
     async fn insert(

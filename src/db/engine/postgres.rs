@@ -1,5 +1,6 @@
 //! PostgreSQL.
 
+mod listener;
 mod migrations;
 pub(in crate::db) mod pooler;
 
@@ -11,9 +12,17 @@ use sqlx::{PgConnection, Postgres, QueryBuilder, SqlStr};
 
 use super::Kind;
 use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
+pub(in crate::db) use listener::listen;
 
 impl Dialect for Postgres {
+    const NOW: &'static str = "floor(extract(epoch FROM statement_timestamp()))::bigint";
+
     execution!(Postgres);
+
+    // The notification is sent when the transaction is committed.
+    fn notify(statement: &mut QueryBuilder<Self>, channel: &'static str) {
+        statement.push(" RETURNING pg_notify('").push(channel).push("', '')");
+    }
 
     async fn set_up(
         connection: &mut PgConnection,

@@ -19,6 +19,8 @@ impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     // A transaction that writes has locked the whole database.
     const FOR_UPDATE: &'static str = "";
+    const SKIP_LOCKED: &'static str = "";
+    const NOW: &'static str = "unixepoch()";
     const HAS_ONE_WRITER: bool = true;
     // Its connections are closed when `close` returns.
     const SESSION_END: Duration = Duration::ZERO;

@@ -21,6 +21,7 @@ use crate::http::representation::prefers_page;
 use crate::http::route::{Route, is_safe};
 use crate::http::state::State;
 use crate::lifecycle::RequestGuard;
+use crate::telemetry::Origin;
 
 /// The method of what is not a request.
 const UNKNOWN: &str = "none";
@@ -113,6 +114,11 @@ impl RequestContext {
     /// The span of the request, which adds its ids to each line of the log.
     pub(super) fn span(&self) -> Span {
         self.trace.span.clone()
+    }
+
+    /// The ids of the request, for work that it causes.
+    pub(super) fn origin(&self) -> Origin {
+        Origin { request_id: self.id.clone(), traceparent: self.trace.traceparent() }
     }
 
     /// When the response must have begun.

@@ -6,6 +6,8 @@ use opentelemetry::{Context, KeyValue};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::telemetry::parse_traceparent;
+
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
@@ -53,7 +55,12 @@ impl Trace {
 
     /// The `traceparent` of the response, with the id of the request's own span.
     pub(super) fn header(&self) -> Option<HeaderValue> {
-        HeaderValue::try_from(format!("00-{}-{}-{:02x}", self.id, self.span_id, self.flags)).ok()
+        HeaderValue::try_from(self.traceparent()).ok()
+    }
+
+    /// The same as text, for work that this request causes.
+    pub(super) fn traceparent(&self) -> String {
+        format!("00-{}-{}-{:02x}", self.id, self.span_id, self.flags)
     }
 
     /// Records the outcome of the request, in the names of OpenTelemetry's semantic conventions for HTTP.
@@ -82,25 +89,10 @@ impl Trace {
 fn parent(headers: &HeaderMap) -> Option<SpanContext> {
     let mut lines = headers.get_all(&TRACEPARENT);
     let (Some(line), None) = (lines.next(), lines.next()) else { return None };
-    let header = line.to_str().ok().filter(|header| is_traceparent(header))?;
-    let (trace_id, span_id) = (TraceId::from_hex(&header[3..35]).ok()?, SpanId::from_hex(&header[36..52]).ok()?);
-    let flags = TraceFlags::new(u8::from_str_radix(&header[53..55], 16).ok()?) & TraceFlags::SAMPLED;
     // Several lines are one list (RFC 9110, section 5.3). An invalid line makes the list invalid.
     let members: Result<Vec<_>, _> = headers.get_all(TRACESTATE).map(HeaderValue::to_str).collect();
     let state = members.unwrap_or_default().join(",").parse().unwrap_or_default();
-    Some(SpanContext::new(trace_id, span_id, flags, true, state)).filter(SpanContext::is_valid)
-}
-
-/// Whether a `traceparent` has the form of the standard: version, trace, parent and flags in lower-case hexadecimal digits
-/// of fixed lengths. A later version may append fields, and `ff` is none.
-fn is_traceparent(header: &str) -> bool {
-    let is_valid = |(at, byte)| match at {
-        2 | 35 | 52 | 55 => byte == b'-',
-        0..55 => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
-        _ => true,
-    };
-    let is_complete = header.len() == 55 || (header.len() > 55 && !header.starts_with("00"));
-    is_complete && !header.starts_with("ff") && header.bytes().enumerate().all(is_valid)
+    parse_traceparent(line.to_str().ok()?, state)
 }
 
 #[cfg(test)]

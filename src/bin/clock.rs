@@ -1,0 +1,45 @@
+//! `clock`: enqueues jobs at scheduled times.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use roster::db::Db;
+use roster::jobs::clock;
+use roster::resources::{OPERATIONS, schedules};
+use roster::server::{self, Server};
+
+#[path = "process/mod.rs"]
+mod process;
+
+/// Enqueues jobs at scheduled times until SIGTERM; several clocks enqueue each job once. It is configured by environment
+/// variables alone, and serves /livez, /readyz and /metrics on PORT.
+#[derive(Parser)]
+#[command(name = "clock", version)]
+struct Arguments;
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn main() -> ExitCode {
+    Arguments::parse();
+    process::exit_code("clock", run().await)
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
+    let config = &process::config()?.without_workers();
+    process::run(config, async |stop, dropped_lines| {
+        let db = Db::open(config);
+        let server = Server {
+            config,
+            application: &OPERATIONS,
+            db: db.clone(),
+            lifecycle: Arc::default(),
+            collectors: vec![dropped_lines],
+        };
+        let schedules = schedules(config);
+        let work = async |stop: &_| clock::run(&db, &schedules, stop).await;
+        server.run_beside(server::bind(config)?, stop, work).await.context("the server failed")?;
+        Ok(0)
+    })
+    .await
+}

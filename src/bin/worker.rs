@@ -1,0 +1,60 @@
+//! `worker`: runs jobs from the queue.
+
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use roster::config::Config;
+use roster::db::Db;
+use roster::jobs::{Metrics, Worker};
+use roster::mail::Mailer;
+use roster::resources::{JOBS, JobContext, OPERATIONS};
+use roster::server::{self, Server};
+use tokio::task::LocalSet;
+
+#[path = "process/mod.rs"]
+mod process;
+
+/// Runs jobs from the queue until SIGTERM. It is configured by environment variables alone, and serves /livez, /readyz and
+/// /metrics on PORT.
+#[derive(Parser)]
+#[command(name = "worker", version)]
+struct Arguments;
+
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn main() -> ExitCode {
+    Arguments::parse();
+    process::exit_code("worker", LocalSet::new().run_until(run()).await)
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
+    let config = &process::config()?.without_workers();
+    process::run(config, async |stop, dropped_lines| {
+        let db = Db::open(config);
+        let context = Rc::new(context(config, &db)?);
+        let (concurrency, metrics) = (config.worker_concurrency.get().into(), Metrics::default());
+        let server = Server {
+            config,
+            application: &OPERATIONS,
+            db: db.clone(),
+            lifecycle: Arc::default(),
+            collectors: metrics.collectors().into_iter().chain([dropped_lines]).collect(),
+        };
+        let worker = Worker { db, kinds: JOBS, context, concurrency, metrics };
+        let limit = Duration::from_millis(config.shutdown_timeout_ms.get());
+        let work = async |stop: &_| worker.run(stop, limit).await;
+        server.run_beside(server::bind(config)?, stop, work).await.context("the server failed")
+    })
+    .await
+}
+
+fn context(config: &Config, db: &Db) -> anyhow::Result<JobContext> {
+    let mailer = Mailer::new(config).context("SMTP_URL")?;
+    if mailer.is_none() {
+        tracing::warn!("SMTP_URL is not set: no mail is enqueued, and mail in the queue waits");
+    }
+    Ok(JobContext { db: db.clone(), mailer })
+}

@@ -1,0 +1,147 @@
+//! What an operator does with jobs: lists, repeats and discards them.
+
+use serde::Serialize;
+
+use super::CHANNEL;
+use super::queue::push_ids;
+use crate::db::{Db, Error, Row, Select, Sql, Timestamp};
+
+/// The states of jobs.
+pub const STATES: [&str; 4] = ["waiting", "running", "done", "dead"];
+
+/// A job, as an operator sees it.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    /// Its number.
+    pub id: i64,
+    /// Its kind.
+    pub kind: String,
+    /// One of [`STATES`].
+    pub state: String,
+    /// The number of attempts that have begun.
+    pub attempts: i64,
+    /// When it was enqueued.
+    pub created_at: Option<Timestamp>,
+    /// When a worker may take it. For a running job, when its lease ends.
+    pub due_at: Option<Timestamp>,
+    /// When it was done or dead.
+    pub finished_at: Option<Timestamp>,
+    /// The error of the last attempt that failed.
+    pub last_error: Option<String>,
+    /// The request that enqueued it.
+    pub request_id: Option<String>,
+    /// Prevents a second job.
+    pub unique_key: Option<String>,
+    /// Its payload, as JSON.
+    pub payload: String,
+}
+
+impl Listed {
+    fn read(row: Row<'_>) -> Result<Self, sqlx::Error> {
+        let text = |position| row.text(position).map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
+        let time = |position| row.integer(position).map(|time| Timestamp::from_unix(time).filter(|_| time > 0));
+        Ok(Self {
+            id: row.integer(0)?,
+            kind: row.text(1)?.to_owned(),
+            state: row.text(2)?.to_owned(),
+            attempts: row.integer(3)?,
+            created_at: time(4)?,
+            due_at: time(5)?,
+            finished_at: time(6)?,
+            last_error: text(7)?,
+            request_id: text(8)?,
+            unique_key: text(9)?,
+            payload: row.text(10)?.to_owned(),
+        })
+    }
+
+    fn select() -> Select {
+        let columns = [
+            "id",
+            "kind",
+            "state",
+            "attempts",
+            "created_at",
+            "coalesce(due_at, 0)",
+            "coalesce(finished_at, 0)",
+            "last_error",
+            "request_id",
+            "coalesce(unique_key, '')",
+            "payload",
+        ];
+        Select::of(columns.into_iter(), "jobs")
+    }
+}
+
+/// The jobs of a state, or of all states, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(db: &Db, state: Option<&str>, limit: u32) -> Result<Vec<Listed>, Error> {
+    let mut select = Listed::select();
+    if let Some(state) = state {
+        select.push(" WHERE state = ").bind(state.to_owned());
+    }
+    select.push(" ORDER BY id DESC LIMIT ").bind(i64::from(limit));
+    let each = |jobs: &mut Vec<_>, row: Row<'_>| {
+        jobs.push(Listed::read(row)?);
+        Ok(())
+    };
+    db.fetch(&select, Vec::new(), each).await
+}
+
+/// One job.
+///
+/// # Errors
+/// Those of the database.
+pub async fn get(db: &Db, id: i64) -> Result<Option<Listed>, Error> {
+    let mut select = Listed::select();
+    select.push(" WHERE id = ").bind(id);
+    let each = |job: &mut Option<_>, row: Row<'_>| {
+        *job = Some(Listed::read(row)?);
+        Ok(())
+    };
+    db.fetch(&select, None, each).await
+}
+
+/// Which jobs an operator chooses.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// That with this number, if it is waiting or dead.
+    Id(i64),
+    /// All dead jobs.
+    Dead,
+}
+
+impl Choice {
+    fn push_to(&self, sql: &mut Sql) {
+        match self {
+            Self::Id(id) => {
+                push_ids(sql, [*id].into_iter());
+                sql.push(" AND state IN ('waiting', 'dead')");
+            }
+            Self::Dead => _ = sql.push(" WHERE state = 'dead'"),
+        }
+    }
+}
+
+/// Makes jobs due now, with all their attempts. Returns their number.
+///
+/// # Errors
+/// Those of the database.
+pub async fn retry(db: &Db, choice: &Choice) -> Result<u64, Error> {
+    let mut sql = Sql::new("UPDATE jobs SET state = 'waiting', attempts = 0, finished_at = NULL, due_at = ");
+    sql.push_now();
+    choice.push_to(&mut sql);
+    db.transaction(async |transaction| transaction.publish(&sql, None, CHANNEL).await).await
+}
+
+/// Removes jobs. Returns their number.
+///
+/// # Errors
+/// Those of the database.
+pub async fn discard(db: &Db, choice: &Choice) -> Result<u64, Error> {
+    let mut sql = Sql::new("DELETE FROM jobs");
+    choice.push_to(&mut sql);
+    db.transaction(async |transaction| transaction.execute(&sql).await).await
+}
