@@ -33,6 +33,8 @@ COPY . .
 ARG GIT_COMMIT
 RUN bin/build \
     && install -D target/programs/web /image/usr/local/bin/web \
+    && ln -s web /image/usr/local/bin/worker \
+    && ln -s web /image/usr/local/bin/clock \
     && ln -s web /image/usr/local/bin/migrate \
     && ln -s web /image/usr/local/bin/exec \
     && ln -s usr/local/bin /image/bin \

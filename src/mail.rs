@@ -1,6 +1,5 @@
 //! Mail: the second backing service (factor IV), attached by `SMTP_URL`.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -82,8 +81,8 @@ impl Mailer {
                 Encryption::None => Tls::None,
             })
             .pool_config(PoolConfig::new().max_size(config.worker_concurrency.get().into()));
-        if let Some((user, password)) = url.credentials.clone() {
-            transport = transport.credentials(Credentials::new(user, password));
+        if let Some((name, password)) = url.credentials.clone() {
+            transport = transport.credentials(Credentials::new(name, password));
         }
         Ok(Some(Self { transport: transport.build(), from: from.0.clone() }))
     }
@@ -119,12 +118,8 @@ impl Mailer {
 }
 
 fn describe(error: &smtp::Error) -> Error {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        let _ = write!(text, ": {source}");
-        cause = source.source();
-    }
+    // It contains the causes.
+    let text = error.to_string();
     match error.status().map(|code| code.to_string()) {
         Some(code) if error.is_permanent() && !ABOUT_LOGIN.iter().any(|login| login.to_string() == code) => {
             Error::Refused { code, text }

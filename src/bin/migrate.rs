@@ -1,6 +1,5 @@
 //! `migrate`: one-off admin tasks, from the same release and the same configuration as `web`.
 
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -10,13 +9,13 @@ use std::time::{Duration, Instant};
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use roster::config::{Config, Problems};
+use roster::config::Config;
 use roster::db::migrations::{self, Limits, Run, State};
-use roster::db::{self, Db, Session};
+use roster::db::{Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
 use roster::listing::Table;
 use roster::listing::export;
-use roster::listing::file::{self, Format};
+use roster::listing::file::Format;
 use roster::listing::import::{self, BadRow, Import};
 use roster::listing::output::{self, Place, Replacement, Sink};
 use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
@@ -25,6 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 #[path = "migrate/jobs.rs"]
 mod jobs;
+#[path = "migrate/report.rs"]
+mod report;
+
+use report::{Failure, counted, print};
 
 /// Manages the database of DATABASE_URL. Without a command it does `up`.
 ///
@@ -158,67 +161,6 @@ enum FileFormat {
     Ndjson,
 }
 
-/// An error and the exit code that goes with it.
-struct Failure(u8, String);
-
-impl Failure {
-    fn new(code: u8, message: &dyn Display) -> Self {
-        Self(code, message.to_string())
-    }
-}
-
-impl From<Problems> for Failure {
-    fn from(problems: Problems) -> Self {
-        Self::new(78, &problems)
-    }
-}
-
-impl From<db::Error> for Failure {
-    fn from(error: db::Error) -> Self {
-        let code = match error {
-            db::Error::Value(_) => 65,
-            db::Error::Schema(_) => 75,
-            db::Error::Pooler => 78,
-            _ if error.is_transient() => 69,
-            _ => 71,
-        };
-        Self::new(code, &error)
-    }
-}
-
-impl From<migrations::Error> for Failure {
-    fn from(error: migrations::Error) -> Self {
-        if let migrations::Error::Database(error) = error {
-            return error.into();
-        }
-        let code = match &error {
-            migrations::Error::Interrupted { .. } | migrations::Error::LockTimeout { .. } => 69,
-            migrations::Error::Failed { cause, .. } if cause.is_transient() => 69,
-            _ => 70,
-        };
-        Self::new(code, &error)
-    }
-}
-
-impl From<file::Error> for Failure {
-    fn from(error: file::Error) -> Self {
-        let code = match error {
-            file::Error::Database(error) => return error.into(),
-            file::Error::Ids { .. } | file::Error::Stopped => 71,
-            file::Error::NotText(_) | file::Error::Header(..) | file::Error::BadRows { .. } => 65,
-            file::Error::Open(_) | file::Error::Read(_) => 66,
-            file::Error::Write(_) => 74,
-        };
-        Self::new(code, &error)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::new(74, &format_args!("cannot write: {error}"))
-    }
-}
-
 /// Whether a command did all that it was asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -320,17 +262,6 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
 
 const fn ended(stopped: bool) -> End {
     if stopped { End::Stopped } else { End::Complete }
-}
-
-/// A result on standard output, whose reader may be gone, or may not read.
-async fn print(line: impl Display) -> io::Result<()> {
-    let mut output = Sink::standard()?;
-    output.write(format!("{line}\n").into()).await?;
-    output.finish().await
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn migrations_of(run: &Run) -> String {

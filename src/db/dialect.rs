@@ -33,8 +33,6 @@ pub trait Dialect: Values {
     const FOR_UPDATE: &'static str = " FOR UPDATE";
     /// The same, without the rows that another transaction has locked.
     const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
-    /// The time of the database in seconds since 1970, constant within a statement.
-    const NOW: &'static str;
     /// Whether one transaction writes at a time, and the others poll for its end.
     const HAS_ONE_WRITER: bool = false;
     /// Whether `(a, b) > ($1, $2)` is one range of an index on a and b.

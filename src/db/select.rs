@@ -2,9 +2,8 @@
 
 use sqlx::QueryBuilder;
 
-use super::dialect::Dialect;
 use super::sql::Sql;
-use super::value::Value;
+use super::value::{Value, Values};
 
 /// A query and its values. Its SQL consists of constants only.
 pub struct Select {
@@ -60,7 +59,7 @@ impl Select {
     }
 
     /// Appends this query without the word `SELECT`.
-    pub(super) fn push_to<DB: Dialect>(&self, query: &mut QueryBuilder<DB>) {
+    pub(super) fn push_to<DB: Values>(&self, query: &mut QueryBuilder<DB>) {
         self.sql.push_to(query);
     }
 }

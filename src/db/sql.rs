@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use sqlx::QueryBuilder;
 
-use super::dialect::Dialect;
-use super::value::Value;
+use super::value::{Value, Values};
 
 /// A statement and its values. Its SQL consists of constants only.
 pub struct Sql {
@@ -69,7 +68,7 @@ impl Sql {
     }
 
     /// Appends this statement to a query of an engine, with the engine's placeholders.
-    pub(super) fn push_to<DB: Dialect>(&self, query: &mut QueryBuilder<DB>) {
+    pub(super) fn push_to<DB: Values>(&self, query: &mut QueryBuilder<DB>) {
         let mut parts = self.text.split('?');
         query.push(parts.next().unwrap_or_default());
         for (part, parameter) in parts.zip(&self.parameters) {

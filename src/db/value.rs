@@ -144,6 +144,8 @@ impl Serialize for Timestamp {
 
 /// Binds values and reads rows, for the types of one driver.
 pub trait Values: Database + Sized {
+    /// The time of the database in seconds since 1970, constant within a statement.
+    const NOW: &'static str;
     /// Appends a value to a query as its next parameter.
     fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>);
     /// A row whose columns begin at this position of the driver's row.
@@ -226,8 +228,10 @@ fn decode(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::E
 
 /// The same code for the types of each driver.
 macro_rules! values {
-    ($($engine:ident: $time:expr),+) => {
+    ($($engine:ident: $time:expr, $now:literal);+) => {
         $(impl Values for $engine {
+            const NOW: &'static str = $now;
+
             fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>) {
                 match value {
                     Value::Integer(integer) => query.push_bind(*integer),
@@ -243,10 +247,10 @@ macro_rules! values {
     };
 }
 values!(
-    Sqlite: identity,
+    Sqlite: identity, "unixepoch()";
     // MariaDB limits parameters of the type TIMESTAMP to 2038.
-    MySql: |time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()),
-    Postgres: identity
+    MySql: |time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()), "unix_timestamp()";
+    Postgres: identity, "floor(extract(epoch FROM statement_timestamp()))::bigint"
 );
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::CHANNEL;
+use super::job::CHANNEL;
 use super::queue::push_ids;
 use crate::db::{Db, Error, Row, Select, Sql, Timestamp};
 

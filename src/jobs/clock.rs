@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{NewJob, enqueue};
+use super::job::{NewJob, enqueue};
 use crate::config::Schedule;
 use crate::db::{Db, Error, Sql, Timestamp};
 

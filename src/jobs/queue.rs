@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::{CHANNEL, Job};
+use super::job::{CHANNEL, Job};
 use crate::db::{Db, Error, Row, Select, Sql, Timestamp};
 use crate::telemetry::Origin;
 
-/// How long a job is leased. It is several times [`super::worker::RENEW_INTERVAL`], so that a short outage of the database
+/// How long a job is leased. It is three times the interval of its renewal, so that a short outage of the database
 /// does not end it.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
 /// How long jobs that are done are stored.

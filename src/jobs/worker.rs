@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use super::job::{CHANNEL, Failure, Job, Kind};
+use super::metrics::Metrics;
 use super::queue::{Outcome, Queue};
-use super::{CHANNEL, Failure, Job, Kind, Metrics};
 use crate::db::{Db, Error};
 use crate::telemetry::parse_traceparent;
 
@@ -25,7 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which the depth of the queue is measured, in polls.
 const POLLS_PER_DEPTH: u32 = 15;
 /// The interval at which leases are renewed.
-pub(super) const RENEW_INTERVAL: Duration = Duration::from_secs(10);
+const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest attempt of a job.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(5);
 /// The most attempts of a job, in about half a day.

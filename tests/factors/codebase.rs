@@ -12,13 +12,13 @@ use service::{the_service_carries_another_application, the_service_names_no_reso
 use tempfile::TempDir;
 
 use crate::support::engine::Database;
-use crate::support::process::{Web, migrate_command, web};
+use crate::support::process::{PROGRAMS, Web, migrate_command, web};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .once(tests![
-            both_binaries_are_of_one_version,
+            all_binaries_are_of_one_version,
             a_clone_has_the_committed_bytes,
             no_two_files_import_each_other,
             imports_are_those_of_the_architecture,
@@ -29,12 +29,16 @@ pub(crate) fn tests() -> Vec<Trial> {
         .trials()
 }
 
-fn both_binaries_are_of_one_version() {
+fn all_binaries_are_of_one_version() {
     let version = env!("CARGO_PKG_VERSION");
     let web = web(&["--version"], &[]);
     assert_eq!(String::from_utf8(web.stdout).unwrap(), format!("web {version}\n"));
     let migrate = migrate_command(&["--version"], &[]).output().unwrap();
     assert_eq!(String::from_utf8(migrate.stdout).unwrap(), format!("migrate {version}\n"));
+    for (name, program) in PROGRAMS {
+        let done = Command::new(program).arg("--version").output().unwrap();
+        assert_eq!(String::from_utf8(done.stdout).unwrap(), format!("{name} {version}\n"));
+    }
 }
 
 fn version_names_the_commit(database: &Database) {

@@ -136,6 +136,7 @@ fn tls_is_required_and_verified(database: &Database) {
             let worker = Deploy { database, smtp_url: url, web: Web::start(database, &[]) }.worker(&[]);
             retry(&deploy);
             eventually("the attempt fails", || worker.log().contains("\"retry\""));
+            eventually("its outcome is recorded", || deploy.states().last().unwrap() == "waiting");
             assert!(worker.log().contains(reason), "{reason}: {}", worker.log());
         }
         let _worker = deploy.worker(&[]);

@@ -6,7 +6,7 @@ use roster::db::{Db, Timestamp};
 use roster::jobs::admin::{self, Choice, Listed};
 use serde::Serialize;
 
-use super::{Failure, counted, print};
+use super::report::{Failure, counted, print};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -15,8 +15,6 @@ use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 pub(in crate::db) use listener::listen;
 
 impl Dialect for Postgres {
-    const NOW: &'static str = "floor(extract(epoch FROM statement_timestamp()))::bigint";
-
     execution!(Postgres);
 
     // The notification is sent when the transaction is committed.

@@ -20,7 +20,6 @@ impl Dialect for Sqlite {
     // A transaction that writes has locked the whole database.
     const FOR_UPDATE: &'static str = "";
     const SKIP_LOCKED: &'static str = "";
-    const NOW: &'static str = "unixepoch()";
     const HAS_ONE_WRITER: bool = true;
     // Its connections are closed when `close` returns.
     const SESSION_END: Duration = Duration::ZERO;

@@ -86,7 +86,9 @@ pub(crate) fn copy_checkout(folder: &Path) {
     for file in ["Procfile", "rust-toolchain.toml", "bin/web"] {
         fs::copy(root.join(file), folder.join(file)).unwrap();
     }
-    symlink(fs::read_link(root.join("bin/migrate")).unwrap(), folder.join("bin/migrate")).unwrap();
+    for link in ["bin/worker", "bin/clock", "bin/migrate"] {
+        symlink(fs::read_link(root.join(link)).unwrap(), folder.join(link)).unwrap();
+    }
 }
 
 fn write_script(path: &Path, text: &str) {
@@ -115,7 +117,7 @@ impl Platform {
              [ ! -e broken ] || {{ echo 'error: could not compile' >&2; exit 101; }}\n\
              case $* in *--release*) build=release ;; *) build=debug ;; esac\n\
              mkdir -p \"${{CARGO_TARGET_DIR:-target}}/$build\"\n\
-             cp {0}/web {0}/migrate \"${{CARGO_TARGET_DIR:-target}}/$build\"\n",
+             cp {0}/web {0}/worker {0}/clock {0}/migrate \"${{CARGO_TARGET_DIR:-target}}/$build\"\n",
             binaries.display()
         );
         write_script(&folder.path().join("tools/cargo"), &cargo);

@@ -52,17 +52,35 @@ const OTHER: &str = r#"//! The resources of this application.
 
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::db::{Db, Error, Session};
-use crate::http::{Application, Problem, at};
+use crate::http::{Application, Problem, at, documentation};
+use crate::jobs::clock::Scheduled;
+use crate::jobs::Kind;
 use crate::listing::{Column, Resource, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
 pub static APPLICATION: Application = Application {
-    routes: |config| _ = config.service(at("/books").get(books)),
+    routes: |config| _ = config.configure(documentation).service(at("/books").get(books)),
     required_schema: REQUIRED_SCHEMA,
 };
+pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
+/// The database.
+pub struct JobContext {
+    /// Unused.
+    pub db: Db,
+    /// Unused.
+    pub mailer: Option<crate::mail::Mailer>,
+}
+pub const JOBS: &[Kind<JobContext>] = &[Kind { name: "count", run: |_, _| async { Ok(()) }.boxed_local() }];
+
+/// Hourly.
+pub fn schedules(config: &Config) -> Vec<Scheduled> {
+    vec![Scheduled { name: "count", kind: "count", schedule: config.cleanup_schedule.clone() }]
+}
 pub const TABLES: &[&Table] = &[Books::TABLE];
 pub const SAMPLE: &str = "sample book";
 
@@ -119,6 +137,7 @@ pub(super) fn the_service_carries_another_application() {
     for folder in ["src/users", "src/friends"] {
         fs::remove_dir_all(copy.path().join(folder)).unwrap();
     }
+    fs::remove_dir_all(copy.path().join("templates/mail")).unwrap();
     for template in ["users", "friends", "row", "pages"] {
         fs::remove_file(copy.path().join(format!("templates/{template}.html"))).unwrap();
     }

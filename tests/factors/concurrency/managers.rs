@@ -56,6 +56,17 @@ fn the_procfile_runs(database: &Database) {
     // The manager's code is its own: that of its signal.
     assert_eq!(web.exit_code(), 143);
     eventually("both say so", || ["\"stopped\"", "web.1 stopped (rc=0)"].iter().all(|told| web.log().contains(told)));
+
+    // Each process type has a port of its own.
+    let ports = Port::reserve();
+    let mut all = Web::launch(honcho(&["start", "--port", &ports.number.to_string(), "web", "worker", "clock"]));
+    eventually("all are ready", || all.log().matches("\"ready\"").count() == 3);
+    all.signal("TERM");
+    assert_eq!(all.exit_code(), 143);
+    for name in ["web", "worker", "clock"] {
+        let stopped = format!("{name}.1 stopped (rc=0)");
+        eventually("each stops", || all.log().contains(&stopped));
+    }
 }
 
 /// The files are those of the image. The platform splits each command into words and executes it.
@@ -63,7 +74,7 @@ fn the_procfile_runs_without_a_shell(database: &Database) {
     let root = TempDir::with_prefix("roster-image-").unwrap();
     let binaries = root.path().join("usr/local/bin");
     fs::create_dir_all(&binaries).unwrap();
-    for name in ["web", "migrate", "exec"] {
+    for name in ["web", "worker", "clock", "migrate", "exec"] {
         symlink(env!("CARGO_BIN_EXE_roster"), binaries.join(name)).unwrap();
     }
     symlink("usr/local/bin", root.path().join("bin")).unwrap();
@@ -78,10 +89,12 @@ fn the_procfile_runs_without_a_shell(database: &Database) {
     };
     let release = command("release").output().unwrap();
     assert!(release.status.success(), "{}", stderr(&release));
-    let mut web = Web::launch(command("web"));
-    assert_eq!(web.get("/readyz").status, 200);
-    web.signal("TERM");
-    assert_eq!(web.exit_code(), 0, "it replaced the process that started it");
+    for name in ["web", "worker", "clock"] {
+        let mut process = Web::launch(command(name));
+        assert_eq!(process.get("/readyz").status, 200);
+        process.signal("TERM");
+        assert_eq!(process.exit_code(), 0, "{name} replaced the process that started it");
+    }
 
     for (arguments, code, reason) in
         [(&["./bin/wbe"][..], 127, "exec: ./bin/wbe: No such file"), (&[], 2, "exec: the command is missing")]
