@@ -109,8 +109,8 @@ pub struct Config {
     /// The most jobs that a `worker` runs at the same time; 4 by default.
     #[serde(default = "size::<4>", deserialize_with = "integer::<_, _, 1, 1000>")]
     pub worker_concurrency: NonZeroU16,
-    /// When `clock` has old jobs and idempotency keys removed, as a cron expression in UTC; `17 * * * *`, each hour, by
-    /// default.
+    /// When `clock` enqueues the removal of old jobs and idempotency keys: a cron expression in UTC; `17 * * * *`, each
+    /// hour, by default.
     #[serde(default = "default_cleanup")]
     pub cleanup_schedule: Schedule,
     /// Whether `web` applies pending migrations before it serves (development, deploys of a single
@@ -176,7 +176,7 @@ fn processors() -> NonZeroU16 {
 }
 
 fn default_cleanup() -> Schedule {
-    Schedule::try_from("17 * * * *").expect("the default is valid")
+    Schedule::of("17 * * * *")
 }
 
 fn default_filter() -> String {
@@ -330,7 +330,7 @@ impl Config {
 
     /// The configuration of a process that serves HTTP only for its operators: one thread is enough.
     #[must_use]
-    pub fn without_workers(self) -> Self {
+    pub fn single_threaded(self) -> Self {
         Self { web_concurrency: NonZeroU16::MIN, ..self }
     }
 

@@ -17,6 +17,7 @@ mod sql;
 mod transaction;
 mod value;
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ use pool::Pool;
 pub use select::Select;
 pub use session::Session;
 pub use sql::Sql;
+use transaction::Closure;
 pub use transaction::Transaction;
 pub use value::{Row, Timestamp, Value, Values};
 
@@ -110,7 +112,10 @@ impl Db {
         rows: T,
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
     ) -> Result<T, Error> {
-        on_engine!(Db, self, pool => pool.fetch(select, rows, each).await)
+        let (mut rows, mut each) = (rows, each);
+        let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
+        on_engine!(Db, self, pool => pool.fetch(select, each).await)?;
+        Ok(rows)
     }
 
     /// As [`Db::fetch`], for a query of few rows, which may share a statement with others. `new` creates the rows. It is called
@@ -141,7 +146,46 @@ impl Db {
         &self,
         work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
-        on_engine!(Db, self, pool => pool.transaction(work).await)
+        let work = Closure::new(work);
+        let done = on_engine!(Db, self, pool => pool.transaction(&work).await);
+        match done {
+            Err(Some(error)) => Err(error.into()),
+            Ok(()) | Err(None) => work.into_outcome(),
+        }
+    }
+
+    /// Removes the rows of a table whose `id` a query selects, as many at a time as its limit permits. Returns their number.
+    ///
+    /// The rows are removed by their ids, because MariaDB would lock the whole table for a condition with a subquery.
+    ///
+    /// # Errors
+    /// As [`Db::transaction`]. What was removed before is removed.
+    pub async fn remove_selected(
+        &self,
+        table: &'static str,
+        select: impl Fn() -> Select,
+        id: impl Fn(Row<'_>) -> Result<Value<'static>, sqlx::Error>,
+    ) -> Result<u64, Error> {
+        let mut removed = 0;
+        loop {
+            let count = self.transaction(async |transaction| {
+                let each = |ids: &mut Vec<_>, row: Row<'_>| {
+                    ids.push(id(row)?);
+                    Ok(())
+                };
+                let ids = transaction.fetch_locked(&select(), Vec::new(), each).await?;
+                if ids.is_empty() {
+                    return Ok(0);
+                }
+                let mut delete = Sql::new("DELETE FROM ");
+                delete.push(table).push(" WHERE id IN ").bind_list(ids);
+                transaction.execute(&delete).await
+            });
+            match count.await? {
+                0 => return Ok(removed),
+                count => removed += count,
+            }
+        }
     }
 
     /// Executes statements in one transaction, unprepared.
@@ -158,12 +202,12 @@ impl Db {
         .await
     }
 
-    /// Calls `wake` when a process has published on this channel. Never completes. Only PostgreSQL has channels, and a pooler
+    /// Calls `wake` when a process has published on this channel, until it is dropped. Only PostgreSQL has channels, and a pooler
     /// does not pass them on; without them, it does nothing.
-    pub async fn listen(&self, channel: &'static str, wake: impl Fn()) {
+    pub async fn listen(&self, channel: &'static str, wake: impl Fn()) -> Infallible {
         match self {
             Self::Postgres(pool) if !pool.transaction_pooling() => {
-                postgres::listen(pool.options().clone(), channel, wake).await;
+                postgres::listen(pool.options().clone(), channel, wake).await
             }
             _ => pending().await,
         }

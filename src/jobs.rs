@@ -4,19 +4,19 @@
 //! that causes it, and neither of the two exists without the other (a transactional outbox).
 //!
 //! ```text
-//! waiting ── taken ──▶ running ── succeeded ──▶ done
+//! waiting ─ claimed ─▶ running ── succeeded ──▶ done
 //!    ▲                    │ └──── failed permanently, or 20 times ──▶ dead
 //!    └── failed, released, or its lease expired
 //! ```
 //!
-//! A worker takes a job for the time of a lease, and renews the lease while it runs the job. If the worker ends without
-//! notice, the lease expires, and another worker takes the job. So a job is run **at least once**, and its effect should not
-//! depend on how often.
+//! A worker claims a job for the time of a lease, and renews the lease while it runs the job. If the worker is killed, the
+//! lease expires, and another worker claims the job. So a job runs **at least once**, and must be idempotent.
 
 pub mod admin;
 pub mod clock;
 mod job;
 mod metrics;
+mod outage;
 mod queue;
 mod worker;
 

@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{CertificateStore, Tls, TlsParameters, TlsParametersBuilder};
 use lettre::transport::smtp::{self, AsyncSmtpTransport};
 use lettre::{AsyncTransport as _, Message, Tokio1Executor};
+use tokio::time::timeout;
+use url::Host;
 
 use crate::config::{Config, Encryption};
 
-/// The longest wait for a response of the mail server.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest time to deliver a mail. lettre limits only the connection attempt.
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// Responses that are about the login and not about the mail (RFC 4954, section 6).
 const ABOUT_LOGIN: [u16; 4] = [530, 534, 535, 538];
 
-/// Sends mail. It keeps connections to the server for further mail.
+/// Sends mail, each on a connection of its own. After a time-out, lettre's pool would use a connection again that is out of step
+/// with its server.
 pub struct Mailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Mailbox,
@@ -40,6 +42,9 @@ pub struct Mail<'a> {
 /// Why a mail was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// `SMTP_URL` cannot be used.
+    #[error("SMTP_URL: {0}")]
+    Configuration(String),
     /// The mail cannot be sent to this address, or in this form.
     #[error("the mail is not valid: {0}")]
     Invalid(String),
@@ -66,11 +71,13 @@ impl Mailer {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(config: &Config) -> Result<Option<Self>, smtp::Error> {
+    pub fn new(config: &Config) -> Result<Option<Self>, Error> {
         let (Some(url), Some(from)) = (&config.smtp_url, &config.mail_from) else { return Ok(None) };
         let tls = || {
             let parameters = TlsParameters::builder(url.host.clone()).certificate_store(CertificateStore::Default);
-            url.authorities.iter().cloned().fold(parameters, TlsParametersBuilder::add_root_certificate).build()
+            let parameters =
+                url.authorities.iter().cloned().fold(parameters, TlsParametersBuilder::add_root_certificate).build();
+            parameters.map_err(|error| Error::Configuration(error.to_string()))
         };
         let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(url.host.clone())
             .port(url.port)
@@ -79,8 +86,7 @@ impl Mailer {
                 Encryption::Tls => Tls::Wrapper(tls()?),
                 Encryption::StartTls => Tls::Required(tls()?),
                 Encryption::None => Tls::None,
-            })
-            .pool_config(PoolConfig::new().max_size(config.worker_concurrency.get().into()));
+            });
         if let Some((name, password)) = url.credentials.clone() {
             transport = transport.credentials(Credentials::new(name, password));
         }
@@ -93,9 +99,13 @@ impl Mailer {
     /// Why the server did not accept it.
     pub async fn send(&self, mail: Mail<'_>) -> Result<(), Error> {
         let message = self.message(mail)?;
-        match self.transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(describe(&error)),
+        match timeout(TIMEOUT, self.transport.send(message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(describe(&error)),
+            Err(_) => {
+                let reason = format!("did not accept it within {} s", TIMEOUT.as_secs());
+                Err(Error::Unavailable { text: reason.clone(), reason })
+            }
         }
     }
 
@@ -103,11 +113,13 @@ impl Mailer {
         // Its text may contain the address.
         let to =
             mail.to.parse().map_err(|_| Error::Invalid("the address has no form that SMTP supports".to_owned()))?;
+        // In ASCII, as in an address that a server without SMTPUTF8 accepts.
+        let domain = Host::parse(self.from.email.domain()).map_err(|error| Error::Invalid(error.to_string()))?;
         let mut message = Message::builder()
             .from(self.from.clone())
             .to(Mailbox::new(None, to))
             .subject(mail.subject)
-            .message_id(Some(format!("<{}@{}>", mail.id, self.from.email.domain())))
+            .message_id(Some(format!("<{}@{domain}>", mail.id)))
             .multipart(MultiPart::alternative_plain_html(mail.text, mail.html))
             .map_err(|error| Error::Invalid(error.to_string()))?;
         // Vacation responders do not respond to it (RFC 3834).
@@ -126,8 +138,15 @@ fn describe(error: &smtp::Error) -> Error {
         }
         Some(code) if error.is_permanent() => Error::Unavailable { reason: format!("refused the login: {code}"), text },
         Some(code) => Error::Unavailable { reason: format!("refused it for now: {code}"), text },
-        // The cause is of the network, of TLS or of this program, and has no text of the server.
-        None if error.is_timeout() => Error::Unavailable { reason: "did not respond in time".to_owned(), text },
+        None if error.is_client() && text.contains("SMTPUTF8") => Error::Invalid(text),
+        None if text.contains("STARTTLS is not supported") => {
+            let advice = "use smtps://, or ?tls=none for a server on this machine";
+            Error::Unavailable { reason: format!("does not support STARTTLS: {advice}"), text }
+        }
+        // It may quote the server, which may quote the address.
+        None if error.is_response() => {
+            Error::Unavailable { reason: "sent a response that is not SMTP".to_owned(), text }
+        }
         None => Error::Unavailable { reason: format!("was not reached: {text}"), text },
     }
 }

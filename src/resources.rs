@@ -13,7 +13,7 @@ use crate::http::{Application, at, documentation, remove_expired_keys};
 use crate::jobs::clock::Scheduled;
 use crate::jobs::{self, Kind};
 use crate::listing::{self, Resource as _, Table};
-use crate::mail::Mailer;
+use crate::mail::{self, Mailer};
 use crate::users::{self, Users, welcome};
 
 /// The oldest schema that this code can serve. A newer one is served, too, so that a release can be rolled back without
@@ -32,6 +32,20 @@ pub struct JobContext {
     pub db: Db,
     /// None without `SMTP_URL`.
     pub mailer: Option<Mailer>,
+}
+
+impl JobContext {
+    /// What the jobs of a worker with this configuration need.
+    ///
+    /// # Errors
+    /// When `SMTP_URL` cannot be used.
+    pub fn new(config: &Config, db: &Db) -> Result<Self, mail::Error> {
+        let mailer = Mailer::new(config)?;
+        if mailer.is_none() {
+            tracing::warn!("SMTP_URL is not set: no mail is enqueued, and jobs that send mail fail");
+        }
+        Ok(Self { db: db.clone(), mailer })
+    }
 }
 
 /// The kinds of jobs.

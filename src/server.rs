@@ -116,8 +116,6 @@ pub struct Server<'c> {
     pub application: &'static Application,
     /// The database.
     pub db: Db,
-    /// What is in flight in this process.
-    pub lifecycle: Arc<Lifecycle>,
     /// The metrics of other parts of the process.
     pub collectors: Vec<Box<dyn Collector>>,
 }
@@ -128,7 +126,11 @@ impl Server<'_> {
     /// # Errors
     /// When the listener cannot be served.
     pub async fn run(self, listener: Listener, stop: Stop) -> io::Result<usize> {
-        let Self { config, application, db, lifecycle, collectors } = self;
+        self.serve(listener, stop, Arc::default()).await
+    }
+
+    async fn serve(self, listener: Listener, stop: Stop, lifecycle: Arc<Lifecycle>) -> io::Result<usize> {
+        let Self { config, application, db, collectors } = self;
         let Listener { socket, is_inherited } = listener;
         let address = socket.local_addr()?;
         let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
@@ -173,10 +175,11 @@ impl Server<'_> {
         stop: &Stop,
         work: impl AsyncFnOnce(&CancellationToken) -> T,
     ) -> io::Result<T> {
-        let (db, lifecycle, required) = (self.db.clone(), self.lifecycle.clone(), self.application.required_schema);
+        let (db, required) = (self.db.clone(), self.application.required_schema);
+        let lifecycle = Arc::<Lifecycle>::default();
         let server_stop = Stop::default();
         let serving = async {
-            let outcome = self.run(listener, server_stop.clone()).await;
+            let outcome = self.serve(listener, server_stop.clone(), lifecycle.clone()).await;
             // A server that failed must end the process, too.
             stop.request_stop();
             outcome

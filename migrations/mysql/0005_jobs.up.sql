@@ -14,7 +14,7 @@ CREATE TABLE jobs (
     attempts    BIGINT NOT NULL DEFAULT 0,
     last_error  VARCHAR(1000) NOT NULL DEFAULT '',
     -- The request that enqueued it, or empty texts.
-    request_id  VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+    request_id  VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     traceparent VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
     created_at  BIGINT NOT NULL,
     finished_at BIGINT,

@@ -1,7 +1,6 @@
 //! `clock`: enqueues jobs at scheduled times.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -26,16 +25,10 @@ pub(crate) async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<ExitCode> {
-    let config = &process::config()?.without_workers();
+    let config = &process::config()?.single_threaded();
     process::run(config, async |stop, dropped_lines| {
         let db = Db::open(config);
-        let server = Server {
-            config,
-            application: &OPERATIONS,
-            db: db.clone(),
-            lifecycle: Arc::default(),
-            collectors: vec![dropped_lines],
-        };
+        let server = Server { config, application: &OPERATIONS, db: db.clone(), collectors: vec![dropped_lines] };
         let schedules = schedules(config);
         let work = async |stop: &_| clock::run(&db, &schedules, stop).await;
         server.run_beside(server::bind(config)?, stop, work).await.context("the server failed")?;

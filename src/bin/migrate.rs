@@ -43,6 +43,9 @@ struct Arguments {
 enum AnyCommand {
     #[command(flatten)]
     OnDatabase(Command),
+    /// Shows, repeats and discards jobs of the queue
+    #[command(subcommand)]
+    Jobs(jobs::Command),
     /// Prints the number of this release's newest migration; reads no configuration and no database
     Latest,
 }
@@ -111,9 +114,6 @@ enum Command {
         #[command(flatten)]
         table: TableName,
     },
-    /// Shows, repeats and discards jobs of the queue
-    #[command(subcommand)]
-    Jobs(jobs::Command),
     /// Writes all rows of a table to a file
     Export {
         /// The file; - is standard output
@@ -175,8 +175,9 @@ pub(crate) async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let wait = LockTimeout { lock_timeout: Limits::LOCK_TIMEOUT_SECONDS.into() };
     let done = match arguments.command {
-        None => run(Command::Up { to: None, dry_run: false, wait }).await,
-        Some(AnyCommand::OnDatabase(command)) => run(command).await,
+        None => run(on_database(Command::Up { to: None, dry_run: false, wait })).await,
+        Some(AnyCommand::OnDatabase(command)) => run(on_database(command)).await,
+        Some(AnyCommand::Jobs(command)) => run(async |config, _| manage_jobs(command, config).await).await,
         Some(AnyCommand::Latest) => print(migrations::LATEST).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
     };
     done.unwrap_or_else(|Failure(code, message)| {
@@ -187,23 +188,28 @@ pub(crate) async fn main() -> ExitCode {
     })
 }
 
-/// Runs a command until its end, or until a signal stops it.
-async fn run(command: Command) -> Result<ExitCode, Failure> {
+/// Runs a command on a session of its own.
+fn on_database(command: Command) -> impl AsyncFnOnce(&Config, &CancellationToken) -> Result<End, Failure> {
+    async |config, stop| {
+        let mut session = Session::open(&config.database_url, stop).await?;
+        let done = perform(command, &mut session, stop).await;
+        session.close().await;
+        done
+    }
+}
+
+async fn manage_jobs(command: jobs::Command, config: &Config) -> Result<End, Failure> {
+    jobs::perform(command, &Db::open(config)).await.map(|()| End::Complete)
+}
+
+/// Runs a task until its end, or until a signal stops it.
+async fn run(task: impl AsyncFnOnce(&Config, &CancellationToken) -> Result<End, Failure>) -> Result<ExitCode, Failure> {
     let config = Config::from_env()?;
     telemetry::to_stderr(&config);
     let mut signals = Signals::install().map_err(|error| Failure::new(71, &error))?;
     let stop = Stop::default();
-    let task = async {
-        if let Command::Jobs(command) = command {
-            return jobs::perform(command, &Db::open(&config)).await.map(|()| End::Complete);
-        }
-        let mut session = Session::open(&config.database_url, stop.token()).await?;
-        let done = perform(command, &mut session, stop.token()).await;
-        session.close().await;
-        done
-    };
     let limit = Duration::from_millis(config.shutdown_timeout_ms.get());
-    let (outcome, signal) = signals.run(&stop, stop.bounded(limit, task)).await;
+    let (outcome, signal) = signals.run(&stop, stop.bounded(limit, task(&config, stop.token()))).await;
     // What a signal stopped ends with the signal's code, whatever its error is.
     let stopped = |code| signal.map_or(code, Signal::exit_code);
     match outcome.flatten() {
@@ -244,8 +250,6 @@ async fn perform(command: Command, session: &mut Session, stop: &CancellationTok
             print(format_args!("{} in place", counted(done as u64, SAMPLE))).await?;
             end = ended(done < count as usize);
         }
-        // It uses no session.
-        Command::Jobs(_) => {}
         Command::Import { file, format, skip_bad, table } => {
             let format = format_of(&file, format)?;
             require_schema(session, stop).await?;

@@ -3,7 +3,6 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -73,13 +72,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
         prepared.transpose()?;
         let listener = server::bind(config)?;
-        let server = Server {
-            config,
-            application: &APPLICATION,
-            db: Db::open(config),
-            lifecycle: Arc::default(),
-            collectors: vec![dropped_lines],
-        };
+        let server =
+            Server { config, application: &APPLICATION, db: Db::open(config), collectors: vec![dropped_lines] };
         server.run(listener, stop.clone()).await.context("the server failed")
     })
     .await

@@ -2,15 +2,12 @@
 
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
-use roster::config::Config;
 use roster::db::Db;
 use roster::jobs::{Metrics, Worker};
-use roster::mail::Mailer;
 use roster::resources::{JOBS, JobContext, OPERATIONS};
 use roster::server::{self, Server};
 use tokio::task::LocalSet;
@@ -31,16 +28,15 @@ pub(crate) async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<ExitCode> {
-    let config = &process::config()?.without_workers();
+    let config = &process::config()?.single_threaded();
     process::run(config, async |stop, dropped_lines| {
         let db = Db::open(config);
-        let context = Rc::new(context(config, &db)?);
+        let context = Rc::new(JobContext::new(config, &db)?);
         let (concurrency, metrics) = (config.worker_concurrency.get().into(), Metrics::default());
         let server = Server {
             config,
             application: &OPERATIONS,
             db: db.clone(),
-            lifecycle: Arc::default(),
             collectors: metrics.collectors().into_iter().chain([dropped_lines]).collect(),
         };
         let worker = Worker { db, kinds: JOBS, context, concurrency, metrics };
@@ -49,12 +45,4 @@ async fn run() -> anyhow::Result<ExitCode> {
         server.run_beside(server::bind(config)?, stop, work).await.context("the server failed")
     })
     .await
-}
-
-fn context(config: &Config, db: &Db) -> anyhow::Result<JobContext> {
-    let mailer = Mailer::new(config).context("SMTP_URL")?;
-    if mailer.is_none() {
-        tracing::warn!("SMTP_URL is not set: no mail is enqueued, and mail in the queue waits");
-    }
-    Ok(JobContext { db: db.clone(), mailer })
 }

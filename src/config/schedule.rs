@@ -15,6 +15,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// A schedule of the program, and not of its configuration.
+    ///
+    /// # Panics
+    /// If the expression is not valid.
+    #[must_use]
+    pub fn of(text: &'static str) -> Self {
+        Self::try_from(text).expect("the expression is valid")
+    }
+
     /// The first time after this one, in seconds since 1970. None if there is none.
     #[must_use]
     pub fn next_after(&self, seconds: i64) -> Option<i64> {

@@ -65,10 +65,15 @@ impl TryFrom<String> for SmtpUrl {
             _ => return Err(format!("unknown scheme; {EXPECTED}")),
         };
         let host = url.host_str().filter(|host| !host.is_empty());
-        let host = host.ok_or_else(|| format!("the host is missing; {EXPECTED}"))?.to_owned();
-        if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-            let advice = "percent-encode each special character of the password, such as %2F for / and %23 for #";
-            return Err(format!("it has a path or a fragment, which SMTP does not have; {advice}"));
+        let host = host.ok_or_else(|| format!("the host is missing; {EXPECTED}"))?;
+        // The URL of an IPv6 address has it in brackets.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        // A part of the password can be in any of these.
+        let is_misplaced = !matches!(url.path(), "" | "/") || url.fragment().is_some();
+        if is_misplaced || url.query().is_some_and(|query| query.contains('@')) {
+            let advice =
+                "percent-encode each special character of the password, such as %2F for /, %23 for # and %3F for ?";
+            return Err(format!("it has a path, a fragment or an @ after the host; {advice}"));
         }
         let mut authorities = Vec::new();
         for (name, value) in url.query_pairs() {
@@ -77,7 +82,7 @@ impl TryFrom<String> for SmtpUrl {
                 ("tls", "none") => return Err("tls=none contradicts smtps://; use smtp:// with it".to_owned()),
                 ("tls", _) => return Err("tls: expected none; without it, TLS is required".to_owned()),
                 ("tls-ca", file) => authorities.extend(read_authorities(file)?),
-                (name, _) => return Err(format!("unknown parameter {name}; {}", suggestion(name, PARAMETERS))),
+                (name, _) => return Err(format!("unknown parameter; {}", suggestion(name, PARAMETERS))),
             }
         }
         let credentials = credentials(&url)?;
@@ -111,8 +116,7 @@ fn read_authorities(file: &str) -> Result<Vec<Certificate>, String> {
 
 /// Whether a host is this machine.
 fn is_local(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 impl fmt::Display for SmtpUrl {
@@ -120,7 +124,12 @@ impl fmt::Display for SmtpUrl {
         let scheme = if self.encryption == Encryption::Tls { "smtps" } else { "smtp" };
         let login = if self.credentials.is_some() { "***@" } else { "" };
         let parameter = if self.encryption == Encryption::None { "?tls=none" } else { "" };
-        write!(f, "{scheme}://{login}{}:{}{parameter}", self.host, self.port)
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') {
+            write!(f, "{scheme}://{login}[{host}]:{port}{parameter}")
+        } else {
+            write!(f, "{scheme}://{login}{host}:{port}{parameter}")
+        }
     }
 }
 
@@ -174,6 +183,7 @@ mod tests {
             ("smtp://a%40b:p%2Fw@mail.example.com:25/", "smtp://***@mail.example.com:25", Encryption::StartTls),
             ("smtps://u:canary@mail.example.com", "smtps://***@mail.example.com:465", Encryption::Tls),
             ("smtp://localhost:1025?tls=none", "smtp://localhost:1025?tls=none", Encryption::None),
+            ("smtp://u:canary@[::1]:25?tls=none", "smtp://***@[::1]:25?tls=none", Encryption::None),
             ("smtp://u:canary@127.0.0.1?tls=none", "smtp://***@127.0.0.1:587?tls=none", Encryption::None),
         ] {
             let url = parse(text).unwrap();
@@ -193,11 +203,12 @@ mod tests {
             ("http://u:canary@h", "unknown scheme"),
             ("smtp://u:canary@", "it is not a URL"),
             ("smtp://u:can/ary@h", "it is not a URL"),
-            ("smtp://u:1/canary@h", "it has a path or a fragment"),
-            ("smtp://u:canary@h#x", "it has a path or a fragment"),
+            ("smtp://u:1/canary@h", "it has a path, a fragment or an @"),
+            ("smtp://u:1?canary@h", "it has a path, a fragment or an @"),
+            ("smtp://u:canary@h#x", "it has a path, a fragment or an @"),
             ("smtp://canary@h", "it has a user and no password"),
             ("smtp://:canary@h", "it has a password and no user"),
-            ("smtp://u:canary@h?tsl=none", "unknown parameter tsl; did you mean tls?"),
+            ("smtp://u:canary@h?tsl=none", "unknown parameter; did you mean tls?"),
             ("smtp://h?tls=off", "tls: expected none"),
             ("smtps://h?tls=none", "tls=none contradicts smtps://"),
             ("smtp://u:canary@h?tls=none", "tls=none would send the password in plain text"),

@@ -26,10 +26,10 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::{Dispatch, Instrument as _};
 
 use super::batch::{ACQUIRED_AFTER, Batch, Cancel, Collector, NEXT_AFTER, Pending, Queue, Runner, SIZES, statement};
-use super::dialect::{Abandoned, Dialect, Options, connect, read};
+use super::dialect::{Abandoned, Dialect, Each, Options, connect, read};
 use super::error::Error;
 use super::select::Select;
-use super::transaction::Transaction;
+use super::transaction::{Transaction, Work};
 use super::value::Row;
 use crate::config::Config;
 
@@ -127,31 +127,18 @@ impl<DB: Dialect> Pool<DB> {
         Self { own: worker % self.shares.len(), queue: Arc::new(self.queue.for_worker()), ..self.clone() }
     }
 
-    /// Calls `each` with `rows` and each row of the query, and returns `rows`.
-    pub(super) async fn fetch<T>(
-        &self,
-        select: &Select,
-        rows: T,
-        each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
-    ) -> Result<T, Error> {
+    /// Passes each row of the query to `each`.
+    pub(super) async fn fetch(&self, select: &Select, each: &mut Each<'_>) -> Result<(), Error> {
         let lease = self.lease().await?;
-        traced::<DB, _>(self.fetch_on(lease, select, rows, each)).await
+        traced::<DB, _>(self.fetch_on(lease, select, each)).await
     }
 
-    async fn fetch_on<T>(
-        &self,
-        lease: Lease<DB>,
-        select: &Select,
-        mut rows: T,
-        mut each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error>,
-    ) -> Result<T, Error> {
-        let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
+    async fn fetch_on(&self, lease: Lease<DB>, select: &Select, each: &mut Each<'_>) -> Result<(), Error> {
         let (mut statement, columns) = (statement(&[select]), select.columns());
         self.run_on(lease, async |connection, persistent| {
             read::<DB>(connection, persistent, &mut statement, columns, each).await
         })
-        .await?;
-        Ok(rows)
+        .await
     }
 
     /// As [`Pool::fetch`], for a query of few rows, which may share a statement with others. `new` creates the rows. It is
@@ -175,10 +162,11 @@ impl<DB: Dialect> Pool<DB> {
                 drop(pending);
                 self.queue.begin_one(&runner);
                 let began = Instant::now();
-                let fetched = self.fetch_on(Lease::new(session), &select, new(), each);
-                let outcome = traced::<DB, _>(fetched).await;
+                let (mut rows, mut each) = (new(), each);
+                let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
+                let outcome = traced::<DB, _>(self.fetch_on(Lease::new(session), &select, each)).await;
                 self.adapt(began);
-                return outcome;
+                return outcome.map(|()| rows);
             }
         }
         let (done, mut answer) = oneshot::channel();
@@ -329,18 +317,18 @@ impl<DB: Dialect> Pool<DB> {
     /// it expires. So a transaction that failed has no effect later, either.
     ///
     /// If it conflicts with another one, such as by a deadlock, it is repeated.
-    pub(super) async fn transaction<T, E: From<Error>>(
-        &self,
-        work: impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Result<T, E> {
+    ///
+    /// # Errors
+    /// The error of the database. None if `work` failed by itself.
+    pub(super) async fn transaction(&self, work: &dyn Work) -> Result<(), Option<Error>> {
         let began = Instant::now();
         let mut attempt = 1;
         loop {
-            let outcome = self.try_transaction(&work).await;
+            let outcome = self.try_transaction(work).await;
             let is_conflict = outcome.as_ref().is_err_and(|failed| failed.is_conflict);
             let is_repeated = is_conflict && attempt < ATTEMPTS && began.elapsed() < self.query_timeout;
             self.outcomes.count(match &outcome {
-                Ok(_) => Outcome::Committed,
+                Ok(()) => Outcome::Committed,
                 Err(failed) if failed.is_unconfirmed => Outcome::Unconfirmed,
                 Err(_) if is_repeated => Outcome::Repeated,
                 Err(_) => Outcome::RolledBack,
@@ -354,10 +342,7 @@ impl<DB: Dialect> Pool<DB> {
         }
     }
 
-    async fn try_transaction<T, E: From<Error>>(
-        &self,
-        work: &impl AsyncFn(&mut Transaction<'_>) -> Result<T, E>,
-    ) -> Result<T, Failed<E>> {
+    async fn try_transaction(&self, work: &dyn Work) -> Result<(), Failed> {
         let pending = Pending::count(&self.pending);
         let began = Instant::now();
         let _writer = match &self.writer {
@@ -378,17 +363,17 @@ impl<DB: Dialect> Pool<DB> {
         let mut transaction = Transaction::new(DB::connection(connection), !self.transaction_pooling);
         let worked = traced::<DB, _>(timeout(self.query_timeout, async {
             transaction.execute_unprepared(self.begin_write.clone()).await?;
-            work(&mut transaction).await
+            Ok::<_, Error>(work.run(&mut transaction).await)
         }));
         let Ok(worked) = worked.await else {
             return self.end(lease, Err(Error::Timeout(self.query_timeout))).map_err(Failed::from);
         };
         let failure = transaction.into_failure();
         match (worked, failure) {
-            (Ok(done), None) => Ok(self.commit(lease, done).await?),
-            (Err(error), None) => {
+            (Ok(true), None) => Ok(self.commit(lease).await?),
+            (worked, None) => {
                 self.roll_back(lease).await;
-                Err(Failed { error, is_conflict: false, is_unconfirmed: false })
+                Err(Failed { error: worked.err(), is_conflict: false, is_unconfirmed: false })
             }
             (worked, Some(failure)) => {
                 let is_conflict = failure.is_conflict();
@@ -398,17 +383,17 @@ impl<DB: Dialect> Pool<DB> {
                     let _ = self.end(lease, Err::<(), _>(failure.clone()));
                 }
                 // What follows a failure has no effect, even if the caller ignores it.
-                let error = worked.err().unwrap_or_else(|| failure.into());
+                let error = (!matches!(worked, Ok(false))).then_some(failure);
                 Err(Failed { error, is_conflict, is_unconfirmed: false })
             }
         }
     }
 
-    async fn commit<T>(&self, mut lease: Lease<DB>, done: T) -> Result<T, Error> {
+    async fn commit(&self, mut lease: Lease<DB>) -> Result<(), Error> {
         // Its outcome counts, however long the server may take.
         let longest = DB::longest_statement(self.query_timeout);
         match timeout(longest, DB::execute(lease.connection(), "COMMIT")).await {
-            Ok(Ok(())) => self.end(lease, Ok(done)),
+            Ok(Ok(())) => self.end(lease, Ok(())),
             Ok(Err(cause)) => match Error::from(cause) {
                 lost @ Error::Lost(_) => self.end(lease, Err(lost)).map_err(|lost| Error::Unconfirmed(lost.into())),
                 // SQLite leaves the transaction open. Its connection is recovered, which ends the transaction.
@@ -567,18 +552,19 @@ impl<DB: Dialect> Pool<DB> {
 }
 
 /// A transaction that was not committed, as far as is known.
-struct Failed<E> {
-    error: E,
+struct Failed {
+    /// None if the work failed by itself.
+    error: Option<Error>,
     /// Whether it may succeed if it is repeated.
     is_conflict: bool,
     /// Whether it may have been committed.
     is_unconfirmed: bool,
 }
 
-impl<E: From<Error>> From<Error> for Failed<E> {
+impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         let (is_conflict, is_unconfirmed) = (error.is_conflict(), matches!(error, Error::Unconfirmed(_)));
-        Self { error: error.into(), is_conflict, is_unconfirmed }
+        Self { error: Some(error), is_conflict, is_unconfirmed }
     }
 }
 

@@ -42,6 +42,12 @@ impl Select {
         self
     }
 
+    /// Appends several values in parentheses, such as those of `IN`.
+    pub fn bind_list(&mut self, values: impl IntoIterator<Item: Into<Value<'static>>>) -> &mut Self {
+        self.sql.bind_list(values);
+        self
+    }
+
     /// Appends the time of the database in seconds since 1970.
     pub fn push_now(&mut self) -> &mut Self {
         self.sql.push_now();

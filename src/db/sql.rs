@@ -55,6 +55,15 @@ impl Sql {
         self
     }
 
+    /// Appends several values in parentheses, such as those of `IN`.
+    pub fn bind_list(&mut self, values: impl IntoIterator<Item: Into<Value<'static>>>) -> &mut Self {
+        self.push("(");
+        for (number, value) in values.into_iter().enumerate() {
+            self.push(if number > 0 { ", " } else { "" }).bind(value);
+        }
+        self.push(")")
+    }
+
     /// Appends the time of the database in seconds since 1970. The clocks of several processes may differ.
     pub fn push_now(&mut self) -> &mut Self {
         self.text.push('?');

@@ -1,5 +1,8 @@
 //! The transaction of a request.
 
+use std::cell::RefCell;
+
+use futures_util::future::LocalBoxFuture;
 use sqlx::{Executor as _, QueryBuilder, SqlStr};
 use tracing::Dispatch;
 use tracing::instrument::{WithDispatch, WithSubscriber as _};
@@ -108,7 +111,7 @@ impl<'c> Transaction<'c> {
     ///
     /// # Errors
     /// Those of the query, and of `each`.
-    pub async fn fetch_unlocked<T>(
+    pub async fn fetch_skip_locked<T>(
         &mut self,
         select: &Select,
         rows: T,
@@ -148,6 +151,40 @@ impl<'c> Transaction<'c> {
             let error = Error::from(cause);
             self.failure.get_or_insert_with(|| error.clone());
             error
+        })
+    }
+}
+
+/// What is done in a transaction. It has no type parameters, so that the pool is compiled once for all of them.
+pub(super) trait Work {
+    /// Does the work, and returns whether the transaction is to be committed.
+    fn run<'a>(&'a self, transaction: &'a mut Transaction<'_>) -> LocalBoxFuture<'a, bool>;
+}
+
+/// An async closure, and its last outcome.
+pub(super) struct Closure<F, T, E> {
+    work: F,
+    outcome: RefCell<Option<Result<T, E>>>,
+}
+
+impl<F, T, E> Closure<F, T, E> {
+    pub(super) const fn new(work: F) -> Self {
+        Self { work, outcome: RefCell::new(None) }
+    }
+
+    /// The outcome of a closure that ran to its end.
+    pub(super) fn into_outcome(self) -> Result<T, E> {
+        self.outcome.into_inner().expect("the closure ran to its end")
+    }
+}
+
+impl<F: AsyncFn(&mut Transaction<'_>) -> Result<T, E>, T, E> Work for Closure<F, T, E> {
+    fn run<'a>(&'a self, transaction: &'a mut Transaction<'_>) -> LocalBoxFuture<'a, bool> {
+        Box::pin(async {
+            let outcome = (self.work)(transaction).await;
+            let is_done = outcome.is_ok();
+            self.outcome.replace(Some(outcome));
+            is_done
         })
     }
 }

@@ -196,25 +196,11 @@ fn expired_since() -> Timestamp {
 /// # Errors
 /// Those of the database. What was removed before is removed.
 pub async fn remove_expired_keys(db: &Db) -> Result<u64, db::Error> {
-    let mut removed = 0;
-    loop {
-        // By their ids, because MariaDB would lock the whole table for a condition with a subquery.
+    let expired = || {
         let mut select = Select::of(["id"].into_iter(), "idempotency_keys");
         select.push(" WHERE created_at < ").bind(expired_since());
         select.push(" ORDER BY created_at LIMIT ").bind(REMOVAL_MAX);
-        let ids = db.fetch(&select, Vec::new(), |ids, row| {
-            ids.push(row.text(0)?.to_owned());
-            Ok(())
-        });
-        let ids = ids.await?;
-        if ids.is_empty() {
-            return Ok(removed);
-        }
-        let mut delete = Sql::new("DELETE FROM idempotency_keys WHERE id IN (");
-        for (number, id) in ids.into_iter().enumerate() {
-            delete.push(if number > 0 { ", " } else { "" }).bind(id);
-        }
-        delete.push(")");
-        removed += db.transaction(async |transaction| transaction.execute(&delete).await).await?;
-    }
+        select
+    };
+    db.remove_selected("idempotency_keys", expired, |row| Ok(row.text(0)?.to_owned().into())).await
 }

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::job::CHANNEL;
-use super::queue::push_ids;
 use crate::db::{Db, Error, Row, Select, Sql, Timestamp};
 
 /// The states of jobs.
@@ -11,7 +10,7 @@ pub const STATES: [&str; 4] = ["waiting", "running", "done", "dead"];
 
 /// A job, as an operator sees it.
 #[derive(Debug, Serialize)]
-pub struct Listed {
+pub struct JobRecord {
     /// Its number.
     pub id: i64,
     /// Its kind.
@@ -26,7 +25,7 @@ pub struct Listed {
     pub due_at: Option<Timestamp>,
     /// When it was done or dead.
     pub finished_at: Option<Timestamp>,
-    /// The error of the last attempt that failed.
+    /// The error of the last attempt, if it failed.
     pub last_error: Option<String>,
     /// The request that enqueued it.
     pub request_id: Option<String>,
@@ -36,7 +35,7 @@ pub struct Listed {
     pub payload: String,
 }
 
-impl Listed {
+impl JobRecord {
     fn read(row: Row<'_>) -> Result<Self, sqlx::Error> {
         let text = |position| row.text(position).map(|text| Some(text.to_owned()).filter(|text| !text.is_empty()));
         let time = |position| row.integer(position).map(|time| Timestamp::from_unix(time).filter(|_| time > 0));
@@ -77,14 +76,14 @@ impl Listed {
 ///
 /// # Errors
 /// Those of the database.
-pub async fn list(db: &Db, state: Option<&str>, limit: u32) -> Result<Vec<Listed>, Error> {
-    let mut select = Listed::select();
+pub async fn list(db: &Db, state: Option<&str>, limit: u32) -> Result<Vec<JobRecord>, Error> {
+    let mut select = JobRecord::select();
     if let Some(state) = state {
         select.push(" WHERE state = ").bind(state.to_owned());
     }
     select.push(" ORDER BY id DESC LIMIT ").bind(i64::from(limit));
     let each = |jobs: &mut Vec<_>, row: Row<'_>| {
-        jobs.push(Listed::read(row)?);
+        jobs.push(JobRecord::read(row)?);
         Ok(())
     };
     db.fetch(&select, Vec::new(), each).await
@@ -94,54 +93,79 @@ pub async fn list(db: &Db, state: Option<&str>, limit: u32) -> Result<Vec<Listed
 ///
 /// # Errors
 /// Those of the database.
-pub async fn get(db: &Db, id: i64) -> Result<Option<Listed>, Error> {
-    let mut select = Listed::select();
+pub async fn get(db: &Db, id: i64) -> Result<Option<JobRecord>, Error> {
+    let mut select = JobRecord::select();
     select.push(" WHERE id = ").bind(id);
     let each = |job: &mut Option<_>, row: Row<'_>| {
-        *job = Some(Listed::read(row)?);
+        *job = Some(JobRecord::read(row)?);
         Ok(())
     };
     db.fetch(&select, None, each).await
 }
 
-/// Which jobs an operator chooses.
+/// The most jobs that one transaction changes.
+const BATCH: i64 = 1000;
+
+/// Which jobs an operator selects.
 #[derive(Clone, Debug)]
-pub enum Choice {
-    /// That with this number, if it is waiting or dead.
+pub enum Selection {
+    /// That with this number, if no worker is running it.
     Id(i64),
     /// All dead jobs.
     Dead,
 }
 
-impl Choice {
-    fn push_to(&self, sql: &mut Sql) {
+impl Selection {
+    fn select(&self) -> Select {
+        let mut select = Select::of(["id"].into_iter(), "jobs");
         match self {
             Self::Id(id) => {
-                push_ids(sql, [*id].into_iter());
-                sql.push(" AND state IN ('waiting', 'dead')");
+                select
+                    .push(" WHERE id = ")
+                    .bind(*id)
+                    .push(" AND (state IN ('waiting', 'dead') OR state = 'running' AND due_at < ");
+                select.push_now().push(")")
             }
-            Self::Dead => _ = sql.push(" WHERE state = 'dead'"),
-        }
+            Self::Dead => select.push(" WHERE state = 'dead'"),
+        };
+        select.push(" LIMIT ").bind(BATCH);
+        select
     }
 }
 
 /// Makes jobs due now, with all their attempts. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn retry(db: &Db, choice: &Choice) -> Result<u64, Error> {
-    let mut sql = Sql::new("UPDATE jobs SET state = 'waiting', attempts = 0, finished_at = NULL, due_at = ");
-    sql.push_now();
-    choice.push_to(&mut sql);
-    db.transaction(async |transaction| transaction.publish(&sql, None, CHANNEL).await).await
+/// Those of the database. What was changed before is changed.
+pub async fn retry(db: &Db, selection: &Selection) -> Result<u64, Error> {
+    let mut changed = 0;
+    loop {
+        let count = db.transaction(async |transaction| {
+            let each = |ids: &mut Vec<i64>, row: Row<'_>| {
+                ids.push(row.integer(0)?);
+                Ok(())
+            };
+            let ids = transaction.fetch_locked(&selection.select(), Vec::new(), each).await?;
+            if ids.is_empty() {
+                return Ok(0);
+            }
+            let mut sql = Sql::new("UPDATE jobs SET state = 'waiting', attempts = 0, finished_at = NULL, due_at = ");
+            sql.push_now().push(" WHERE id IN ").bind_list(ids);
+            transaction.publish(&sql, None, CHANNEL).await
+        });
+        let count: u64 = count.await?;
+        changed += count;
+        // A job that was selected by its number remains selected.
+        if count == 0 || matches!(selection, Selection::Id(_)) {
+            return Ok(changed);
+        }
+    }
 }
 
 /// Removes jobs. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn discard(db: &Db, choice: &Choice) -> Result<u64, Error> {
-    let mut sql = Sql::new("DELETE FROM jobs");
-    choice.push_to(&mut sql);
-    db.transaction(async |transaction| transaction.execute(&sql).await).await
+/// Those of the database. What was removed before is removed.
+pub async fn discard(db: &Db, selection: &Selection) -> Result<u64, Error> {
+    db.remove_selected("jobs", || selection.select(), |row| Ok(row.integer(0)?.into())).await
 }

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::job::{NewJob, enqueue};
+use super::outage::Outage;
 use crate::config::Schedule;
 use crate::db::{Db, Error, Sql, Timestamp};
 
@@ -19,54 +21,47 @@ pub struct Scheduled {
     pub name: &'static str,
     /// The kind of the jobs. Their payload is empty.
     pub kind: &'static str,
-    /// When.
+    /// When its jobs are enqueued, in UTC.
     pub schedule: Schedule,
 }
 
 /// Enqueues the jobs of these schedules until a stop is requested. If a time passed while no clock was running, it enqueues
 /// one job, however many times passed. A new schedule begins with its next time.
 pub async fn run(db: &Db, schedules: &[Scheduled], stop: &CancellationToken) {
-    let mut is_registered = false;
+    for Scheduled { name, schedule, .. } in schedules {
+        let next = schedule.next_after(Timestamp::now().unix()).and_then(Timestamp::from_unix);
+        tracing::info!(schedule = name, next = next.map(|next| next.to_string()), "a schedule begins");
+    }
+    let outage = Outage::default();
     while !stop.is_cancelled() {
+        // One moment for both, so that no time is between them.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
         let outcome = async {
-            if !is_registered {
-                register(db, schedules).await?;
-                is_registered = true;
-            }
             for scheduled in schedules {
-                fire(db, scheduled).await?;
+                fire(db, scheduled, seconds).await?;
             }
             Ok(())
         };
-        let outcome: Result<(), Error> = outcome.await;
-        let pause = match outcome {
-            Ok(()) => until_next(schedules),
-            Err(error) => {
-                tracing::warn!(error = %error, "the schedules are delayed: the database is unavailable");
-                RETRY_PAUSE
-            }
-        };
-        stop.run_until_cancelled(tokio::time::sleep(pause)).await;
+        let pause = outage.observe(outcome.await).map_or(RETRY_PAUSE, |()| {
+            let next = schedules.iter().filter_map(|scheduled| scheduled.schedule.next_after(seconds)).min();
+            let next = next.and_then(|next| u64::try_from(next).ok()).map(Duration::from_secs);
+            next.map_or(SLEEP_MAX, |next| next.saturating_sub(now).min(SLEEP_MAX))
+        });
+        // The time since `now` is a part of the pause.
+        let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(now);
+        stop.run_until_cancelled(sleep(pause.saturating_sub(elapsed))).await;
     }
 }
 
-/// Stores the schedules that are new.
-async fn register(db: &Db, schedules: &[Scheduled]) -> Result<(), Error> {
-    db.transaction(async |transaction| {
-        for Scheduled { name, .. } in schedules {
-            let mut sql = Sql::new("INSERT INTO schedules (name, fired_at) VALUES (");
-            sql.bind(*name).push(", ").bind(Timestamp::now().unix()).push(")");
-            transaction.insert_missing(&sql, "name").await?;
-        }
-        Ok(())
-    })
-    .await
-}
-
 /// Enqueues the job for the last time of a schedule, unless a clock has done so already.
-async fn fire(db: &Db, scheduled: &Scheduled) -> Result<(), Error> {
-    let Some(time) = scheduled.schedule.last_until(Timestamp::now().unix()) else { return Ok(()) };
+async fn fire(db: &Db, scheduled: &Scheduled, now: i64) -> Result<(), Error> {
+    let Some(time) = scheduled.schedule.last_until(now) else { return Ok(()) };
     let is_first = db.transaction(async |transaction| {
+        // It may be new, or removed with its table.
+        let mut sql = Sql::new("INSERT INTO schedules (name, fired_at) VALUES (");
+        sql.bind(scheduled.name).push(", ").bind(now).push(")");
+        transaction.insert_missing(&sql, "name").await?;
         let mut sql = Sql::new("UPDATE schedules SET fired_at = ");
         sql.bind(time).push(" WHERE name = ").bind(scheduled.name).push(" AND fired_at < ").bind(time);
         // Of several clocks, the others wait for this row, and do not find it then.
@@ -82,13 +77,4 @@ async fn fire(db: &Db, scheduled: &Scheduled) -> Result<(), Error> {
         tracing::info!(schedule = scheduled.name, scheduled_at, "a scheduled job was enqueued");
     }
     Ok(())
-}
-
-/// The time until the next job.
-fn until_next(schedules: &[Scheduled]) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
-    let next = schedules.iter().filter_map(|scheduled| scheduled.schedule.next_after(seconds)).min();
-    let next = next.and_then(|next| u64::try_from(next).ok()).map(Duration::from_secs);
-    next.map_or(SLEEP_MAX, |next| next.saturating_sub(now).min(SLEEP_MAX))
 }

@@ -34,7 +34,8 @@ impl Metrics {
                 &["job_kind", "outcome"],
             )?,
             durations: HistogramVec::new(
-                HistogramOpts::new("jobs_duration_seconds", "Duration of an attempt.").buckets(BUCKETS.to_vec()),
+                HistogramOpts::new("jobs_attempt_duration_seconds", "Duration of an attempt.")
+                    .buckets(BUCKETS.to_vec()),
                 &["job_kind"],
             )?,
             active: IntGauge::new("jobs_active", "Jobs that this process is running.")?,
@@ -44,7 +45,7 @@ impl Metrics {
             )?,
             oldest_age: IntGauge::new(
                 "jobs_queue_oldest_age_seconds",
-                "Time since the oldest job in the queue was due, 0 if none is due.",
+                "Time since the oldest job was due that this process can run, 0 if none is due.",
             )?,
         })
     }
@@ -74,6 +75,9 @@ impl Metrics {
         for (state, count) in [("waiting", depth.waiting), ("running", depth.running), ("dead", depth.dead)] {
             self.depth.with_label_values(&[state]).set(count);
         }
-        self.oldest_age.set(depth.oldest_age);
+    }
+
+    pub(super) fn set_oldest_age(&self, seconds: i64) {
+        self.oldest_age.set(seconds);
     }
 }

@@ -1,12 +1,12 @@
 //! The statements of workers on the table `jobs`.
 //!
-//! A job can be taken when its `due_at` is over. Taking it moves `due_at` to the end of the lease, so that an expired lease
-//! needs no attention, and one index has the jobs in the order in which they are taken. Jobs that are done are not in it.
+//! A job may be claimed once its `due_at` has passed. Claiming sets `due_at` to the end of the lease, so an expired lease
+//! needs no other process, and one index has the jobs in the order in which they are claimed.
 
 use std::time::Duration;
 
 use super::job::{CHANNEL, Job};
-use crate::db::{Db, Error, Row, Select, Sql, Timestamp};
+use crate::db::{Db, Error, Row, Select, Sql};
 use crate::telemetry::Origin;
 
 /// How long a job is leased. It is three times the interval of its renewal, so that a short outage of the database
@@ -34,32 +34,32 @@ pub(super) enum Outcome {
     Released,
 }
 
-/// The number of jobs by state, each counted up to [`Depth::MAX`], and when the oldest one was due.
+/// The number of jobs by state, each counted up to 10,000.
 pub(super) struct Depth {
     pub(super) waiting: i64,
     pub(super) running: i64,
     pub(super) dead: i64,
-    /// In seconds.
-    pub(super) oldest_age: i64,
 }
 
-/// The part of the queue that a worker knows.
+/// The queue of one worker.
 pub(super) struct Queue {
     pub(super) db: Db,
     /// The name of the worker in its leases.
     pub(super) worker: String,
-    /// The kinds of jobs that it takes. Other releases may know more.
+    /// The kinds of jobs that it runs. Jobs of other kinds stay in the queue.
     pub(super) kinds: Vec<&'static str>,
 }
 
 impl Queue {
-    /// Records outcomes, and takes up to `free` jobs that are due, in one transaction. An outcome has no effect if the lease
-    /// has expired and another worker has taken the job, or if it is recorded a second time.
-    pub(super) async fn exchange(&self, outcomes: &[(i64, Outcome)], free: usize) -> Result<Vec<Job>, Error> {
+    /// Records outcomes, and claims up to `free` jobs that are due, in one transaction. An outcome has no effect if the lease
+    /// has expired and another worker has claimed the job, or if it is recorded a second time.
+    pub(super) async fn record_and_claim(&self, outcomes: &[(i64, Outcome)], free: usize) -> Result<Vec<Job>, Error> {
         let work = self.db.transaction(async |transaction| {
             let done: Vec<_> = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Done)).collect();
             if !done.is_empty() {
-                let mut sql = Sql::new("UPDATE jobs SET state = 'done', due_at = NULL, worker = '', finished_at = ");
+                let mut sql = Sql::new(
+                    "UPDATE jobs SET state = 'done', due_at = NULL, worker = '', last_error = '', finished_at = ",
+                );
                 sql.push_now();
                 self.push_own(&mut sql, done.iter().map(|(id, _)| *id));
                 transaction.execute(&sql).await?;
@@ -90,7 +90,7 @@ impl Queue {
                 return Ok(Vec::new());
             }
             let due = self.due(free);
-            let jobs = transaction.fetch_unlocked(&due, Vec::new(), |jobs, row| {
+            let jobs = transaction.fetch_skip_locked(&due, Vec::new(), |jobs, row| {
                 jobs.push(Job {
                     id: row.integer(0)?,
                     kind: row.text(1)?.to_owned(),
@@ -113,25 +113,42 @@ impl Queue {
         work.await
     }
 
-    /// Whether a job is due.
-    pub(super) async fn is_due(&self) -> Result<bool, Error> {
-        let each = |is_due: &mut bool, _: Row<'_>| {
-            *is_due = true;
+    /// For how many seconds the oldest job has been due. None if none is due. With the depth of the queue, if that is asked for.
+    pub(super) async fn measure(&self, with_depth: bool) -> Result<(Option<i64>, Option<Depth>), Error> {
+        // Counting millions of rows would take too long.
+        let columns = [
+            "coalesce(now_at - oldest, -1)",
+            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'waiting' LIMIT 10000) AS waiting)",
+            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'running' LIMIT 10000) AS running)",
+            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'dead' LIMIT 10000) AS dead)",
+        ];
+        let columns = columns.into_iter().take(if with_depth { columns.len() } else { 1 });
+        let mut select = Select::of(columns, "(SELECT ");
+        select.push_now().push(" AS now_at, (SELECT due_at FROM jobs");
+        self.push_due(&mut select, 1);
+        select.push(") AS oldest) AS due");
+        let read = |found: &mut (Option<i64>, Option<Depth>), row: Row<'_>| {
+            found.0 = Some(row.integer(0)?).filter(|age| *age >= 0);
+            if with_depth {
+                found.1 = Some(Depth { waiting: row.integer(1)?, running: row.integer(2)?, dead: row.integer(3)? });
+            }
             Ok(())
         };
-        self.db.fetch(&self.due(1), false, each).await
+        self.db.fetch(&select, (None, None), read).await
     }
 
     /// The jobs that are due, in their order.
     fn due(&self, limit: usize) -> Select {
         let columns = ["id", "kind", "payload", "attempts", "created_at", "request_id", "traceparent"];
         let mut select = Select::of(columns.into_iter(), "jobs");
-        select.push(" WHERE due_at <= ").push_now().push(" AND kind IN (");
-        for (number, kind) in self.kinds.iter().enumerate() {
-            select.push(if number > 0 { ", " } else { "" }).bind(*kind);
-        }
-        select.push(") ORDER BY due_at, id LIMIT ").bind(count(limit));
+        self.push_due(&mut select, limit);
         select
+    }
+
+    /// Appends the condition that a job is due, and the order.
+    fn push_due(&self, select: &mut Select, limit: usize) {
+        select.push(" WHERE due_at <= ").push_now().push(" AND kind IN ").bind_list(self.kinds.iter().copied());
+        select.push(" ORDER BY due_at, id LIMIT ").bind(count(limit));
     }
 
     /// Renews the leases of these jobs.
@@ -147,30 +164,6 @@ impl Queue {
         push_ids(sql, ids);
         sql.push(" AND worker = ").bind(self.worker.clone());
     }
-
-    /// The depth of the queue.
-    pub(super) async fn depth(&self) -> Result<Depth, Error> {
-        // Counting millions of rows would take too long.
-        let columns = [
-            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'waiting' LIMIT 10000) AS waiting)",
-            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'running' LIMIT 10000) AS running)",
-            "(SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'dead' LIMIT 10000) AS dead)",
-            "coalesce((SELECT min(due_at) FROM jobs), 0)",
-        ];
-        let none = Depth { waiting: 0, running: 0, dead: 0, oldest_age: 0 };
-        let read = |depth: &mut Depth, row: Row<'_>| {
-            let oldest = row.integer(3)?;
-            let age = if oldest > 0 { Timestamp::now().unix() - oldest } else { 0 };
-            *depth = Depth {
-                waiting: row.integer(0)?,
-                running: row.integer(1)?,
-                dead: row.integer(2)?,
-                oldest_age: age.max(0),
-            };
-            Ok(())
-        };
-        self.db.fetch(&Select::of(columns.into_iter(), "(SELECT 1 AS one) AS one"), none, read).await
-    }
 }
 
 /// Removes old jobs that are done or dead. Returns their number.
@@ -180,34 +173,20 @@ impl Queue {
 pub async fn remove_finished(db: &Db) -> Result<u64, Error> {
     let mut removed = 0;
     for (state, lifetime) in [("done", DONE_LIFETIME), ("dead", DEAD_LIFETIME)] {
-        loop {
-            // By their ids, because MariaDB would lock the whole table for a condition with a subquery.
+        let old = || {
             let mut select = Select::of(["id"].into_iter(), "jobs");
             select.push(" WHERE state = ").bind(state).push(" AND finished_at < ").push_now().push(" - ");
             select.bind(seconds(lifetime)).push(" LIMIT ").bind(count(REMOVAL_MAX));
-            let each = |ids: &mut Vec<_>, row: Row<'_>| {
-                ids.push(row.integer(0)?);
-                Ok(())
-            };
-            let ids = db.fetch(&select, Vec::new(), each).await?;
-            if ids.is_empty() {
-                break;
-            }
-            let mut delete = Sql::new("DELETE FROM jobs");
-            push_ids(&mut delete, ids.iter().copied());
-            removed += db.transaction(async |transaction| transaction.execute(&delete).await).await?;
-        }
+            select
+        };
+        removed += db.remove_selected("jobs", old, |row| Ok(row.integer(0)?.into())).await?;
     }
     Ok(removed)
 }
 
 /// Appends the condition that a job is one of these.
-pub(super) fn push_ids(sql: &mut Sql, ids: impl Iterator<Item = i64>) {
-    sql.push(" WHERE id IN (");
-    for (number, id) in ids.enumerate() {
-        sql.push(if number > 0 { ", " } else { "" }).bind(id);
-    }
-    sql.push(")");
+fn push_ids(sql: &mut Sql, ids: impl Iterator<Item = i64>) {
+    sql.push(" WHERE id IN ").bind_list(ids);
 }
 
 fn seconds(time: Duration) -> i64 {
@@ -218,6 +197,7 @@ fn count(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
+/// An error as it is stored. PostgreSQL stores no NUL.
 fn shortened(error: &str) -> String {
-    error.chars().take(ERROR_MAX).collect()
+    error.chars().filter(|c| *c != '\0').take(ERROR_MAX).collect()
 }

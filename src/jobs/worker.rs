@@ -1,6 +1,8 @@
-//! A worker: takes jobs from the queue and runs them, until a stop is requested.
+//! A worker: claims jobs from the queue and runs them, until a stop is requested.
 
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use futures_util::FutureExt as _;
 use opentelemetry::Context;
 use opentelemetry::trace::{TraceContextExt as _, TraceState};
 use tokio::sync::Notify;
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, Span, field};
@@ -17,8 +19,9 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::job::{CHANNEL, Failure, Job, Kind};
 use super::metrics::Metrics;
+use super::outage::Outage;
 use super::queue::{Outcome, Queue};
-use crate::db::{Db, Error};
+use crate::db::Db;
 use crate::telemetry::parse_traceparent;
 
 /// The interval at which a worker looks for jobs that it was not notified of.
@@ -29,7 +32,7 @@ const POLLS_PER_DEPTH: u32 = 15;
 const RENEW_INTERVAL: Duration = Duration::from_secs(10);
 /// The longest attempt of a job.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_mins(5);
-/// The most attempts of a job, in about half a day.
+/// The most attempts of a job, which take 5 to 11 hours if each fails at once.
 const ATTEMPTS_MAX: i64 = 20;
 /// The delay after the first failure. It doubles with each further one.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
@@ -59,84 +62,79 @@ struct Running {
 }
 
 impl<C: 'static> Worker<C> {
-    /// Runs jobs until a stop is requested. Then it takes no new ones, and waits up to `limit` for those that are running.
-    /// It releases the others, so that another worker takes them. Returns their number.
+    /// Runs jobs until a stop is requested. Then it claims no new ones, and waits up to `limit` for those that are running.
+    /// It releases the others, so that another worker claims them. Returns the number of jobs that are to be run again.
     ///
     /// # Panics
     /// Outside of a `LocalSet`.
     pub async fn run(self, stop: &CancellationToken, limit: Duration) -> usize {
-        let notified = Rc::new(Notify::new());
-        let (db, wake) = (self.db.clone(), notified.clone());
-        let listening = spawn_local(async move { db.listen(CHANNEL, || wake.notify_one()).await });
         let queue = Queue {
             db: self.db.clone(),
             worker: format!("{:016x}", fastrand::u64(..)),
             kinds: self.kinds.iter().map(|kind| kind.name).collect(),
         };
-        let mut active = Active { worker: &self, tasks: JoinSet::new(), running: HashMap::new(), outcomes: Vec::new() };
+        let (leases, notified) = (RefCell::default(), Notify::new());
+        tokio::select! {
+            again = self.run_jobs(&queue, &leases, &notified, stop, limit) => again,
+            never = self.db.listen(CHANNEL, || notified.notify_one()) => match never {},
+            never = renew(&queue, &leases) => match never {},
+        }
+    }
+
+    async fn run_jobs(
+        &self,
+        queue: &Queue,
+        leases: &Leases,
+        notified: &Notify,
+        stop: &CancellationToken,
+        limit: Duration,
+    ) -> usize {
+        let outage = Outage::default();
+        let mut active =
+            Active { worker: self, leases, tasks: JoinSet::new(), running: HashMap::new(), outcomes: Vec::new() };
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renew = interval(RENEW_INTERVAL);
-        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut polls = 0;
-        let mut has_failed = false;
-        let over = async {
+        let deadline = async {
             stop.cancelled().await;
             sleep(limit).await;
         };
-        tokio::pin!(over);
-        let mut is_stopping = false;
+        tokio::pin!(deadline);
+        let mut has_stopped = false;
         loop {
             let mut may_be_due = false;
             tokio::select! {
-                // Jobs that end quickly must not delay the leases of others.
+                // Jobs that end quickly, and notifications of many jobs, must not delay the others.
                 biased;
-                () = &mut over => break,
-                () = stop.cancelled(), if !is_stopping => is_stopping = true,
-                _ = renew.tick() => {
-                    let ids: Vec<_> = active.running.keys().copied().collect();
-                    if !ids.is_empty() && let Err(error) = queue.renew(&ids).await {
-                        report(&error);
-                    }
-                }
-                () = notified.notified(), if !is_stopping => may_be_due = true,
+                () = &mut deadline => break,
+                () = stop.cancelled(), if !has_stopped => has_stopped = true,
                 _ = poll.tick() => {
-                    if polls % POLLS_PER_DEPTH == 0 {
-                        match queue.depth().await {
-                            Ok(depth) => {
-                                self.metrics.set_depth(&depth);
-                                may_be_due = true;
-                            }
-                            Err(error) => report(&error),
-                        }
-                    } else if has_failed {
-                        may_be_due = true;
-                    } else if !is_stopping && active.running.len() < self.concurrency {
-                        may_be_due = queue.is_due().await.inspect_err(report).unwrap_or(false);
-                    }
+                    let measured = outage.observe(queue.measure(polls % POLLS_PER_DEPTH == 0).await);
                     polls += 1;
+                    if let Some((oldest_age, depth)) = measured {
+                        may_be_due = oldest_age.is_some();
+                        self.metrics.set_oldest_age(oldest_age.unwrap_or(0));
+                        if let Some(depth) = depth {
+                            self.metrics.set_depth(&depth);
+                        }
+                    }
                 }
+                () = notified.notified(), if !has_stopped => may_be_due = true,
                 Some(ended) = active.tasks.join_next(), if !active.running.is_empty() => active.ended(ended),
             }
-            while let Some(ended) = active.tasks.try_join_next() {
-                active.ended(ended);
-            }
-            // A failed exchange is repeated at the next poll.
+            active.end_completed();
+            // The stop may have been requested meanwhile.
+            let is_stopping = stop.is_cancelled();
             let free = if is_stopping { 0 } else { self.concurrency - active.running.len() };
             let is_needed = may_be_due && free > 0 || !active.outcomes.is_empty();
-            if is_needed && (may_be_due || !has_failed) {
-                match queue.exchange(&active.outcomes, free).await {
-                    Ok(jobs) => {
-                        active.outcomes.clear();
-                        has_failed = false;
-                        for job in jobs {
-                            active.start(job);
-                        }
-                    }
-                    Err(error) => {
-                        report(&error);
-                        has_failed = true;
-                    }
+            // During an outage, only a poll that succeeds ends the wait.
+            if is_needed
+                && !outage.is_present()
+                && let Some(jobs) = outage.observe(queue.record_and_claim(&active.outcomes, free).await)
+            {
+                active.recorded();
+                for job in jobs {
+                    active.start(job);
                 }
             }
             self.metrics.set_active(active.running.len());
@@ -144,30 +142,62 @@ impl<C: 'static> Worker<C> {
                 break;
             }
         }
-        listening.abort();
-        active.release(&queue).await
+        active.release(queue).await
+    }
+}
+
+/// The jobs whose leases a worker has: those that are running, and those whose outcome is not recorded yet.
+type Leases = RefCell<HashSet<i64>>;
+
+/// Renews leases, also while another statement of the worker is slow.
+async fn renew(queue: &Queue, leases: &Leases) -> Infallible {
+    let outage = Outage::default();
+    loop {
+        sleep(RENEW_INTERVAL).await;
+        let ids: Vec<_> = leases.borrow().iter().copied().collect();
+        if !ids.is_empty() {
+            outage.observe(queue.renew(&ids).await);
+        }
     }
 }
 
 /// The jobs of a worker that are running, and those whose outcome is not recorded yet.
 struct Active<'w, C: 'static> {
     worker: &'w Worker<C>,
+    leases: &'w Leases,
     tasks: JoinSet<(i64, Result<(), Failure>)>,
     running: HashMap<i64, Running>,
     outcomes: Vec<(i64, Outcome)>,
 }
 
 impl<C: 'static> Active<'_, C> {
+    /// The outcomes are recorded.
+    fn recorded(&mut self) {
+        let mut leases = self.leases.borrow_mut();
+        for (id, _) in self.outcomes.drain(..) {
+            leases.remove(&id);
+        }
+    }
+
+    /// Receives the results of completed tasks.
+    fn end_completed(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            self.ended(ended);
+        }
+    }
+
     fn start(&mut self, job: Job) {
         let id = job.id;
-        // The own lease has expired, while the job is still running, and was renewed by taking the job again.
+        // The lease expired while the job was running here. It was renewed by claiming the job again.
         if self.running.contains_key(&id) {
             return;
         }
+        self.leases.borrow_mut().insert(id);
         let Some(kind) = self.worker.kinds.iter().find(|kind| kind.name == job.kind) else { return };
         if job.attempt > ATTEMPTS_MAX {
             let reason = "the worker ended during the last attempt".to_owned();
             tracing::error!(job_id = id, job_kind = kind.name, error = reason, "the job is dead");
+            self.worker.metrics.record(kind.name, "dead", Duration::ZERO);
             self.outcomes.push((id, Outcome::Dead(reason)));
             return;
         }
@@ -213,8 +243,9 @@ impl<C: 'static> Active<'_, C> {
         self.outcomes.push((id, outcome));
     }
 
-    /// Stops the jobs that are running, and releases them. Returns their number.
+    /// Stops the jobs that are running, and releases them. Returns the number of jobs that are to be run again.
     async fn release(mut self, queue: &Queue) -> usize {
+        self.end_completed();
         let released = self.running.len();
         // The futures are dropped when the task ends.
         self.tasks.shutdown().await;
@@ -225,16 +256,14 @@ impl<C: 'static> Active<'_, C> {
             self.outcomes.push((id, Outcome::Released));
         }
         if !self.outcomes.is_empty()
-            && let Err(error) = queue.exchange(&self.outcomes, 0).await
+            && let Err(error) = queue.record_and_claim(&self.outcomes, 0).await
         {
-            tracing::error!(error = %error, "the jobs were not released; another worker takes them when their leases expire");
+            let jobs = self.outcomes.len();
+            tracing::error!(error = %error, jobs, "outcomes were not recorded: the jobs run again when their leases expire");
+            return jobs;
         }
         released
     }
-}
-
-fn report(error: &Error) {
-    tracing::warn!(error = %error, "the queue is unavailable");
 }
 
 /// The delay after this attempt: exponential, with a random part, so that jobs which failed together are not repeated together.

@@ -57,7 +57,7 @@ pub(crate) async fn send(db: &Db, mailer: Option<&Mailer>, job: &Job) -> Result<
     mailer.send(mail).await.map_err(|error| {
         let reason = error.to_string();
         match error {
-            Error::Invalid(_) => Failure::permanent(reason),
+            Error::Configuration(_) | Error::Invalid(_) => Failure::permanent(reason),
             Error::Refused { text, .. } => Failure::permanent(reason).with_detail(text),
             Error::Unavailable { text, .. } => Failure::temporary(reason).with_detail(text),
         }

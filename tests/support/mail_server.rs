@@ -91,7 +91,7 @@ impl MailServer {
 
     /// The mails that it accepted.
     pub(crate) fn mails(&self) -> Vec<Value> {
-        self.lines.lock().unwrap().iter().filter(|line| line["held"].is_null()).cloned().collect()
+        self.lines.lock().unwrap().iter().filter(|line| !line["to"].is_null()).cloned().collect()
     }
 
     /// The mails, once there are this many.
@@ -105,6 +105,12 @@ impl MailServer {
     /// The number of mails whose response it holds back, or held back.
     pub(crate) fn held(&self) -> usize {
         self.lines.lock().unwrap().iter().filter(|line| !line["held"].is_null()).count()
+    }
+
+    /// The Message-ID of the mail whose connection it closed.
+    pub(crate) fn broken(&self) -> String {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().find_map(|line| line["broken"].as_str()).unwrap().to_owned()
     }
 
     /// Responds to the mails that are held.

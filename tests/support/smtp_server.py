@@ -3,7 +3,7 @@
 The name in the address of the recipient selects a behaviour:
   busy…     451 for the first attempt, as greylisting does
   refused…  550
-  broken…   the connection is closed in the middle of DATA for the first attempt
+  broken…   the connection is closed in the middle of DATA for the first attempt, and the Message-ID of it is printed
   held…     DATA has no response until SIGUSR1
 """
 
@@ -64,7 +64,10 @@ class Server(SMTP):
         recipients = self.envelope.rcpt_tos if self.envelope else []
         if recipients and recipients[0].startswith("broken") and is_first(recipients[0]):
             await self.push("354 End data with <CR><LF>.<CR><LF>")
-            await self._reader.readline()
+            while line := await self._reader.readline():
+                if line.lower().startswith(b"message-id:"):
+                    print(json.dumps({"broken": line.split()[1].decode()}), flush=True)
+                    break
             self.transport.abort()
             return
         await super().smtp_DATA(arg)

@@ -1,9 +1,11 @@
 //! `migrate jobs`: shows, repeats and discards jobs of the queue.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use roster::db::{Db, Timestamp};
-use roster::jobs::admin::{self, Choice, Listed};
+use roster::jobs::admin::{self, JobRecord, Selection};
 use serde::Serialize;
 
 use super::report::{Failure, counted, print};
@@ -31,14 +33,14 @@ pub(super) enum Command {
         json: bool,
     },
     /// Makes jobs due now that are waiting or dead, and permits all their attempts again
-    Retry(Choices),
+    Retry(Selected),
     /// Removes jobs that are waiting or dead
-    Discard(Choices),
+    Discard(Selected),
 }
 
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
-pub(super) struct Choices {
+pub(super) struct Selected {
     /// The numbers of the jobs
     #[arg(value_name = "ID")]
     ids: Vec<i64>,
@@ -47,9 +49,13 @@ pub(super) struct Choices {
     dead: bool,
 }
 
-impl Choices {
-    fn list(&self) -> Vec<Choice> {
-        if self.dead { vec![Choice::Dead] } else { self.ids.iter().copied().map(Choice::Id).collect() }
+impl Selected {
+    fn list(&self) -> Vec<Selection> {
+        if self.dead {
+            return vec![Selection::Dead];
+        }
+        let ids: BTreeSet<_> = self.ids.iter().copied().collect();
+        ids.into_iter().map(Selection::Id).collect()
     }
 }
 
@@ -60,9 +66,11 @@ pub(super) async fn perform(command: Command, db: &Db) -> Result<(), Failure> {
             let job = admin::get(db, id).await?;
             show(&job.ok_or_else(|| Failure::new(1, &format_args!("there is no job {id}")))?, json).await
         }
-        Command::Retry(choices) => each(&choices, async |choice| Ok(admin::retry(db, choice).await?), "due now").await,
-        Command::Discard(choices) => {
-            each(&choices, async |choice| Ok(admin::discard(db, choice).await?), "discarded").await
+        Command::Retry(selected) => {
+            each(&selected, async |selection| Ok(admin::retry(db, selection).await?), "due now").await
+        }
+        Command::Discard(selected) => {
+            each(&selected, async |selection| Ok(admin::discard(db, selection).await?), "discarded").await
         }
     };
     db.close().await;
@@ -71,16 +79,16 @@ pub(super) async fn perform(command: Command, db: &Db) -> Result<(), Failure> {
 
 /// Changes the chosen jobs. A job that is missing does not prevent the others.
 async fn each(
-    choices: &Choices,
-    change: impl AsyncFn(&Choice) -> Result<u64, Failure>,
+    selected: &Selected,
+    change: impl AsyncFn(&Selection) -> Result<u64, Failure>,
     changed: &str,
 ) -> Result<(), Failure> {
     let (mut total, mut missing) = (0, Vec::new());
-    for choice in choices.list() {
-        let count = change(&choice).await?;
+    for selection in selected.list() {
+        let count = change(&selection).await?;
         total += count;
-        match choice {
-            Choice::Id(id) if count == 0 => missing.push(id.to_string()),
+        match selection {
+            Selection::Id(id) if count == 0 => missing.push(id.to_string()),
             _ => {}
         }
     }
@@ -91,12 +99,12 @@ async fn each(
     Err(Failure::new(1, &format_args!("not waiting or dead: job {}; see `migrate jobs show`", missing.join(", "))))
 }
 
-async fn list(jobs: &[Listed], json: bool) -> Result<(), Failure> {
+async fn list(jobs: &[JobRecord], json: bool) -> Result<(), Failure> {
     if json {
         return print_json(&jobs).await;
     }
     for job in jobs {
-        let Listed { id, kind, state, attempts, .. } = job;
+        let JobRecord { id, kind, state, attempts, .. } = job;
         let attempts = counted(u64::try_from(*attempts).unwrap_or(0), "attempt");
         let (created, error) = (time(job.created_at), job.last_error.as_deref().unwrap_or_default());
         let line = format!("{id:>8}  {created}  {kind:<12}  {state:<7}  {attempts:<11}  {}", one_line(error));
@@ -105,7 +113,7 @@ async fn list(jobs: &[Listed], json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn show(job: &Listed, json: bool) -> Result<(), Failure> {
+async fn show(job: &JobRecord, json: bool) -> Result<(), Failure> {
     if json {
         return print_json(job).await;
     }
@@ -138,5 +146,7 @@ fn time(time: Option<Timestamp>) -> String {
 
 /// A text whose control characters are replaced, because it may be that of another server.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    // Also the characters that change the direction of text.
+    let is_format = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || is_format(c) { ' ' } else { c }).collect()
 }

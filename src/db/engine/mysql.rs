@@ -19,8 +19,8 @@ impl Dialect for MySql {
 
     execution!(MySql);
 
-    // With the isolation of the other servers, a statement locks the rows that it changes, and no gap of an index between
-    // them. Otherwise transactions that insert would wait for each other.
+    // READ COMMITTED, as on PostgreSQL. REPEATABLE READ locks gaps of indexes, so concurrent inserts would wait for each
+    // other.
     fn begin_write(_transaction_pooling: bool, _limit: Duration) -> SqlStr {
         SqlStr::from_static("SET TRANSACTION ISOLATION LEVEL READ COMMITTED; BEGIN")
     }

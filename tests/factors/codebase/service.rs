@@ -68,12 +68,14 @@ pub static APPLICATION: Application = Application {
     required_schema: REQUIRED_SCHEMA,
 };
 pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
-/// The database.
-pub struct JobContext {
-    /// Unused.
-    pub db: Db,
-    /// Unused.
-    pub mailer: Option<crate::mail::Mailer>,
+/// Nothing.
+pub struct JobContext;
+
+impl JobContext {
+    /// Nothing.
+    pub fn new(_: &Config, _: &Db) -> Result<Self, Error> {
+        Ok(Self)
+    }
 }
 pub const JOBS: &[Kind<JobContext>] = &[Kind { name: "count", run: |_, _| async { Ok(()) }.boxed_local() }];
 
