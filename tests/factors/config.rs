@@ -4,14 +4,14 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::thread;
 
 use libtest_mimic::Trial;
 use roster::config::{Config, Endpoint, LogFormat, TokensRequired};
 
 use crate::support::engine::{Database, Engine, Family, Server};
-use crate::support::process::{Web, code, migrate_command, seed, stderr, web};
+use crate::support::process::{PROGRAMS, Web, code, migrate_command, seed, stderr, web};
 use crate::support::resource::LISTING;
 use crate::support::{Tests, tests};
 
@@ -27,6 +27,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             the_url_may_be_in_a_file,
             no_secret_is_shown,
             no_part_of_a_secret_is_repeated,
+            no_part_of_the_login_of_mail_is_repeated,
             an_unknown_parameter_is_refused_by_name,
             parameters_of_hosts_are_applied_or_refused,
             variables_of_libpq_are_checked_as_parameters,
@@ -110,8 +111,15 @@ fn every_variable_is_read() {
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://collector:4318/traces"),
         ("OTEL_TRACES_EXPORTER", "otlp"),
         ("OTEL_SDK_DISABLED", "FALSE"),
+        ("SMTP_URL", "smtps://user:canary@mail.internal"),
+        ("MAIL_FROM", "Roster <roster@example.com>"),
+        ("WORKER_CONCURRENCY", "17"),
+        ("CLEANUP_SCHEDULE", "30 4 * * *"),
     ])
     .unwrap();
+    assert_eq!(config.smtp_url.as_ref().unwrap().to_string(), "smtps://***@mail.internal:465");
+    assert_eq!(config.worker_concurrency.get(), 17);
+    assert_eq!(config.cleanup_schedule.next_after(0), Some(4 * 3600 + 30 * 60));
     assert_eq!(config.database_url.address(), "db.internal:6543");
     assert_eq!(config.database_max_connections.get(), 3);
     assert_eq!(config.database_acquire_timeout_ms.get(), 4);
@@ -157,6 +165,10 @@ fn every_problem_is_told_at_once() {
         ("RUST_LOG", "roster=loud"),
         ("AUTO_MIGRATE", "maybe"),
         ("AUTO_SEED", "many"),
+        ("SMTP_URL", "mail.example.com"),
+        ("MAIL_FROM", "nobody"),
+        ("WORKER_CONCURRENCY", "1001"),
+        ("CLEANUP_SCHEDULE", "hourly"),
     ];
     let done = web(&["check"], &wrong);
     assert_eq!(code(&done), 78);
@@ -164,8 +176,12 @@ fn every_problem_is_told_at_once() {
     for (name, _) in wrong {
         assert_eq!(told.matches(&format!("\n  {name}: ")).count(), 1, "{name} in {told}");
     }
-    // The same for the server itself and for the admin tasks.
+    // The same for the processes and for the admin tasks.
     assert_eq!(stderr(&web(&[], &wrong)), told);
+    for (name, program) in PROGRAMS {
+        let done = Command::new(program).env_clear().envs(wrong).output().unwrap();
+        assert_eq!((code(&done), stderr(&done).replace(&format!("{name}: "), "web: ")), (78, told.clone()));
+    }
     let migrate = migrate_command(&["status"], &wrong).output().unwrap();
     assert_eq!(stderr(&migrate).replace("migrate: ", "web: "), told);
 }
@@ -268,6 +284,27 @@ fn no_secret_is_shown() {
 /// The standard output and standard error of a process.
 fn output(done: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&done.stdout), stderr(done))
+}
+
+/// The same for the URL of the mail server.
+fn no_part_of_the_login_of_mail_is_repeated() {
+    for special in "/?#@:&;=[]%+\"'\\<>^`{|} \t".chars() {
+        for password in ["{}canary", "12{}canary", "12{}canary=1", "12{}x=canary", "canary{}", "x{}canary{}y"] {
+            for rest in ["@mail.example.com", "@mail.example.com?tls=none", "@[::1]:25", ""] {
+                let url = format!("smtp://user:{}{rest}", password.replace("{}", &special.to_string()));
+                // What follows an @ is the host.
+                if special == '@' && rest.is_empty() {
+                    continue;
+                }
+                let vars = [("DATABASE_URL", "sqlite:a.db"), ("MAIL_FROM", "a@example.com"), ("SMTP_URL", &url)];
+                let message = match read(&vars) {
+                    Ok(config) => format!("{config:?} {config} {:?}", config.warnings),
+                    Err(problems) => problems,
+                };
+                assert!(!message.contains("canary"), "{url}: {message}");
+            }
+        }
+    }
 }
 
 /// A special character that is not encoded moves the rest of a password into the port, the path, the parameters or the
