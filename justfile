@@ -18,6 +18,11 @@ ci:
 chaos rounds="1":
     tests/chaos/releases {{rounds}}
 
+# Kill processes and databases while users are created and jobs run
+kills:
+    tests/chaos/writes
+    tests/chaos/jobs
+
 # Measure the service and its peers, and write docs/performance.md
 bench *arguments:
     benches/run {{arguments}}

@@ -186,7 +186,8 @@ impl Server<'_> {
         };
         let working = async {
             let ready = stop.token().run_until_cancelled(until_ready(&db, required, |_| {})).await;
-            let done = if ready.is_some() { work(stop.token()).await } else { T::default() };
+            // Boxed, because the compiler limits the depth of nested futures.
+            let done = if ready.is_some() { Box::pin(work(stop.token())).await } else { T::default() };
             stop.token().cancelled().await;
             server_stop.request_immediate_stop();
             done

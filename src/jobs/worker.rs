@@ -74,10 +74,12 @@ impl<C: 'static> Worker<C> {
             kinds: self.kinds.iter().map(|kind| kind.name).collect(),
         };
         let (leases, notified) = (RefCell::default(), Notify::new());
+        // Boxed, because the compiler limits the depth of nested futures.
+        let running = self.run_jobs(&queue, &leases, &notified, stop, limit).boxed_local();
         tokio::select! {
-            again = self.run_jobs(&queue, &leases, &notified, stop, limit) => again,
-            never = self.db.listen(CHANNEL, || notified.notify_one()) => match never {},
-            never = renew(&queue, &leases) => match never {},
+            again = running => again,
+            never = self.db.listen(CHANNEL, || notified.notify_one()).boxed_local() => match never {},
+            never = renew(&queue, &leases).boxed_local() => match never {},
         }
     }
 
