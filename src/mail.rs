@@ -16,7 +16,7 @@ use crate::config::{Config, Encryption};
 /// The longest time to deliver a mail. lettre limits only the connection attempt.
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// Responses that are about the login and not about the mail (RFC 4954, section 6).
-const ABOUT_LOGIN: [u16; 4] = [530, 534, 535, 538];
+const ABOUT_LOGIN: [&str; 4] = ["530", "534", "535", "538"];
 
 /// Sends mail, each on a connection of its own. After a time-out, lettre's pool would use a connection again that is out of step
 /// with its server.
@@ -133,10 +133,10 @@ fn describe(error: &smtp::Error) -> Error {
     // It contains the causes.
     let text = error.to_string();
     match error.status().map(|code| code.to_string()) {
-        Some(code) if error.is_permanent() && !ABOUT_LOGIN.iter().any(|login| login.to_string() == code) => {
-            Error::Refused { code, text }
+        Some(code) if ABOUT_LOGIN.contains(&&*code) => {
+            Error::Unavailable { reason: format!("refused the login: {code}"), text }
         }
-        Some(code) if error.is_permanent() => Error::Unavailable { reason: format!("refused the login: {code}"), text },
+        Some(code) if error.is_permanent() => Error::Refused { code, text },
         Some(code) => Error::Unavailable { reason: format!("refused it for now: {code}"), text },
         None if error.is_client() && text.contains("SMTPUTF8") => Error::Invalid(text),
         None if text.contains("STARTTLS is not supported") => {

@@ -39,12 +39,7 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// Those of the statement.
     pub async fn execute(&mut self, sql: &Sql) -> Result<u64, Error> {
-        let persistent = self.persistent;
-        let outcome = on_engine!(Connection, &mut self.connection, conn => {
-            let mut query = query(*conn, sql);
-            quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(|done| done.rows_affected())
-        });
-        self.record(outcome)
+        self.run(sql, None, None).await
     }
 
     /// Executes an `INSERT` of one row, and returns the value of its column `id`.
@@ -65,13 +60,7 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// Those of the statement.
     pub async fn insert_missing(&mut self, sql: &Sql, key: &'static str) -> Result<(), Error> {
-        let persistent = self.persistent;
-        let outcome = on_engine!(Connection, &mut self.connection, conn => {
-            let mut query = query(*conn, sql);
-            Dialect::on_conflict_do_nothing(&mut query, key);
-            quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(drop)
-        });
-        self.record(outcome)
+        self.run(sql, Some(key), None).await.map(drop)
     }
 
     /// Executes an `UPDATE`, or an `INSERT` of rows that may exist already, if there is a `key` (see
@@ -81,13 +70,19 @@ impl<'c> Transaction<'c> {
     /// # Errors
     /// Those of the statement.
     pub async fn publish(&mut self, sql: &Sql, key: Option<&'static str>, channel: &'static str) -> Result<u64, Error> {
+        self.run(sql, key, Some(channel)).await
+    }
+
+    async fn run(&mut self, sql: &Sql, key: Option<&'static str>, channel: Option<&'static str>) -> Result<u64, Error> {
         let persistent = self.persistent;
         let outcome = on_engine!(Connection, &mut self.connection, conn => {
             let mut query = query(*conn, sql);
             if let Some(key) = key {
                 Dialect::on_conflict_do_nothing(&mut query, key);
             }
-            Dialect::notify(&mut query, channel);
+            if let Some(channel) = channel {
+                Dialect::notify(&mut query, channel);
+            }
             quiet(query.build().persistent(persistent).execute(&mut **conn)).await.map(|done| done.rows_affected())
         });
         self.record(outcome)

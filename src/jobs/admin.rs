@@ -21,7 +21,7 @@ pub struct JobRecord {
     pub attempts: i64,
     /// When it was enqueued.
     pub created_at: Option<Timestamp>,
-    /// When a worker may take it. For a running job, when its lease ends.
+    /// From when a worker may claim it. For a running job, when its lease ends.
     pub due_at: Option<Timestamp>,
     /// When it was done or dead.
     pub finished_at: Option<Timestamp>,

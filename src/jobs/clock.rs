@@ -1,6 +1,6 @@
 //! The clock: enqueues jobs at scheduled times. Any number of clocks enqueue one job for each time.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +34,7 @@ pub async fn run(db: &Db, schedules: &[Scheduled], stop: &CancellationToken) {
     }
     let outage = Outage::default();
     while !stop.is_cancelled() {
+        let began = Instant::now();
         // One moment for both, so that no time is between them.
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = i64::try_from(now.as_secs()).unwrap_or_default();
@@ -49,8 +50,7 @@ pub async fn run(db: &Db, schedules: &[Scheduled], stop: &CancellationToken) {
             next.map_or(SLEEP_MAX, |next| next.saturating_sub(now).min(SLEEP_MAX))
         });
         // The time since `now` is a part of the pause.
-        let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(now);
-        stop.run_until_cancelled(sleep(pause.saturating_sub(elapsed))).await;
+        stop.run_until_cancelled(sleep(pause.saturating_sub(began.elapsed()))).await;
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Kind<C: 'static> {
     pub run: fn(Rc<C>, Job) -> LocalBoxFuture<'static, Result<(), Failure>>,
 }
 
-/// A job that a worker has taken.
+/// A job that a worker has claimed.
 #[derive(Clone, Debug)]
 pub struct Job {
     /// The number of the job, which no other job of this database has.

@@ -11,7 +11,7 @@ use crate::telemetry::Origin;
 
 /// How long a job is leased. It is three times the interval of its renewal, so that a short outage of the database
 /// does not end it.
-pub(super) const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(30);
 /// How long jobs that are done are stored.
 const DONE_LIFETIME: Duration = Duration::from_hours(7 * 24);
 /// How long dead jobs are stored.

@@ -194,8 +194,8 @@ impl<C: 'static> Active<'_, C> {
         if self.running.contains_key(&id) {
             return;
         }
-        self.leases.borrow_mut().insert(id);
         let Some(kind) = self.worker.kinds.iter().find(|kind| kind.name == job.kind) else { return };
+        self.leases.borrow_mut().insert(id);
         if job.attempt > ATTEMPTS_MAX {
             let reason = "the worker ended during the last attempt".to_owned();
             tracing::error!(job_id = id, job_kind = kind.name, error = reason, "the job is dead");
