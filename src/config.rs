@@ -12,6 +12,7 @@ mod names;
 mod schedule;
 mod smtp_url;
 mod traces;
+mod trusted_proxies;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ pub use schedule::Schedule;
 pub(crate) use smtp_url::Encryption;
 pub use smtp_url::{MailFrom, SmtpUrl};
 pub use traces::{Endpoint, TracesExporter};
+pub use trusted_proxies::{ClientAddressHeader, TrustedProxies};
 pub use values::LogFormat;
 use values::{DAY, boolean, integer, ip_address};
 
@@ -91,6 +93,13 @@ pub struct Config {
     /// The tracing filter: a level, and others for targets, as in `info,roster=debug`; `info` by default.
     #[serde(default = "default_filter", deserialize_with = "log_filter::deserialize")]
     pub rust_log: String,
+    /// The proxies that name the client of a request: addresses and networks, separated by commas or white space. If set,
+    /// the line of each request in the log has the address of its client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_proxies: Option<TrustedProxies>,
+    /// The header in which they do: `x-forwarded-for`, or `forwarded` (RFC 7239); `x-forwarded-for` by default.
+    #[serde(default)]
+    pub client_address_header: ClientAddressHeader,
     /// Clients that may write, as `name:sha256` pairs, separated by commas or white space. `web token NAME` generates a pair.
     /// If unset, every write gets a 403. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
     #[serde(default)]
@@ -200,7 +209,7 @@ pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
 
 impl Config {
     /// The variables that are read, besides those that OpenTelemetry's SDK reads itself.
-    pub const VARIABLES: [&str; 33] = [
+    pub const VARIABLES: [&str; 35] = [
         URL,
         URL_FILE,
         "DATABASE_MAX_CONNECTIONS",
@@ -217,6 +226,8 @@ impl Config {
         "SHUTDOWN_TIMEOUT_MS",
         "LOG_FORMAT",
         "RUST_LOG",
+        "TRUSTED_PROXIES",
+        "CLIENT_ADDRESS_HEADER",
         TOKENS,
         TOKENS_FILE,
         "API_TOKENS_REQUIRED",

@@ -9,6 +9,7 @@ mod batch;
 mod dialect;
 mod engine;
 mod error;
+mod metrics;
 pub mod migrations;
 mod pool;
 mod select;
@@ -21,6 +22,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::time::Duration;
 
+use prometheus::core::Collector;
 use sqlx::{MySql, Postgres, SqlStr, Sqlite};
 
 use crate::config::{Config, DriverOptions};
@@ -29,7 +31,6 @@ pub use dialect::Dialect;
 pub(crate) use engine::on_engine;
 use engine::{mysql, postgres, sqlite};
 pub use error::Error;
-pub use pool::Connections;
 use pool::Pool;
 pub use select::Select;
 pub use session::Session;
@@ -224,10 +225,10 @@ impl Db {
         }
     }
 
-    /// The current use of the pool.
+    /// The metrics of the pool, for a registry.
     #[must_use]
-    pub fn connections(&self) -> Connections {
-        on_engine!(Db, self, pool => pool.connections())
+    pub fn collector(&self) -> Box<dyn Collector> {
+        on_engine!(Db, self, pool => Box::new(pool.clone()))
     }
 
     /// Closes each idle connection as its protocol requires. No connection is opened afterwards.

@@ -130,18 +130,22 @@ impl Server<'_> {
     }
 
     async fn serve(self, listener: Listener, stop: Stop, lifecycle: Arc<Lifecycle>) -> io::Result<usize> {
-        let Self { config, application, db, collectors } = self;
+        let Self { config, application, db, mut collectors } = self;
+        collectors.push(db.collector());
         let Listener { socket, is_inherited } = listener;
         let address = socket.local_addr()?;
         let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
         let state = Data::new(State::new(config, application, lifecycle.clone(), collectors));
+        state.measure_runtime("main".to_owned());
         let (app_db, workers) = (db.clone(), Arc::new(AtomicUsize::new(0)));
         let server = actix_server::Server::build()
             .workers(config.web_concurrency.get().into())
             .disable_signals()
             .listen("http", socket, move || {
                 // Each worker calls it once, on its own thread.
-                service(state.clone(), app_db.for_worker(workers.fetch_add(1, Ordering::Relaxed)))
+                let worker = workers.fetch_add(1, Ordering::Relaxed);
+                state.measure_runtime(format!("http-{worker}"));
+                service(state.clone(), app_db.for_worker(worker))
             })?
             .run();
         tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());

@@ -1,10 +1,11 @@
 //! Logs as a stream of events, one a line (factor XI): never a file, never a buffer. Traces go to a
 //! collector, when the environment names one.
 
+mod json_lines;
 mod lines;
 mod origin;
+mod text_lines;
 
-use std::fmt;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
@@ -14,28 +15,20 @@ use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use serde::Serializer as _;
-use serde::ser::SerializeMap;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::span::Record;
-use tracing::{Event, Level, Subscriber, dispatcher};
+use tracing::{Level, dispatcher};
 use tracing_subscriber::Registry;
-use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::{FilterExt as _, Targets, filter_fn};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
-use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, LogFormat};
-use crate::json;
+use json_lines::{JsonLine, JsonMembers};
 use lines::Lines;
 pub use lines::{DroppedLines, accepts_line};
 pub use origin::Origin;
 pub(crate) use origin::parse_traceparent;
+use text_lines::{Pairs, TextLine};
 
 /// What must be done at the end of a process for its telemetry to be complete.
 #[must_use = "traces that were not flushed are lost"]
@@ -80,7 +73,10 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&S
     let dropped_lines = lines.dropped();
     let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
-        LogFormat::Text => lines.with_ansi(stream.is_terminal()).with_filter(filter).boxed(),
+        LogFormat::Text => {
+            let has_colours = stream.is_terminal();
+            lines.fmt_fields(Pairs { has_colours }).event_format(TextLine).with_filter(filter).boxed()
+        }
         LogFormat::Json => {
             let line = JsonLine { release_id: config.release_id.clone() };
             lines.fmt_fields(JsonMembers).event_format(line).with_filter(filter).boxed()
@@ -119,7 +115,7 @@ fn traces_to(endpoint: String, config: &Config) -> Result<SdkTracerProvider, ope
         .build()?;
     let mut resource = Resource::builder().with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     if let Some(release_id) = &config.release_id {
-        resource = resource.with_attribute(KeyValue::new("service.instance.release", release_id.clone()));
+        resource = resource.with_attribute(KeyValue::new("release_id", release_id.clone()));
     }
     // The name of OTEL_SERVICE_NAME stands, if there is one.
     let named = Resource::builder().build();
@@ -140,120 +136,5 @@ impl HttpClient for Client {
         let (parts, body) = request.into_parts();
         let (parts, mut answer) = self.0.run(Request::from_parts(parts, body.as_ref()))?.into_parts();
         Ok(Response::from_parts(parts, answer.read_to_vec()?.into()))
-    }
-}
-
-/// The fields of a span as members of a JSON object, each behind a comma, so that a line takes them over as they are.
-struct JsonMembers;
-
-impl<'writer> FormatFields<'writer> for JsonMembers {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut object = Vec::with_capacity(128);
-        let mut serializer = json::serializer(&mut object);
-        let mut members = Members { map: serializer.serialize_map(None).map_err(|_| fmt::Error)?, outcome: Ok(()) };
-        fields.record(&mut members);
-        members.outcome.and_then(|()| members.map.end()).map_err(|_| fmt::Error)?;
-        match object.as_slice() {
-            [b'{', members @ .., b'}'] if !members.is_empty() => {
-                writer.write_char(',')?;
-                writer.write_str(str::from_utf8(members).map_err(|_| fmt::Error)?)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &Record<'_>) -> fmt::Result {
-        self.format_fields(current.as_writer(), fields)
-    }
-}
-
-/// One flat JSON object a line: time, level, target, release, the event's fields, then those of the
-/// request that it belongs to. The library's own format puts the latter into an object of their own
-/// and has no place for the release.
-struct JsonLine {
-    release_id: Option<String>,
-}
-
-impl<S> FormatEvent<S, JsonMembers> for JsonLine
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, JsonMembers>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut line = Vec::with_capacity(512);
-        self.write(&mut line, event).map_err(|_| fmt::Error)?;
-        line.pop();
-        out.write_str(str::from_utf8(&line).map_err(|_| fmt::Error)?)?;
-        for span in context.event_scope().into_iter().flatten() {
-            if let Some(members) = span.extensions().get::<FormattedFields<JsonMembers>>() {
-                out.write_str(members.as_str())?;
-            }
-        }
-        out.write_str("}\n")
-    }
-}
-
-impl JsonLine {
-    fn write(&self, line: &mut Vec<u8>, event: &Event<'_>) -> Result<(), serde_json::Error> {
-        let mut time = String::with_capacity(32);
-        // A clock that cannot be told leaves the time empty.
-        let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-        let mut serializer = json::serializer(line);
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("time", &time)?;
-        map.serialize_entry("level", event.metadata().level().as_str())?;
-        map.serialize_entry("target", event.metadata().target())?;
-        if let Some(release_id) = &self.release_id {
-            map.serialize_entry("release_id", release_id)?;
-        }
-        let mut members = Members { map, outcome: Ok(()) };
-        event.record(&mut members);
-        members.outcome?;
-        members.map.end()
-    }
-}
-
-/// Writes each field of an event as a member of the object.
-struct Members<M: SerializeMap> {
-    map: M,
-    outcome: Result<(), M::Error>,
-}
-
-impl<M: SerializeMap> Members<M> {
-    fn member(&mut self, field: &Field, value: impl serde::Serialize) {
-        // Those are for the exporter.
-        if self.outcome.is_ok() && !field.name().starts_with("otel.") {
-            self.outcome = self.map.serialize_entry(field.name(), &value);
-        }
-    }
-}
-
-impl<M: SerializeMap> Visit for Members<M> {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.member(field, format_args!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.member(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.member(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.member(field, value);
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.member(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.member(field, value);
     }
 }

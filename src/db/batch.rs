@@ -11,16 +11,16 @@
 
 use std::collections::VecDeque;
 use std::mem;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::QueryBuilder;
 use tokio::sync::oneshot;
 
 use super::dialect::Dialect;
 use super::error::Error;
+use super::metrics::Metrics;
 use super::select::Select;
 use super::value::Row;
 
@@ -48,8 +48,7 @@ pub fn statement<DB: Dialect>(queries: &[&Select]) -> QueryBuilder<DB> {
 /// The waiting queries of one worker.
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// The number of statements of each size, of all workers.
-    counts: Arc<[AtomicU64; SIZES.len()]>,
+    metrics: Arc<Metrics>,
     /// The most runners at a time.
     runners_max: usize,
 }
@@ -98,13 +97,13 @@ impl State {
 
 impl Queue {
     /// An empty queue for a pool with this number of connections.
-    pub(super) fn new(connections: usize) -> Self {
-        Self { state: Mutex::default(), counts: Arc::default(), runners_max: connections }
+    pub(super) fn new(connections: usize, metrics: Arc<Metrics>) -> Self {
+        Self { state: Mutex::default(), metrics, runners_max: connections }
     }
 
     /// An empty queue for another worker.
     pub(super) fn for_worker(&self) -> Self {
-        Self { state: Mutex::default(), counts: self.counts.clone(), runners_max: self.runners_max }
+        Self { state: Mutex::default(), metrics: self.metrics.clone(), runners_max: self.runners_max }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -172,7 +171,7 @@ impl Queue {
         if state.next_runner == Some(runner.number) {
             state.begin_statement();
         }
-        self.counts[SIZES.len() - 1].fetch_add(1, Ordering::Relaxed);
+        self.metrics.batch_sizes.observe(1.0);
     }
 
     /// Adapts the sizes of the next statements to the last one.
@@ -191,8 +190,8 @@ impl Queue {
         let Some(first) = state.waiting.front() else { return Vec::new() };
         let alike = state.waiting.iter().filter(|query| query.can_share_with(first)).count().max(1);
         let most = alike.min(state.size_max);
-        let (index, size) = (0..).zip(SIZES).find(|(_, size)| *size <= most).expect("there is at least one");
-        self.counts[index].fetch_add(1, Ordering::Relaxed);
+        let size = SIZES.into_iter().find(|size| *size <= most).expect("there is at least one");
+        self.metrics.batch_sizes.observe(size as f64);
         if size == 1 || alike == state.waiting.len() {
             return state.waiting.drain(..size).collect();
         }
@@ -219,11 +218,6 @@ impl Queue {
         for query in queries.into_iter().rev() {
             state.waiting.push_front(query);
         }
-    }
-
-    /// The number of statements of each size that were sent.
-    pub(super) fn counts(&self) -> [u64; SIZES.len()] {
-        self.counts.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 }
 
@@ -316,19 +310,23 @@ impl Query {
     }
 }
 
-/// Counts a request while it waits for a connection.
-pub(super) struct Pending(Arc<AtomicUsize>);
+/// Counts a request while it waits for a connection, and measures its wait.
+pub(super) struct Pending {
+    metrics: Arc<Metrics>,
+    since: Instant,
+}
 
 impl Pending {
-    pub(super) fn count(pending: &Arc<AtomicUsize>) -> Self {
-        pending.fetch_add(1, Ordering::Relaxed);
-        Self(pending.clone())
+    pub(super) fn count(metrics: &Arc<Metrics>) -> Self {
+        metrics.pending.inc();
+        Self { metrics: metrics.clone(), since: Instant::now() }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.pending.dec();
+        self.metrics.wait_times.observe(self.since.elapsed().as_secs_f64());
     }
 }
 
@@ -469,6 +467,10 @@ impl Batch {
 mod tests {
     use super::*;
 
+    fn queue(connections: usize) -> Arc<Queue> {
+        Arc::new(Queue::new(connections, Arc::new(Metrics::new("none", SIZES))))
+    }
+
     type Answer = oneshot::Receiver<Result<Vec<i64>, Error>>;
 
     fn push(queue: &Arc<Queue>, table: &'static str) -> (Ticket, Answer) {
@@ -478,7 +480,7 @@ mod tests {
             Ok(())
         };
         let select = Select::of(["id"].into_iter(), table);
-        let pending = Pending::count(&Arc::default());
+        let pending = Pending::count(&queue.metrics);
         (queue.push(select, Collector::new(Vec::new, each, done), pending), answer)
     }
 
@@ -488,7 +490,7 @@ mod tests {
 
     #[test]
     fn only_queries_with_the_same_sql_share_a_statement() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = queue(1);
         let tables = ["a", "b", "a", "a", "b", "a", "a"];
         let waiting = tables.map(|table| push(&queue, table));
         assert_eq!(numbers(&queue.next_batch()), [0, 2, 3, 5]);
@@ -498,17 +500,18 @@ mod tests {
 
     #[test]
     fn sizes_are_few_and_the_order_is_that_of_arrival() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = queue(1);
         let _waiting: Vec<_> = (0..27).map(|_| push(&queue, "a")).collect();
         let sizes: Vec<_> = (0..5).map(|_| numbers(&queue.next_batch())).collect();
         let expected: [Vec<u64>; 5] = [(0..16).collect(), (16..24).collect(), vec![24, 25], vec![26], Vec::new()];
         assert_eq!(sizes, expected);
-        assert_eq!(queue.counts(), [1, 1, 0, 1, 1]);
+        let sizes = &queue.metrics.batch_sizes;
+        assert_eq!((sizes.get_sample_count(), sizes.get_sample_sum()), (4, 27.0));
     }
 
     #[test]
     fn one_runner_is_the_next_one() {
-        let queue = Arc::new(Queue::new(2));
+        let queue = queue(2);
         assert!(queue.runner().is_none(), "no query waits");
         let _waiting = [push(&queue, "a"), push(&queue, "b"), push(&queue, "c")];
         let first = queue.runner().unwrap();
@@ -530,7 +533,7 @@ mod tests {
 
     #[test]
     fn a_query_alone_waits_for_none_and_others_wait_for_it() {
-        let queue = Arc::new(Queue::new(2));
+        let queue = queue(2);
         let runner = queue.runner_for_one().unwrap();
         queue.begin_one(&runner);
         assert!(!queue.begin_watch(), "no query waits for its statement");
@@ -540,13 +543,13 @@ mod tests {
         assert!(queue.begin_watch() && queue.watch(&mut last) && !queue.watch(&mut last), "it is slow");
         assert!(queue.runner_for_one().is_none(), "another query came first");
         drop(runner);
-        assert_eq!(queue.counts(), [0, 0, 0, 0, 1]);
+        assert_eq!(queue.metrics.batch_sizes.get_sample_count(), 1);
         assert!(queue.runner().is_some());
     }
 
     #[test]
     fn a_statement_that_is_executing_at_two_looks_is_slow() {
-        let queue = Arc::new(Queue::new(2));
+        let queue = queue(2);
         let _waiting = [push(&queue, "a"), push(&queue, "b"), push(&queue, "c"), push(&queue, "d")];
         let runner = queue.runner().unwrap();
         assert!(queue.begin_watch() && !queue.begin_watch());
@@ -563,7 +566,7 @@ mod tests {
 
     #[test]
     fn slow_queries_share_no_statement() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = queue(1);
         let _waiting: Vec<_> = (0..40).map(|_| push(&queue, "a")).collect();
         queue.adapt(true);
         let sizes = [(); 5].map(|()| {
@@ -576,7 +579,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_row_is_that_of_its_query() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = queue(1);
         let mut waiting = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
         let mut batch = Batch::new(queue.next_batch());
         for (number, text) in [(0, "1"), (0, "2"), (1, "x"), (1, "3"), (3, "4")] {
@@ -590,13 +593,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_repeated_query_starts_anew_and_alone() {
-        let queue = Arc::new(Queue::new(1));
+        let queue = queue(1);
         let [mut first, second, third] = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
         let _last = push(&queue, "a");
         let mut batch = Batch::new(queue.next_batch());
         batch.row(0, Some(Row::packed(&["1"]))).unwrap();
         drop(second);
-        queue.put_back(batch, || Pending::count(&Arc::default()));
+        queue.put_back(batch, || Pending::count(&queue.metrics));
         assert!(!third.0.cancel(Cancel::First) && third.0.cancel(Cancel::Any), "it is repeated");
         let mut batch = Batch::new(queue.next_batch());
         assert!(batch.is_single());

@@ -27,6 +27,8 @@ pub(super) const MARGIN: Duration = Duration::from_millis(500);
 
 /// Where the engines differ.
 pub trait Dialect: Values {
+    /// Its name in telemetry: a value of OpenTelemetry's `db.system.name`.
+    const SYSTEM: &'static str;
     /// Begins a transaction that writes.
     const BEGIN: &'static str = "BEGIN";
     /// The clause that locks the selected rows until the transaction ends.

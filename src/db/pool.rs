@@ -11,12 +11,15 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
+use deadpool::managed::{self, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use futures_util::FutureExt as _;
 use futures_util::future::{self, pending, select_all};
+use prometheus::HistogramTimer;
+use prometheus::core::Desc;
+use prometheus::proto::MetricFamily;
 use sqlx::{Connection as _, QueryBuilder, SqlStr};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -28,6 +31,7 @@ use tracing::{Dispatch, Instrument as _};
 use super::batch::{ACQUIRED_AFTER, Batch, Cancel, Collector, NEXT_AFTER, Pending, Queue, Runner, SIZES, statement};
 use super::dialect::{Abandoned, Dialect, Each, Options, connect, read};
 use super::error::Error;
+use super::metrics::{Connections, Metrics, Outcome};
 use super::select::Select;
 use super::transaction::{Transaction, Work};
 use super::value::Row;
@@ -56,15 +60,13 @@ pub struct Pool<DB: Dialect> {
     own: usize,
     /// The connection of this process's readiness checks. Requests do not use it.
     readiness: managed::Pool<Connector<DB>>,
-    /// Requests that wait for a connection.
-    pending: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
     queue: Arc<Queue>,
     transaction_pooling: bool,
     /// Begins a transaction for one query.
     begin: SqlStr,
     /// Begins a transaction that writes.
     begin_write: SqlStr,
-    outcomes: Arc<Outcomes>,
     /// The permit to write, if the engine has one writer.
     writer: Option<Arc<Semaphore>>,
     acquire_timeout: Duration,
@@ -77,11 +79,10 @@ impl<DB: Dialect> Clone for Pool<DB> {
         Self {
             shares: self.shares.clone(),
             readiness: self.readiness.clone(),
-            pending: self.pending.clone(),
+            metrics: self.metrics.clone(),
             queue: self.queue.clone(),
             begin: self.begin.clone(),
             begin_write: self.begin_write.clone(),
-            outcomes: self.outcomes.clone(),
             writer: self.writer.clone(),
             ..*self
         }
@@ -93,6 +94,7 @@ impl<DB: Dialect> Pool<DB> {
         let health = Arc::new(Health::new(config.database_url.address()));
         let connections = usize::from(config.database_max_connections.get());
         let shares = connections.min(config.web_concurrency.get().into());
+        let metrics = Arc::new(Metrics::new(DB::SYSTEM, SIZES));
         let transaction_pooling = config.database_url.transaction_pooling;
         let query_timeout = Duration::from_millis(config.database_query_timeout_ms.get());
         let pool = |size| {
@@ -111,12 +113,11 @@ impl<DB: Dialect> Pool<DB> {
                 .collect(),
             own: 0,
             readiness: pool(1),
-            pending: Arc::default(),
-            queue: Arc::new(Queue::new(connections)),
+            queue: Arc::new(Queue::new(connections, metrics.clone())),
+            metrics,
             transaction_pooling,
             begin: DB::begin(transaction_pooling, query_timeout),
             begin_write: DB::begin_write(transaction_pooling, query_timeout),
-            outcomes: Arc::default(),
             writer: DB::HAS_ONE_WRITER.then(|| Arc::new(Semaphore::new(1))),
             acquire_timeout: Duration::from_millis(config.database_acquire_timeout_ms.get()),
             query_timeout,
@@ -130,6 +131,7 @@ impl<DB: Dialect> Pool<DB> {
     /// Passes each row of the query to `each`.
     pub(super) async fn fetch(&self, select: &Select, each: &mut Each<'_>) -> Result<(), Error> {
         let lease = self.lease().await?;
+        let _timer = self.metrics.queries.start_timer();
         traced::<DB, _>(self.fetch_on(lease, select, each)).await
     }
 
@@ -153,7 +155,7 @@ impl<DB: Dialect> Pool<DB> {
             // Declared first, so it is dropped after `runner`. It starts a runner for waiting queries, also after a cancellation.
             let _next = NextRunner(self);
             let runner = runner;
-            let pending = Pending::count(&self.pending);
+            let pending = Pending::count(&self.metrics);
             // Requests that have arrived already, but have not been read yet, can share its statement.
             yield_now().await;
             if self.queue.is_empty()
@@ -161,16 +163,16 @@ impl<DB: Dialect> Pool<DB> {
             {
                 drop(pending);
                 self.queue.begin_one(&runner);
-                let began = Instant::now();
+                let timer = self.metrics.queries.start_timer();
                 let (mut rows, mut each) = (new(), each);
                 let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
                 let outcome = traced::<DB, _>(self.fetch_on(Lease::new(session), &select, each)).await;
-                self.adapt(began);
+                self.adapt(timer);
                 return outcome.map(|()| rows);
             }
         }
         let (done, mut answer) = oneshot::channel();
-        let pending = Pending::count(&self.pending);
+        let pending = Pending::count(&self.metrics);
         let mut ticket = self.queue.push(select, Collector::new(new, each, done), pending);
         self.start_runner();
         let answered = async {
@@ -258,7 +260,7 @@ impl<DB: Dialect> Pool<DB> {
         let mut statement = statement(&batch.selects());
         let (is_single, columns) = (batch.is_single(), batch.columns());
         let batch = RefCell::new(batch);
-        let began = Instant::now();
+        let timer = self.metrics.queries.start_timer();
         let outcome = {
             let each = &mut |number, row: Option<Row<'_>>| batch.borrow_mut().row(number, row);
             let running = self.run_on(lease, async |connection, persistent| {
@@ -272,21 +274,21 @@ impl<DB: Dialect> Pool<DB> {
                 () = disconnected => None,
             }
         };
-        self.adapt(began);
+        self.adapt(timer);
         match (outcome, batch.into_inner()) {
             (Some(outcome), batch) if is_single => batch.end(outcome),
             (Some(outcome @ (Ok(()) | Err(Error::Lost(_)))), batch) => batch.end(outcome),
             // It is slow, or the error may be that of one query.
             (Some(Err(_)) | None, batch) => {
-                self.queue.put_back(batch, || Pending::count(&self.pending));
+                self.queue.put_back(batch, || Pending::count(&self.metrics));
                 self.start_runner();
             }
         }
     }
 
-    /// Adapts the sizes of the next statements to the one that began then.
-    fn adapt(&self, began: Instant) {
-        self.queue.adapt(began.elapsed() > self.query_timeout / 20);
+    /// Adapts the sizes of the next statements to the one that ends now.
+    fn adapt(&self, timer: HistogramTimer) {
+        self.queue.adapt(timer.stop_and_record() > self.query_timeout.as_secs_f64() / 20.0);
     }
 
     /// Runs a query on the connection for readiness checks, which are done one after the other.
@@ -327,7 +329,7 @@ impl<DB: Dialect> Pool<DB> {
             let outcome = self.try_transaction(work).await;
             let is_conflict = outcome.as_ref().is_err_and(|failed| failed.is_conflict);
             let is_repeated = is_conflict && attempt < ATTEMPTS && began.elapsed() < self.query_timeout;
-            self.outcomes.count(match &outcome {
+            self.metrics.count(match &outcome {
                 Ok(()) => Outcome::Committed,
                 Err(failed) if failed.is_unconfirmed => Outcome::Unconfirmed,
                 Err(_) if is_repeated => Outcome::Repeated,
@@ -343,7 +345,7 @@ impl<DB: Dialect> Pool<DB> {
     }
 
     async fn try_transaction(&self, work: &dyn Work) -> Result<(), Failed> {
-        let pending = Pending::count(&self.pending);
+        let pending = Pending::count(&self.metrics);
         let began = Instant::now();
         let _writer = match &self.writer {
             Some(writer) => match timeout(self.acquire_timeout, writer.acquire()).await {
@@ -358,6 +360,7 @@ impl<DB: Dialect> Pool<DB> {
             Err(_) => return Err(Error::Acquire(self.acquire_timeout).into()),
         };
         drop(pending);
+        let _timer = self.metrics.transactions.start_timer();
         lease.in_transaction = true;
         let connection = lease.connection();
         let mut transaction = Transaction::new(DB::connection(connection), !self.transaction_pooling);
@@ -461,17 +464,8 @@ impl<DB: Dialect> Pool<DB> {
         &self.shares[self.own].manager().options
     }
 
-    pub(super) fn connections(&self) -> Connections {
-        let mut batches = SIZES.map(|size| (size, 0));
-        for ((_, count), counted) in batches.iter_mut().zip(self.queue.counts()) {
-            *count = counted;
-        }
-        let mut transactions = OUTCOMES.map(|outcome| (outcome, 0));
-        for ((_, count), counted) in transactions.iter_mut().zip(&self.outcomes.0) {
-            *count = counted.load(Ordering::Relaxed);
-        }
-        let pending = self.pending.load(Ordering::Relaxed);
-        let mut sum = Connections { idle: 0, used: 0, max: 0, pending, batches, transactions };
+    fn connections(&self) -> Connections {
+        let mut sum = Connections { idle: 0, used: 0, max: 0 };
         for status in self.shares.iter().map(managed::Pool::status) {
             let idle = status.available.min(status.size);
             sum.idle += idle;
@@ -483,7 +477,7 @@ impl<DB: Dialect> Pool<DB> {
 
     /// An acquired connection for one request, which is counted while it waits.
     async fn lease(&self) -> Result<Lease<DB>, Error> {
-        let _pending = Pending::count(&self.pending);
+        let _pending = Pending::count(&self.metrics);
         self.acquire().await.map(Lease::new)
     }
 
@@ -580,46 +574,18 @@ impl<DB: Dialect> Drop for NextRunner<'_, DB> {
 /// The span of a request's query, for traces. For a shared statement, it includes the wait. No filter of the log shows it by
 /// default.
 async fn traced<DB: Dialect, T>(query: impl Future<Output = T>) -> T {
-    query.instrument(tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::NAME)).await
+    query.instrument(tracing::debug_span!("query", otel.kind = "client", db.system.name = DB::SYSTEM)).await
 }
 
-/// How many connections a pool has, and how many requests wait for one.
-#[derive(Clone, Copy, Debug)]
-pub struct Connections {
-    /// Open and unused.
-    pub idle: usize,
-    /// In use, or kept until the session in the server has ended.
-    pub used: usize,
-    /// The most that may be open.
-    pub max: usize,
-    /// Requests that wait for one.
-    pub pending: usize,
-    /// The sizes of statements for pages, in requests, and how many statements of each size were sent.
-    pub batches: [(usize, u64); SIZES.len()],
-    /// How many transactions had each outcome.
-    pub transactions: [(&'static str, u64); OUTCOMES.len()],
-}
+/// The metrics of the pool.
+impl<DB: Dialect> prometheus::core::Collector for Pool<DB> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.metrics.desc()
+    }
 
-/// How a transaction of a request ended.
-#[derive(Clone, Copy)]
-enum Outcome {
-    Committed,
-    RolledBack,
-    /// It was rolled back because of a conflict, and repeated.
-    Repeated,
-    Unconfirmed,
-}
-
-/// The outcomes in their order.
-const OUTCOMES: [&str; 4] = ["committed", "rolled_back", "repeated", "unconfirmed"];
-
-/// The number of transactions with each outcome.
-#[derive(Default)]
-struct Outcomes([AtomicU64; OUTCOMES.len()]);
-
-impl Outcomes {
-    fn count(&self, outcome: Outcome) {
-        self.0[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.metrics.set_connections(&self.connections());
+        self.metrics.collect()
     }
 }
 
@@ -767,7 +733,7 @@ impl<DB: Dialect> managed::Manager for Connector<DB> {
         }
     }
 
-    async fn recycle(&self, session: &mut Session<DB>, metrics: &Metrics) -> RecycleResult<Error> {
+    async fn recycle(&self, session: &mut Session<DB>, metrics: &managed::Metrics) -> RecycleResult<Error> {
         if metrics.age() > MAX_LIFETIME
             && let Some(old) = session.connection.take()
         {
@@ -884,17 +850,17 @@ mod tests {
         Instant::now().checked_sub(ago).expect("an instant may precede the machine's start")
     }
 
-    fn last_used(ago: Duration) -> Metrics {
-        Metrics { recycled: Some(past(ago)), ..Metrics::default() }
+    fn last_used(ago: Duration) -> managed::Metrics {
+        managed::Metrics { recycled: Some(past(ago)), ..managed::Metrics::default() }
     }
 
     #[tokio::test]
     async fn a_connection_is_replaced_when_it_is_old() {
         let connector = connector();
         let mut connection = connector.create().await.expect("it opens");
-        let young = Metrics::default();
+        let young = managed::Metrics::default();
         assert!(connector.recycle(&mut connection, &young).await.is_ok());
-        let old = Metrics { created: past(MAX_LIFETIME + Duration::from_secs(1)), ..young };
+        let old = managed::Metrics { created: past(MAX_LIFETIME + Duration::from_secs(1)), ..young };
         assert!(connector.recycle(&mut connection, &old).await.is_err());
     }
 

@@ -50,7 +50,7 @@ pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Proble
 }
 
 /// Refuses a header that is neither `*` nor a list of tags. The parser would ignore what is not a tag.
-fn check_syntax(request: &HttpRequest, header: HeaderName, name: &str) -> Result<(), Problem> {
+fn check_syntax(request: &HttpRequest, header: HeaderName, name: &'static str) -> Result<(), Problem> {
     let lines: Vec<_> = request.headers().get_all(header).map(|line| line.to_str().unwrap_or_default()).collect();
     let list = lines.join(",");
     let is_tag = |text: &str| text.trim().parse::<EntityTag>().is_ok();

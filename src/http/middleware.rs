@@ -4,6 +4,7 @@ mod access_log;
 mod admission;
 mod authorization;
 mod body;
+mod client_address;
 mod context;
 mod method;
 mod panic;

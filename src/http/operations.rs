@@ -1,14 +1,15 @@
 //! The handlers for operators: liveness, readiness, metrics and version.
 
-use actix_web::HttpResponse;
+use actix_web::{HttpRequest, HttpResponse};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::documentation::Failures;
-use super::metrics::TEXT_FORMAT;
+use super::metrics::Exposition;
 use super::problem::Problem;
+use super::representation::prefers;
 use super::state::State;
 use crate::db::{Db, Unready};
 
@@ -50,16 +51,23 @@ pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
     get,
     path = "/metrics",
     responses(
-        (status = 200, description = "The metrics, in the text format of Prometheus.", body = String, content_type = "text/plain"),
+        (
+            status = 200,
+            description = "The metrics, in the text format of Prometheus, or in that of OpenMetrics 1.0.",
+            content((String = "text/plain"), (String = "application/openmetrics-text")),
+        ),
         Failures,
     )
 )]
-pub(crate) async fn metrics(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
+pub(crate) async fn metrics(request: HttpRequest, state: Data<State>) -> Result<HttpResponse, Problem> {
+    let is_open = prefers(request.headers(), "application/openmetrics-text", &["text/plain"]);
+    let format = if is_open { Exposition::OpenMetrics } else { Exposition::Text };
     let in_flight = state.lifecycle.in_flight();
-    let text = state.metrics.render(in_flight, db.connections()).map_err(|error| Problem::internal(&error))?;
+    let text = state.metrics.render(in_flight, format).map_err(|error| Problem::internal(&error))?;
     Ok(HttpResponse::Ok()
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .content_type(TEXT_FORMAT)
+        .insert_header((header::VARY, HeaderValue::from_static("accept")))
+        .content_type(format.content_type())
         .body(text))
 }
 

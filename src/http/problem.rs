@@ -16,7 +16,8 @@ use super::limits::{BODY_MAX, URI_MAX};
 use super::route::Methods;
 use crate::{db, json};
 
-/// An error response. The client receives the detail, and the log has the cause, so no internal message leaks.
+/// An error response. The client receives the detail, and the log has the cause, so no internal message leaks. The log
+/// has the detail of other problems, so a detail that contains text of the client needs a cause without it.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -38,12 +39,21 @@ impl Problem {
         Self { status, detail: detail.into(), errors, headers, is_outcome_unknown: false, cause: None }
     }
 
-    pub(crate) fn bad_parameter(name: &str, reason: impl fmt::Display) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, format!("{}: {reason}", shortened(name)))
+    pub(crate) fn bad_parameter(name: &'static str, reason: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, format!("{name}: {reason}"))
     }
 
-    pub(crate) fn bad_value(name: &str, expected: impl fmt::Display, value: &str) -> Self {
-        Self::bad_parameter(name, format_args!("expected {expected}, got {:?}", shortened(value)))
+    /// A parameter whose value is wrong. The value is not logged.
+    pub(crate) fn bad_value(name: &'static str, expected: impl fmt::Display, value: &str) -> Self {
+        let cause = Some(format!("{name}: expected {expected}"));
+        Self { cause, ..Self::bad_parameter(name, format_args!("expected {expected}, got {:?}", shortened(value))) }
+    }
+
+    /// A parameter whose name is wrong. The name is not logged.
+    pub(crate) fn unknown_parameter(name: &str, supported: &str) -> Self {
+        let reason = format!("unknown parameter; this resource supports {supported}");
+        let detail = format!("{}: {reason}", shortened(name));
+        Self { cause: Some(reason), ..Self::new(StatusCode::BAD_REQUEST, detail) }
     }
 
     pub(crate) fn not_found(detail: &'static str) -> Self {
@@ -171,8 +181,13 @@ impl Problem {
         })
     }
 
-    pub(crate) fn cause(&self) -> Option<&str> {
-        self.cause.as_deref()
+    /// What the log has of this problem: its cause, or its detail and the parts of the body that are wrong.
+    pub(crate) fn cause(&self) -> String {
+        let start = self.cause.as_deref().unwrap_or(&self.detail).to_owned();
+        self.errors.iter().fold(start, |text, fault| {
+            let pointer = if fault.is_member { &*fault.pointer } else { "a member" };
+            format!("{text}; {pointer} {}", fault.detail)
+        })
     }
 
     /// The response: a page with links that start with this root, or the problem as JSON.
@@ -225,14 +240,23 @@ pub struct Fault {
     /// What is wrong.
     #[schema(example = "is empty")]
     detail: String,
+    /// Whether it is a member of the resource. The name of any other is not logged.
+    #[serde(skip)]
+    is_member: bool,
 }
 
 impl Fault {
     /// A fault of a member of the body.
     #[must_use]
-    pub fn of_member(name: &str, detail: impl Into<String>) -> Self {
+    pub fn of_member(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { is_member: true, ..Self::of_unknown(name, detail) }
+    }
+
+    /// A fault of a member that the resource does not have.
+    #[must_use]
+    pub fn of_unknown(name: &str, detail: impl Into<String>) -> Self {
         let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
-        Self { pointer, detail: detail.into() }
+        Self { pointer, detail: detail.into(), is_member: false }
     }
 }
 

@@ -98,9 +98,14 @@ pub(crate) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
 
 /// Whether a client prefers a page to JSON for an error.
 pub(super) fn prefers_page(headers: &HeaderMap) -> bool {
+    prefers(headers, "text/html", &["application/problem+json", "application/json"])
+}
+
+/// Whether a client prefers a media type to each of the others.
+pub(super) fn prefers(headers: &HeaderMap, media_type: &str, others: &[&str]) -> bool {
     Accept::of(headers).is_some_and(|accept| {
-        let json = accept.weight("application/problem+json").max(accept.weight("application/json"));
-        accept.weight("text/html") > json
+        let weight = accept.weight(media_type);
+        others.iter().all(|other| weight > accept.weight(other))
     })
 }
 

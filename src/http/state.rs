@@ -7,7 +7,7 @@ use prometheus::core::Collector;
 
 use super::application::Application;
 use super::metrics::Metrics;
-use crate::config::{ApiTokens, Config, TokensRequired};
+use crate::config::{ApiTokens, ClientAddressHeader, Config, TokensRequired, TrustedProxies};
 use crate::lifecycle::Lifecycle;
 
 /// What the requests of one process share.
@@ -16,12 +16,20 @@ pub struct State {
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(super) metrics: Metrics,
+    pub(crate) proxies: Proxies,
     pub(super) tokens: ApiTokens,
     pub(super) tokens_required: TokensRequired,
     pub(super) release_id: Option<String>,
     pub(super) exports_traces: bool,
     /// Whether there is a mail server, so that mail can be enqueued.
     pub(crate) sends_mail: bool,
+}
+
+/// The proxies that name the client of a request.
+pub(crate) struct Proxies {
+    /// None if no address is logged.
+    pub(crate) trusted: Option<TrustedProxies>,
+    pub(super) header: ClientAddressHeader,
 }
 
 /// The limits of one process.
@@ -60,11 +68,20 @@ impl State {
             limits,
             lifecycle,
             metrics: Metrics::new(config.release_id.as_deref(), collectors),
+            proxies: Proxies { trusted: config.trusted_proxies.clone(), header: config.client_address_header },
             tokens: config.api_tokens.clone(),
             tokens_required: config.api_tokens_required,
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
             sends_mail: config.smtp_url.is_some(),
         }
+    }
+
+    /// Measures the runtime of this thread.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub(crate) fn measure_runtime(&self, thread_name: String) {
+        self.metrics.runtimes.add_current(thread_name);
     }
 }

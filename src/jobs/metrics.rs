@@ -62,6 +62,14 @@ impl Metrics {
         ]
     }
 
+    /// Creates the time series of a kind of jobs, so that the first failure is an increase.
+    pub(super) fn declare(&self, kind: &str) {
+        for outcome in ["done", "retry", "dead", "released"] {
+            self.attempts.with_label_values(&[kind, outcome]);
+        }
+        self.durations.with_label_values(&[kind]);
+    }
+
     pub(super) fn record(&self, kind: &str, outcome: &str, duration: Duration) {
         self.attempts.with_label_values(&[kind, outcome]).inc();
         self.durations.with_label_values(&[kind]).observe(duration.as_secs_f64());

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use opentelemetry::Context;
-use opentelemetry::trace::{TraceContextExt as _, TraceState};
+use opentelemetry::trace::{SpanContext, TraceContextExt as _, TraceState};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -68,6 +68,9 @@ impl<C: 'static> Worker<C> {
     /// # Panics
     /// Outside of a `LocalSet`.
     pub async fn run(self, stop: &CancellationToken, limit: Duration) -> usize {
+        for kind in self.kinds {
+            self.metrics.declare(kind.name);
+        }
         let queue = Queue {
             db: self.db.clone(),
             worker: format!("{:016x}", fastrand::u64(..)),
@@ -224,20 +227,20 @@ impl<C: 'static> Active<'_, C> {
         let Some(Running { kind, attempt, started, span }) = self.running.remove(&id) else { return };
         let _entered = span.enter();
         let duration = started.elapsed();
-        let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let duration_s = duration.as_secs_f64();
         let (name, outcome) = match outcome {
             Ok(()) => {
-                tracing::info!(attempt, duration_us, outcome = "done", "job");
+                tracing::info!(attempt, duration_s, outcome = "done", "job");
                 ("done", Outcome::Done)
             }
             Err(failure) if failure.is_permanent || attempt >= ATTEMPTS_MAX => {
-                tracing::error!(attempt, duration_us, outcome = "dead", error = failure.reason, "job");
+                tracing::error!(attempt, duration_s, outcome = "dead", error = failure.reason, "job");
                 ("dead", Outcome::Dead(failure.detail.unwrap_or(failure.reason)))
             }
             Err(failure) => {
                 let delay = delay(attempt);
                 let retry_s = delay.as_secs();
-                tracing::warn!(attempt, duration_us, outcome = "retry", retry_s, error = failure.reason, "job");
+                tracing::warn!(attempt, duration_s, outcome = "retry", retry_s, error = failure.reason, "job");
                 ("retry", Outcome::Retry(delay, failure.detail.unwrap_or(failure.reason)))
             }
         };
@@ -279,7 +282,7 @@ fn delay(attempt: i64) -> Duration {
 /// it belongs to the trace of that request.
 fn span(job: &Job, kind: &'static str) -> Span {
     let parent = parse_traceparent(&job.origin.traceparent, TraceState::default());
-    let trace_id = parent.as_ref().map(|parent| parent.trace_id().to_string());
+    let parent_trace_id = parent.as_ref().map(SpanContext::trace_id);
     let request_id = Some(&*job.origin.request_id).filter(|id| !id.is_empty());
     let span = tracing::error_span!(
         "job",
@@ -287,14 +290,19 @@ fn span(job: &Job, kind: &'static str) -> Span {
         job_id = job.id,
         job_kind = kind,
         request_id,
-        trace_id = field::Empty
+        trace_id = field::Empty,
+        span_id = field::Empty
     );
     if let Some(parent) = parent {
         // It fails if traces are not exported.
         let _ = span.set_parent(Context::new().with_remote_span_context(parent));
     }
-    if let Some(trace_id) = trace_id {
-        span.record("trace_id", trace_id);
+    let context = span.context();
+    let own = context.span().span_context().clone();
+    if own.is_valid() {
+        span.record("trace_id", field::display(own.trace_id())).record("span_id", field::display(own.span_id()));
+    } else if let Some(trace_id) = parent_trace_id {
+        span.record("trace_id", field::display(trace_id));
     }
     span
 }

@@ -149,8 +149,7 @@ fn read(
                 continue;
             }
             let supported = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-            let reason = format!("unknown parameter; this resource supports {supported}");
-            return Err(Problem::bad_parameter(&name, reason));
+            return Err(Problem::unknown_parameter(&name, &supported));
         };
         if seen.contains(&name) {
             return Err(Problem::bad_parameter(name, "given twice"));

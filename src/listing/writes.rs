@@ -44,14 +44,15 @@ pub fn changes(table: &'static Table, members: &Members) -> Result<Changes, Prob
     let mut changes = Changes::new();
     for (name, value) in members {
         let Some(position) = changeable(table, name) else { continue };
+        let column = &table.columns[position];
         let parsed = match value {
             Json::Null => Err("cannot be removed".to_owned()),
-            value => table.columns[position].parse_json(Some(value)),
+            value => column.parse_json(Some(value)),
         };
         match parsed {
             Ok(Some(value)) => changes.push((position, value)),
-            Ok(None) => faults.push(Fault::of_member(name, "is empty")),
-            Err(reason) => faults.push(Fault::of_member(name, reason)),
+            Ok(None) => faults.push(Fault::of_member(column.name, "is empty")),
+            Err(reason) => faults.push(Fault::of_member(column.name, reason)),
         }
     }
     if faults.is_empty() { Ok(changes) } else { Err(invalid_row(table, faults)) }
@@ -68,9 +69,9 @@ const FAULTS_MAX: usize = 20;
 /// The members that are not those of a row, or that a client does not choose.
 fn unexpected(table: &Table, members: &Members) -> Vec<Fault> {
     let unexpected = members.iter().filter(|(name, _)| changeable(table, name).is_none()).take(FAULTS_MAX);
-    let faults = unexpected.map(|(name, _)| {
-        let is_id = table.position(name).is_some();
-        Fault::of_member(name, if is_id { "is chosen by the server" } else { "is not a member of this object" })
+    let faults = unexpected.map(|(name, _)| match table.position(name) {
+        Some(position) => Fault::of_member(table.columns[position].name, "is chosen by the server"),
+        None => Fault::of_unknown(name, "is not a member of this object"),
     });
     faults.collect()
 }

@@ -45,13 +45,16 @@ where
 {
     // Dropped last, so that a drain waits for the log lines of aborted requests.
     let _counted = state.lifecycle.connection();
+    // Only the log uses it, so without proxies it costs no system call.
+    let peer = state.proxies.trusted.as_ref().and_then(|_| stream.peer_addr().ok());
     let connection = Rc::new(Connection::new());
     let io = TokioIo::new(GuardedStream::new(stream, connection.clone(), state.clone()));
     let service = service_fn(|request| {
         let connection = connection.clone();
         connection.begin(&request);
         let answer = match translate::request(request) {
-            Ok(request) => {
+            Ok(mut request) => {
+                request.head_mut().peer_addr = peer;
                 request.extensions_mut().insert::<Rc<dyn Transport>>(connection.clone());
                 Ok(app.call(request))
             }

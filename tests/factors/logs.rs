@@ -22,6 +22,8 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_request_is_one_line_of_json,
             a_request_id_is_taken_or_made,
             text_is_for_people,
+            an_error_of_the_client_can_be_diagnosed,
+            the_address_of_a_client_behind_a_proxy_is_logged,
             the_filter_is_the_environments,
             junk_stays_one_line,
             a_stalled_reader_of_the_log_blocks_nothing,
@@ -45,15 +47,19 @@ fn a_request_is_one_line_of_json(database: &Database) {
         (related!(7), RELATED_ROUTE, 404, "INFO"),
         ("/no/such/thing", "none", 404, "INFO"),
     ]) {
-        let id = web.get(path).header("x-request-id").unwrap().to_owned();
+        let answer = web.get(path);
         let lines = web.requests(count);
         let line = lines.last().unwrap();
-        assert_eq!(line["request_id"], id);
+        assert_eq!(line["request_id"], answer.header("x-request-id").unwrap());
+        let trace = format!("00-{}-{}-00", line["trace_id"].as_str().unwrap(), line["span_id"].as_str().unwrap());
+        assert_eq!(answer.header("traceparent"), Some(&*trace));
         assert_eq!(line["http.request.method"], "GET");
         assert_eq!(line["http.route"], route);
         assert_eq!(line["http.response.status_code"], status);
         assert_eq!(line["level"], level);
-        assert!(line["duration_us"].as_u64().unwrap() > 0);
+        assert!((0.0..60.0).contains(&line["duration_s"].as_f64().unwrap()), "{line}");
+        assert_eq!(line["http.response.body.size"], answer.body.len());
+        assert_eq!(line.get("client.address"), None, "no proxy is configured");
         assert!(line["time"].as_str().unwrap().ends_with('Z'));
         assert!(line["target"].as_str().unwrap().starts_with("roster"));
     }
@@ -140,13 +146,92 @@ fn a_request_id_is_taken_or_made(database: &Database) {
 fn text_is_for_people(database: &Database) {
     let web = Web::start(database, &[("LOG_FORMAT", "text")]);
     web.get("/livez");
-    let find = || web.log().lines().find(|line| line.contains("http.route=\"/livez\"")).map(str::to_owned);
+    let find = || web.log().lines().find(|line| line.contains("http.route=/livez")).map(str::to_owned);
     eventually("the request has its line", || find().is_some());
     let line = find().unwrap();
-    assert!(
-        line.contains("INFO") && line.contains("http.response.status_code=200") && !line.contains('\u{1b}'),
-        "{line}"
-    );
+    // Such as 06:43:57.123Z.
+    let (time, rest) = line.split_at(13);
+    assert!(time.ends_with('Z') && time.split([':', '.']).count() == 4, "{line}");
+    let start = " INFO  request http.request.method=GET http.route=/livez http.response.status_code=200 duration_s=0.0";
+    assert!(rest.starts_with(start) && !line.contains('\u{1b}'), "{line}");
+    // Text in which a value could end is in quotation marks.
+    web.get("/%0A\u{1b}[31m=");
+    web.get("/a=b");
+    let log = || web.log();
+    eventually("they have their lines", || log().matches("http.route=none").count() == 2);
+    assert!(log().contains(" url.path=/*** ") && log().contains(" url.path=\"/a=b\" "), "{}", log());
+    assert!(log().contains(" cause=\"there is nothing here\" "), "{}", log());
+}
+
+/// The log has the reason of an error of the client, without what the client sent.
+fn an_error_of_the_client_can_be_diagnosed(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed"]);
+    let web = Web::writable(database, &[]);
+    let long = format!("/{}", "path/".repeat(40));
+    let cut = format!("{}…", &long[..100]);
+    let read = [
+        (listing!("?limit=canary"), "limit: expected an integer from 1 to 1000", None),
+        (listing!("?canary=1"), "unknown parameter; this resource supports", None),
+        (listing!("?after=canary"), "after: expected a cursor from the Link of this listing", None),
+        (listing!("/canary"), "id: expected an integer from 1 to", None),
+        (listing!("/99"), "there is no user with this id", None),
+        ("/nothing/here?canary", "there is nothing here", Some("/nothing/here")),
+        ("/canary@example.com/x", "there is nothing here", Some("/***/x")),
+        ("/canary%40example.com", "there is nothing here", Some("/***")),
+        ("/canary%2540example.com/", "there is nothing here", Some("/***/")),
+        (&*long, "there is nothing here", Some(&*cut)),
+    ];
+    let mut count = 0;
+    for (path, cause, url_path) in read {
+        assert!(web.get(path).status >= 400);
+        count += 1;
+        let line = web.requests(count).pop().unwrap();
+        assert!(line["cause"].as_str().unwrap().starts_with(cause), "{line}");
+        assert_eq!(line.get("url.path").map(|path| path.as_str().unwrap()), url_path, "{line}");
+    }
+    let key = |key| [("idempotency-key", key)];
+    for (body, headers, cause) in [
+        (r#"{"canary"}"#, &[][..], "the body is not JSON: expected `:` at line 1 column 10"),
+        (r#"{"a":1,"a":2}"#, &[], "the body is ambiguous: it has a member twice at line 1 column 10"),
+        (r#""canary""#, &[], "the body must be a JSON object"),
+        (
+            r#"{"username":"","email":"canary@@example.com","canary":1,"id":1}"#,
+            &[],
+            "the user is not valid; a member is not a member of this object; /id is chosen by the server; /username is \
+             empty; /email is not of the form name@domain: it has more than one @",
+        ),
+        (r#"{"username":"admin","email":"canary@example.com"}"#, &[], "username is taken; /username is taken"),
+        ("{}", &key("canary\u{7f}"), "Idempotency-Key: expected"),
+        ("{}", &[("content-type", "canary")], "Content-Type: expected application/json"),
+    ] {
+        let answer = web.write("POST", LISTING, headers, body);
+        assert!((400..500).contains(&answer.status), "{body}: {answer:?}");
+        count += 1;
+        let line = web.requests(count).pop().unwrap();
+        assert!(line["cause"].as_str().unwrap().starts_with(cause), "{line}");
+    }
+    assert!(!web.log().contains("canary"), "{}", web.log());
+}
+
+/// A trusted proxy names the client, and no other sender does.
+fn the_address_of_a_client_behind_a_proxy_is_logged(database: &Database) {
+    let behind = |environment: &[(&str, &str)], header: (&str, &str)| {
+        let web = Web::start(database, environment);
+        web.get_with("/livez", &[header]);
+        web.requests(1)[0].get("client.address").map(|address| address.as_str().unwrap().to_owned())
+    };
+    let [trusted, other] =
+        [[("TRUSTED_PROXIES", "127.0.0.0/8, ::1, 10.0.0.0/8")], [("TRUSTED_PROXIES", "10.0.0.0/8")]];
+    let header = ("x-forwarded-for", "198.51.100.1, 192.0.2.1, 10.1.2.3");
+    assert_eq!(behind(&[], header), None);
+    assert_eq!(behind(&trusted, header).as_deref(), Some("192.0.2.1"));
+    assert_eq!(behind(&other, header).as_deref(), Some("127.0.0.1"), "the sender is not trusted");
+    let forwarded = ("forwarded", "for=198.51.100.1, for=\"[2001:db8::1]:4711\";proto=https, for=10.1.2.3");
+    assert_eq!(behind(&trusted, forwarded).as_deref(), Some("127.0.0.1"), "a proxy does not write both");
+    let by_header = [trusted[0], ("CLIENT_ADDRESS_HEADER", "forwarded")];
+    assert_eq!(behind(&by_header, forwarded).as_deref(), Some("2001:db8::1"));
+    assert_eq!(behind(&trusted, ("x-forwarded-for", "canary@example.com")), None);
 }
 
 fn the_filter_is_the_environments(database: &Database) {
@@ -209,7 +294,7 @@ fn nothing_private_is_logged(database: &Database) {
         listing!("?q=admin@canary"),
         listing!("?q=canary"),
         "/?q=canary",
-        "/canary",
+        "/canary@example.com",
         listing!("/canary"),
         &next,
         listing!("?after=canary"),
@@ -384,9 +469,9 @@ fn traces_go_to_the_collector(database: &Database) {
         assert!(collector.has(id), "trace, parent and span are in what was sent");
     }
     let engine = match database.engine.family() {
-        Family::Sqlite => "SQLite",
-        Family::MySql => "MySQL",
-        Family::Postgres => "PostgreSQL",
+        Family::Sqlite => "sqlite",
+        Family::MySql => "mysql",
+        Family::Postgres => "postgresql",
     };
     let state = "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7";
     for text in
@@ -437,12 +522,24 @@ fn metrics_count_by_route(database: &Database) {
             "http_server_request_duration_seconds_count{{http_request_method=\"GET\",http_route=\"{ROW_ROUTE}\"}} 3"
         ),
         "http_server_active_requests 0",
-        "db_client_connections_max 3",
-        "db_client_connections{state=\"used\"} 0",
+        "db_client_connection_max 3",
+        "db_client_connections{db_client_connection_state=\"used\"} 0",
+        "db_client_operation_batch_size_count 6",
+        "db_client_connection_wait_time_seconds_count 6",
+        "db_client_connection_pending_requests 0",
+        "tokio_global_queue_depth{thread_name=\"main\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
-    let build = text.lines().find(|line| line.starts_with("roster_build_info{")).unwrap();
-    assert!(build.contains("release_id=\"0.1.0.7\"") && build.ends_with("} 1"), "{build}");
+    let queries = text.lines().find(|line| line.starts_with("db_client_operation_duration_seconds_count{")).unwrap();
+    assert!(queries.contains("db_operation_name=\"SELECT\"") && queries.ends_with("} 6"), "{queries}");
+    let target = text.lines().find(|line| line.starts_with("target_info{")).unwrap();
+    assert!(target.contains("release_id=\"0.1.0.7\"") && target.ends_with("} 1"), "{target}");
+    if cfg!(target_os = "linux") {
+        for name in ["resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"] {
+            assert!(web.metric(&format!("process_{name} ")) > 0, "{name}");
+        }
+        assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
+    }
     assert!(!text.to_lowercase().contains("canary"), "{text}");
 }

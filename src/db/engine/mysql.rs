@@ -12,6 +12,7 @@ use super::Kind;
 use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 
 impl Dialect for MySql {
+    const SYSTEM: &'static str = "mysql";
     // Its optimiser finds the ranges of an OR instead.
     const COMPARES_PAIRS: bool = false;
     // In a union, MariaDB ignores LIMIT when it chooses an index, and sorts the table. In a derived table it does not.

@@ -15,6 +15,8 @@ use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
 pub(in crate::db) use listener::listen;
 
 impl Dialect for Postgres {
+    const SYSTEM: &'static str = "postgresql";
+
     execution!(Postgres);
 
     // The notification is sent when the transaction is committed.

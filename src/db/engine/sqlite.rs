@@ -15,6 +15,7 @@ use crate::db::select::Select;
 use crate::db::value::{Row, Values as _};
 
 impl Dialect for Sqlite {
+    const SYSTEM: &'static str = "sqlite";
     // A transaction that begins with a read does not wait for another writer. It fails at its first write.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     // A transaction that writes has locked the whole database.

@@ -1,23 +1,30 @@
 //! The line of each request in the log.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use opentelemetry::trace::SpanId;
 
 /// The values of the line of a request.
 pub(super) struct Line<'a> {
-    pub(super) request_id: &'a str,
-    pub(super) trace_id: &'a str,
     pub(super) method: &'static str,
     pub(super) route: &'static str,
+    /// The path, if it has no route.
+    pub(super) path: Option<&'a str>,
     /// The name of the client, if it has sent a valid token.
     pub(super) client: Option<&'a str>,
+    /// The address of the client, if proxies are configured.
+    pub(super) client_address: Option<IpAddr>,
     pub(super) status: StatusCode,
     pub(super) duration: Duration,
     /// The part of the response's body that was read by the connection.
     pub(super) bytes: u64,
-    /// Why the request failed.
+    /// Why the response is not the one that was requested.
     pub(super) cause: Option<&'a str>,
+    pub(super) request_id: &'a str,
+    pub(super) trace_id: &'a str,
+    pub(super) span_id: SpanId,
 }
 
 impl Line<'_> {
@@ -30,15 +37,18 @@ impl Line<'_> {
                     // A name that filters of the log can rely on.
                     target: "roster::http::request",
                     tracing::Level::$level,
-                    request_id = self.request_id,
-                    trace_id = self.trace_id,
                     http.request.method = self.method,
                     http.route = self.route,
-                    enduser.id = self.client,
+                    url.path = self.path,
                     http.response.status_code = self.status.as_u16(),
-                    duration_us = u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX),
-                    bytes = self.bytes,
+                    duration_s = self.duration.as_secs_f64(),
+                    http.response.body.size = self.bytes,
                     cause = self.cause,
+                    client.address = self.client_address.map(tracing::field::display),
+                    enduser.id = self.client,
+                    request_id = self.request_id,
+                    trace_id = self.trace_id,
+                    span_id = %self.span_id,
                     "request"
                 )
             };

@@ -1,5 +1,6 @@
 //! A request, from its head to the last byte of its response.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use actix_web::{Error, HttpMessage as _, HttpResponse};
 use tracing::Span;
 
 use super::access_log::Line;
+use super::client_address;
 use super::request_id::{self, REQUEST_ID};
 use super::trace::{TRACEPARENT, Trace};
 use crate::http::assets;
@@ -46,6 +48,10 @@ pub(crate) struct RequestContext {
     pub(super) route: Route,
     /// The name of the client, if it has sent a valid token.
     pub(super) client: Option<String>,
+    /// The address of the client, if proxies are configured.
+    client_address: Option<IpAddr>,
+    /// The path, if it has no route.
+    path: Option<String>,
     /// The root of the links on an error page, if the client is a browser.
     page_root: Option<String>,
     started: Instant,
@@ -68,6 +74,8 @@ impl RequestContext {
         let state = request.app_data::<Data<State>>().expect("the route table has the state");
         let mut context = Self::with(state, route, name(request.method()), request.headers(), request.path());
         context.transport = request.extensions_mut().remove();
+        context.client_address = client_address::of(request, &state.proxies);
+        context.path = route.pattern.is_none().then(|| loggable(request.path()));
         context.has_unread_body = !matches!(request.parts().1, Payload::None);
         context.is_close_delimited = request.version() < Version::HTTP_11;
         context
@@ -88,6 +96,8 @@ impl RequestContext {
             method,
             route,
             client: None,
+            client_address: None,
+            path: None,
             page_root: (route.has_page && prefers_page(headers)).then(|| assets::root(path)),
             started: Instant::now(),
             guard: state.lifecycle.request(),
@@ -149,7 +159,7 @@ impl RequestContext {
     fn respond_with(mut self, problem: &Problem) -> HttpResponse {
         let is_write = self.method != UNKNOWN && !is_safe(self.method);
         let response = problem.render(&self.id, self.page_root.as_deref(), is_write);
-        self.outcome = Some((response.status(), problem.cause().map(str::to_owned)));
+        self.outcome = Some((response.status(), Some(problem.cause())));
         self.respond(response)
     }
 
@@ -188,23 +198,43 @@ impl Drop for RequestContext {
         });
         let route = self.route.pattern.unwrap_or("none");
         let line = Line {
-            request_id: &self.id,
-            trace_id: &self.trace.id,
             method: self.method,
             route,
+            path: self.path.as_deref(),
             client: self.client.as_deref(),
+            client_address: self.client_address,
             status,
             duration,
             bytes: self.bytes,
             cause: cause.as_deref().or(self.aborted),
+            request_id: &self.id,
+            trace_id: &self.trace.id,
+            span_id: self.trace.span_id,
         };
         line.write();
-        self.state.metrics.record(self.method, route, status, duration);
+        self.state.metrics.record(self.method, route, status, duration, self.trace.exemplar());
         if self.aborted.is_some() {
             self.state.metrics.record_aborted();
         }
         self.trace.end(self.method, self.route.pattern, status.as_u16());
     }
+}
+
+/// A path as the log shows it: its beginning. A segment may contain an e-mail address, and the encoding of a character may
+/// hide one, so those with `@`, `%` or a character outside of ASCII are not shown.
+fn loggable(path: &str) -> String {
+    const LENGTH: usize = 100;
+    let is_shown = |segment: &str| segment.bytes().all(|byte| byte.is_ascii_graphic() && !b"@%".contains(&byte));
+    let mut shown = String::new();
+    for segment in path.split('/').skip(1) {
+        shown.push('/');
+        shown.push_str(if is_shown(segment) { segment } else { "***" });
+        if shown.len() > LENGTH {
+            shown.truncate(LENGTH);
+            return shown + "…";
+        }
+    }
+    shown
 }
 
 /// The name of a standard method (RFC 9110 and 5789). Any other is `other`, because a client may send any text.

@@ -6,6 +6,7 @@ use opentelemetry::{Context, KeyValue};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::http::metrics::Exemplar;
 use crate::telemetry::parse_traceparent;
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -17,7 +18,7 @@ pub(super) struct Trace {
     pub(super) span: Span,
     /// The trace's id, as its events show it.
     pub(super) id: String,
-    span_id: SpanId,
+    pub(super) span_id: SpanId,
     flags: TraceFlags,
     exported: bool,
 }
@@ -35,13 +36,20 @@ impl Trace {
         };
         let id = trace_id.to_string();
         // At the level ERROR, so that no filter of the log removes the ids from the lines of the request.
-        let span = tracing::error_span!("request", request_id, trace_id = id);
-        Self { span, id, span_id: SpanId::from(fastrand::u64(1..)), flags, exported }
+        let span_id = SpanId::from(fastrand::u64(1..));
+        let span = tracing::error_span!("request", request_id, trace_id = id, %span_id);
+        Self { span, id, span_id, flags, exported }
     }
 
     /// The exporter chooses the ids, and whether the trace is sampled.
     fn enter_exported(parent: Option<SpanContext>, request_id: &str) -> Self {
-        let span = tracing::error_span!("request", request_id, trace_id = field::Empty, otel.kind = "server");
+        let span = tracing::error_span!(
+            "request",
+            request_id,
+            trace_id = field::Empty,
+            span_id = field::Empty,
+            otel.kind = "server"
+        );
         if let Some(parent) = parent {
             // It fails for a span that has begun already, and this one has not.
             let _ = span.set_parent(Context::new().with_remote_span_context(parent));
@@ -49,7 +57,7 @@ impl Trace {
         let context = span.context();
         let own = context.span().span_context().clone();
         let id = own.trace_id().to_string();
-        span.record("trace_id", &id);
+        span.record("trace_id", &id).record("span_id", field::display(own.span_id()));
         Self { span, id, span_id: own.span_id(), flags: own.trace_flags(), exported: true }
     }
 
@@ -61,6 +69,13 @@ impl Trace {
     /// The same as text, for work that this request causes.
     pub(super) fn traceparent(&self) -> String {
         format!("00-{}-{}-{:02x}", self.id, self.span_id, self.flags)
+    }
+
+    /// The ids of the request for a metric, if its trace is exported.
+    pub(super) fn exemplar(&self) -> Option<Exemplar> {
+        let is_exported = self.exported && self.flags.is_sampled();
+        let trace_id = is_exported.then(|| TraceId::from_hex(&self.id).ok())??;
+        Some(Exemplar { trace_id, span_id: self.span_id })
     }
 
     /// Records the outcome of the request, in the names of OpenTelemetry's semantic conventions for HTTP.

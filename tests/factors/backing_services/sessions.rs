@@ -454,14 +454,14 @@ fn readiness_does_not_depend_on_the_pool(database: &Database) {
             }
         };
         request(2);
-        eventually("the pool is in use", || gauge("db_client_connections{state=\"used\"}") == 2);
+        eventually("the pool is in use", || gauge("db_client_connections{db_client_connection_state=\"used\"}") == 2);
         request(3);
-        eventually("the others wait", || gauge("db_client_connections_pending_acquires") >= 3);
+        eventually("the others wait", || gauge("db_client_connection_pending_requests") >= 3);
         for _ in 0..20 {
-            assert_eq!(gauge("db_client_connections_pending_acquires"), 3);
+            assert_eq!(gauge("db_client_connection_pending_requests"), 3);
             assert_eq!(web.get("/readyz").status, 200);
         }
         drop(lock);
     });
-    assert_eq!(gauge("db_client_connections_pending_acquires"), 0);
+    assert_eq!(gauge("db_client_connection_pending_requests"), 0);
 }

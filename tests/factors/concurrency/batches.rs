@@ -63,12 +63,18 @@ fn start(database: &Database, environment: &[(&str, &str)]) -> Web {
 }
 
 fn waiting(web: &Web) -> usize {
-    web.metric("db_client_connections_pending_acquires")
+    web.metric("db_client_connection_pending_requests")
 }
 
 /// How many statements were those of this number of requests.
 fn statements(web: &Web, requests: usize) -> usize {
-    web.metric(&format!("db_client_batches_total{{db_operation_batch_size=\"{requests}\"}}"))
+    let metrics = web.get("/metrics").body;
+    // The statements of up to this size, and those of up to the next smaller one.
+    let [upper, lower] = [requests, requests / 2].map(|size| {
+        let bucket = format!("db_client_operation_batch_size_bucket{{le=\"{size}\"}} ");
+        metrics.lines().find_map(|line| line.strip_prefix(&*bucket)).map_or(0, |count| count.parse().unwrap())
+    });
+    upper - lower
 }
 
 /// Requests large pages with the endless row, so that this number of connections is in use.
@@ -79,7 +85,7 @@ fn occupy<'scope>(
 ) -> Vec<ScopedJoinHandle<'scope, Answer>> {
     let handles = (1..=connections).map(|count| {
         let handle = scope.spawn(|| web.get(LARGE));
-        eventually("a connection is in use", || web.metric("db_client_connections{state=\"used\"}") == count);
+        eventually("a connection is in use", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == count);
         handle
     });
     handles.collect()
@@ -347,7 +353,7 @@ fn a_statement_ends_with_its_clients(database: &Database) {
     let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "60000")]);
     let mut client = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
     write!(client, "GET {WITH_IT} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    eventually("it is running", || web.metric("db_client_connections{state=\"used\"}") == 1);
+    eventually("it is running", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 1);
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     assert_eq!(ids(&web.get(WITHOUT_IT[0])), [1]);
@@ -379,7 +385,7 @@ fn a_connection_that_does_not_open_delays_no_request(database: &Database) {
     let lock = database.hold_rows();
     thread::scope(|scope| {
         let first = scope.spawn(|| web.get(WITHOUT_IT[0]));
-        eventually("it is running", || web.metric("db_client_connections{state=\"used\"}") == 1);
+        eventually("it is running", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 1);
         let second = scope.spawn(|| web.get(WITHOUT_IT[1]));
         eventually("a connection is being opened for it", || proxy.opened() > before);
         drop(lock);
@@ -402,7 +408,7 @@ fn a_failed_statement_fails_only_its_own_requests(database: &Database) {
     let lock = database.hold_rows();
     thread::scope(|scope| {
         let first = scope.spawn(|| web.get(LARGE));
-        eventually("it is running", || web.metric("db_client_connections{state=\"used\"}") == 1);
+        eventually("it is running", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 1);
         let together = wait_with(scope, &web, &WITHOUT_IT[..4]);
         database.end_readers();
         assert_eq!(first.join().unwrap().status, 503);
