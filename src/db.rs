@@ -31,6 +31,7 @@ pub use dialect::Dialect;
 pub(crate) use engine::on_engine;
 use engine::{mysql, postgres, sqlite};
 pub use error::Error;
+pub use metrics::Connections;
 use pool::Pool;
 pub use select::Select;
 pub use session::Session;
@@ -223,6 +224,12 @@ impl Db {
             Self::MySql(pool) => Self::MySql(pool.for_worker(worker)),
             Self::Postgres(pool) => Self::Postgres(pool.for_worker(worker)),
         }
+    }
+
+    /// The current use of the pool.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        on_engine!(Db, self, pool => pool.connections())
     }
 
     /// The metrics of the pool, for a registry.

@@ -120,13 +120,14 @@ impl Collector for Metrics {
 }
 
 /// How many connections a pool has.
-pub(super) struct Connections {
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
     /// Open and unused.
-    pub(super) idle: usize,
+    pub idle: usize,
     /// In use, or kept until the session in the server has ended.
-    pub(super) used: usize,
+    pub used: usize,
     /// The most that may be open.
-    pub(super) max: usize,
+    pub max: usize,
 }
 
 /// How a transaction of a request ended.

@@ -464,7 +464,7 @@ impl<DB: Dialect> Pool<DB> {
         &self.shares[self.own].manager().options
     }
 
-    fn connections(&self) -> Connections {
+    pub(super) fn connections(&self) -> Connections {
         let mut sum = Connections { idle: 0, used: 0, max: 0 };
         for status in self.shares.iter().map(managed::Pool::status) {
             let idle = status.available.min(status.size);

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 pub(super) use exemplars::Exemplar;
 use exemplars::Exemplars;

@@ -1,8 +1,8 @@
 //! The handlers for operators: liveness, readiness, metrics and version.
 
-use actix_web::{HttpRequest, HttpResponse};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::Data;
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 

@@ -34,12 +34,7 @@ impl<S> FormatEvent<S, Pairs> for TextLine
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, Pairs>,
-        mut out: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
+    fn format_event(&self, context: &FmtContext<'_, S, Pairs>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut time = String::with_capacity(32);
         // It is empty if the clock is before 1970.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
@@ -103,6 +98,8 @@ struct Visible<'a>(&'a str);
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
+        self.0
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_default()) } else { f.write_char(c) })
     }
 }

@@ -228,7 +228,9 @@ fn a_slow_query_ends_in_time(database: &Database) {
     thread::scope(|scope| {
         for used in 1..=2 {
             scope.spawn(|| assert_eq!(web.get(listing!("?limit=101")).status, 503));
-            eventually("a connection is in use", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == used);
+            eventually("a connection is in use", || {
+                web.metric("db_client_connections{db_client_connection_state=\"used\"}") == used
+            });
         }
         assert_eq!(web.get(LISTING).status, 503);
     });

@@ -190,10 +190,11 @@ fn an_error_of_the_client_can_be_diagnosed(database: &Database) {
         assert!(line["cause"].as_str().unwrap().starts_with(cause), "{line}");
         assert_eq!(line.get("url.path").map(|path| path.as_str().unwrap()), url_path, "{line}");
     }
-    let key = |key| [("idempotency-key", key)];
+    let too_long = "canary".repeat(100);
+    let key = [("idempotency-key", &*too_long)];
     for (body, headers, cause) in [
-        (r#"{"canary"}"#, &[][..], "the body is not JSON: expected `:` at line 1 column 10"),
-        (r#"{"a":1,"a":2}"#, &[], "the body is ambiguous: it has a member twice at line 1 column 10"),
+        (r#"{"canary"}"#, &[][..], "the body is not JSON: expected `:` at line 1 column"),
+        (r#"{"a":1,"a":2}"#, &[], "the body is ambiguous: it has a member twice at line 1 column"),
         (r#""canary""#, &[], "the body must be a JSON object"),
         (
             r#"{"username":"","email":"canary@@example.com","canary":1,"id":1}"#,
@@ -202,7 +203,7 @@ fn an_error_of_the_client_can_be_diagnosed(database: &Database) {
              empty; /email is not of the form name@domain: it has more than one @",
         ),
         (r#"{"username":"admin","email":"canary@example.com"}"#, &[], "username is taken; /username is taken"),
-        ("{}", &key("canary\u{7f}"), "Idempotency-Key: expected"),
+        ("{}", &key, "Idempotency-Key: expected"),
         ("{}", &[("content-type", "canary")], "Content-Type: expected application/json"),
     ] {
         let answer = web.write("POST", LISTING, headers, body);
@@ -221,8 +222,7 @@ fn the_address_of_a_client_behind_a_proxy_is_logged(database: &Database) {
         web.get_with("/livez", &[header]);
         web.requests(1)[0].get("client.address").map(|address| address.as_str().unwrap().to_owned())
     };
-    let [trusted, other] =
-        [[("TRUSTED_PROXIES", "127.0.0.0/8, ::1, 10.0.0.0/8")], [("TRUSTED_PROXIES", "10.0.0.0/8")]];
+    let [trusted, other] = [[("TRUSTED_PROXIES", "127.0.0.0/8, ::1, 10.0.0.0/8")], [("TRUSTED_PROXIES", "10.0.0.0/8")]];
     let header = ("x-forwarded-for", "198.51.100.1, 192.0.2.1, 10.1.2.3");
     assert_eq!(behind(&[], header), None);
     assert_eq!(behind(&trusted, header).as_deref(), Some("192.0.2.1"));
@@ -536,10 +536,11 @@ fn metrics_count_by_route(database: &Database) {
     let target = text.lines().find(|line| line.starts_with("target_info{")).unwrap();
     assert!(target.contains("release_id=\"0.1.0.7\"") && target.ends_with("} 1"), "{target}");
     if cfg!(target_os = "linux") {
-        for name in ["resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"] {
-            assert!(web.metric(&format!("process_{name} ")) > 0, "{name}");
+        for name in ["cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds", "start_time_seconds"] {
+            let (_, value) = text.split_once(&format!("\nprocess_{name} ")).unwrap();
+            let value: f64 = value.split('\n').next().unwrap().parse().unwrap();
+            assert!(value > 0.0 || name == "cpu_seconds_total", "{name}");
         }
-        assert!(text.contains("\nprocess_cpu_seconds_total "), "{text}");
     }
     assert!(!text.to_lowercase().contains("canary"), "{text}");
 }

@@ -343,7 +343,9 @@ fn a_request_that_is_still_running_is_a_conflict(database: &Database) {
     thread::scope(|scope| {
         let first = scope.spawn(|| post_to(&slow, "one", ADA));
         let mut sql = database.sql();
-        eventually("the first is running", || slow.metric("db_client_connections{db_client_connection_state=\"used\"}") == 1);
+        eventually("the first is running", || {
+            slow.metric("db_client_connections{db_client_connection_state=\"used\"}") == 1
+        });
         eventually("the second waits for it", || {
             let second = post_to(&fast, "one", ADA);
             assert!([409, 503].contains(&second.status), "{}", second.body);
@@ -573,7 +575,9 @@ fn nothing_is_committed_after_its_503(database: &Database) {
     let unknown = format!("the request took too long; {UNKNOWN}");
     assert_eq!(detail(&slow), unknown);
     other.execute("ROLLBACK");
-    eventually("its session has ended", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 0);
+    eventually("its session has ended", || {
+        web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 0
+    });
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
     let again = post_to(&web, "one", ADA);
     assert_eq!((again.status, again.header("idempotency-replayed")), (201, None), "{}", again.body);
@@ -587,7 +591,9 @@ fn nothing_is_committed_after_its_503(database: &Database) {
     assert_eq!(blocked.status, 503, "{}", blocked.body);
     assert!(detail(&blocked).ends_with("; nothing was changed"), "{}", blocked.body);
     other.execute("ROLLBACK");
-    eventually("its session has ended", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 0);
+    eventually("its session has ended", || {
+        web.metric("db_client_connections{db_client_connection_state=\"used\"}") == 0
+    });
     assert!(web.get("/users/2").body.contains("guest"));
 }
 

@@ -20,7 +20,9 @@ pub(crate) enum Tool {
     Httpolice,
     /// A pooler before PostgreSQL.
     Pgbouncer,
-    /// The text format of metrics.
+    /// It reads metrics.
+    Prometheus,
+    /// The text format of metrics, and alerts.
     Promtool,
     /// The service folder of runit.
     Runsv,
@@ -33,12 +35,13 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Aiosmtpd,
         Self::Chromedriver,
         Self::Honcho,
         Self::Httpolice,
         Self::Pgbouncer,
+        Self::Prometheus,
         Self::Promtool,
         Self::Runsv,
         Self::Schemathesis,
@@ -53,6 +56,7 @@ impl Tool {
             Self::Honcho => "honcho",
             Self::Httpolice => "httpolice",
             Self::Pgbouncer => "pgbouncer",
+            Self::Prometheus => "prometheus",
             Self::Promtool => "promtool",
             Self::Runsv => "runsv",
             Self::Schemathesis => "schemathesis",

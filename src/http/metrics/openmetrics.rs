@@ -79,7 +79,12 @@ fn write_sample(
     if let Some((exemplar, seconds, time)) = exemplar {
         let time = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let (trace_id, span_id) = (exemplar.trace_id, exemplar.span_id);
-        write!(out, " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {seconds} {}.{:03}", time / 1000, time % 1000)?;
+        write!(
+            out,
+            " # {{trace_id=\"{trace_id}\",span_id=\"{span_id}\"}} {seconds} {}.{:03}",
+            time / 1000,
+            time % 1000
+        )?;
     }
     writeln!(out)
 }

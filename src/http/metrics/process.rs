@@ -16,11 +16,11 @@ pub(super) fn collector() -> prometheus::Result<Option<Box<dyn Collector>>> {
 
 #[cfg(target_os = "linux")]
 mod linux {
+    use procfs::process::{LimitValue, Process as Entry};
+    use procfs::{ProcResult, WithCurrentSystemInfo as _};
     use prometheus::core::{Collector, Desc};
     use prometheus::proto::MetricFamily;
     use prometheus::{Counter, Gauge, IntGauge};
-    use procfs::process::{LimitValue, Process as Entry};
-    use procfs::{ProcResult, WithCurrentSystemInfo as _};
 
     pub(super) struct Process {
         cpu: Counter,

@@ -85,7 +85,9 @@ fn occupy<'scope>(
 ) -> Vec<ScopedJoinHandle<'scope, Answer>> {
     let handles = (1..=connections).map(|count| {
         let handle = scope.spawn(|| web.get(LARGE));
-        eventually("a connection is in use", || web.metric("db_client_connections{db_client_connection_state=\"used\"}") == count);
+        eventually("a connection is in use", || {
+            web.metric("db_client_connections{db_client_connection_state=\"used\"}") == count
+        });
         handle
     });
     handles.collect()
