@@ -171,7 +171,7 @@ impl Queue {
         if state.next_runner == Some(runner.number) {
             state.begin_statement();
         }
-        self.metrics.batch_sizes.observe(1.0);
+        self.metrics.record_batch(1);
     }
 
     /// Adapts the sizes of the next statements to the last one.
@@ -191,7 +191,7 @@ impl Queue {
         let alike = state.waiting.iter().filter(|query| query.can_share_with(first)).count().max(1);
         let most = alike.min(state.size_max);
         let size = SIZES.into_iter().find(|size| *size <= most).expect("there is at least one");
-        self.metrics.batch_sizes.observe(size as f64);
+        self.metrics.record_batch(size);
         if size == 1 || alike == state.waiting.len() {
             return state.waiting.drain(..size).collect();
         }

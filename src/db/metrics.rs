@@ -83,6 +83,11 @@ impl Metrics {
         })
     }
 
+    /// Records a statement with this number of queries for pages.
+    pub(super) fn record_batch(&self, queries: usize) {
+        self.batch_sizes.observe(u32::try_from(queries).map_or(f64::INFINITY, f64::from));
+    }
+
     /// Counts a transaction.
     pub(super) fn count(&self, outcome: Outcome) {
         self.by_outcome[outcome as usize].inc();

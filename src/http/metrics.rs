@@ -1,6 +1,6 @@
 //! The metrics of a process: its requests, its resources, and those of its other parts; for Prometheus.
 
-mod exemplars;
+mod durations;
 mod openmetrics;
 mod process;
 mod runtimes;
@@ -9,21 +9,11 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use prometheus::core::Collector;
-use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub(super) use exemplars::Exemplar;
-use exemplars::Exemplars;
+use durations::Durations;
+pub(super) use durations::Exemplar;
 pub(super) use runtimes::Runtimes;
-
-/// Bounds in seconds. Most are small, because a page takes a millisecond or less. The last is the default of
-/// `REQUEST_TIMEOUT_MS`.
-const BUCKETS: [f64; 14] =
-    [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-const DURATION: &str = "http_server_request_duration_seconds";
-/// The labels of [`DURATION`].
-const LABELS: [&str; 2] = ["http_request_method", "http_route"];
 
 /// The formats of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +37,7 @@ impl Exposition {
 pub(super) struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
-    durations: HistogramVec,
-    exemplars: Exemplars,
+    durations: Durations,
     aborted: IntCounter,
     in_flight: IntGauge,
     pub(super) runtimes: Runtimes,
@@ -73,12 +62,7 @@ impl Metrics {
                 Opts::new("http_server_requests_total", "Completed requests."),
                 &["http_request_method", "http_route", "http_response_status_code"],
             )?,
-            durations: HistogramVec::new(
-                HistogramOpts::new(DURATION, "Time from the head of a request to the last byte of its response.")
-                    .buckets(BUCKETS.to_vec()),
-                &LABELS,
-            )?,
-            exemplars: Exemplars::default(),
+            durations: Durations::new()?,
             aborted: IntCounter::new(
                 "http_server_responses_aborted_total",
                 "Responses that the client did not receive completely.",
@@ -89,7 +73,7 @@ impl Metrics {
         let collectors: [Box<dyn Collector>; 6] = [
             Box::new(target),
             Box::new(metrics.requests.clone()),
-            Box::new(metrics.durations.clone()),
+            metrics.durations.collector(),
             Box::new(metrics.aborted.clone()),
             Box::new(metrics.in_flight.clone()),
             Box::new(metrics.runtimes.clone()),
@@ -110,12 +94,8 @@ impl Metrics {
         duration: Duration,
         sampled: Option<Exemplar>,
     ) {
-        let seconds = duration.as_secs_f64();
         self.requests.with_label_values(&[method, route, status.as_str()]).inc();
-        self.durations.with_label_values(&[method, route]).observe(seconds);
-        if let Some(exemplar) = sampled {
-            self.exemplars.record(method, route, seconds, exemplar);
-        }
+        self.durations.record([method, route], duration, sampled);
     }
 
     /// Counts a response that its client did not receive completely.
@@ -130,7 +110,7 @@ impl Metrics {
         let families = self.registry.gather();
         match format {
             Exposition::Text => TextEncoder::new().encode_to_string(&families),
-            Exposition::OpenMetrics => Ok(openmetrics::encode(families, &self.exemplars)),
+            Exposition::OpenMetrics => Ok(openmetrics::encode(families, &self.durations)),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Log lines for a person: the time of day, the level, the message, and `key=value` for each field.
+//! Log lines for a person: the time of day, the level, the message, and `key=value` for each field but
+//! the ids of traces.
 
 use std::fmt::{self, Write as _};
 
@@ -83,7 +84,8 @@ impl Visit for Visitor {
         // A String accepts all text.
         let _ = match field.name() {
             "message" => write!(self.message, "{}", Visible(value)),
-            // Those are for the exporter.
+            // Those are for the exporter, and for the search in a collector.
+            "trace_id" | "span_id" => Ok(()),
             name if name.starts_with("otel.") => Ok(()),
             name if !value.is_empty() && value.chars().all(is_bare) => {
                 write!(self.pairs, " {dim}{name}={reset}{value}")

@@ -42,6 +42,7 @@ fn metrics_are_in_their_format(database: &Database) {
 }
 
 const RULES: &str = include_str!("../../deploy/prometheus/rules.yml");
+const TELEMETRY: &str = include_str!("../../docs/telemetry.md");
 const RULE_TESTS: &str = include_str!("../../deploy/prometheus/rules.test.yml");
 
 fn path(relative: &str) -> std::path::PathBuf {
@@ -74,7 +75,7 @@ fn each_alert_is_tested_and_has_its_section() {
     assert_eq!(sections, alerts, "the sections have the order of the alerts");
 }
 
-/// Every query of the alerts and of the dashboard is valid, and queries metrics and labels that processes have.
+/// Every query of the alerts and of the dashboard is valid, and queries metrics and labels that processes have. docs/telemetry.md lists all.
 fn alerts_and_the_dashboard_query_existing_metrics(database: &Database) {
     promtool(["check", "rules"], &path("deploy/prometheus/rules.yml"));
     promtool(["test", "rules"], &path("deploy/prometheus/rules.test.yml"));
@@ -102,7 +103,7 @@ fn alerts_and_the_dashboard_query_existing_metrics(database: &Database) {
     let has = |name: &str| metrics.contains(&format!("\n{name}{{")) || metrics.contains(&format!("\n{name} "));
     // The labels `job` and `instance` are those of Prometheus.
     let has_label = |label: &str| ["job", "instance"].contains(&label) || metrics.contains(&format!("{label}=\""));
-    for query in queries.iter().chain([&RULES]) {
+    for query in queries.iter().chain([&RULES, &TELEMETRY]) {
         let labels = query.split("by (").skip(1).flat_map(|rest| rest.split(')').next().unwrap().split(", "));
         let labels: BTreeSet<_> = labels.collect();
         for label in &labels {
@@ -116,8 +117,11 @@ fn alerts_and_the_dashboard_query_existing_metrics(database: &Database) {
         let names: Vec<_> = words.into_iter().filter(|word| is_metric(word)).collect();
         assert!(!names.is_empty(), "{query}");
         for name in names {
-            assert!(has(name), "{name} of {query}");
+            assert!(has(name) || has(&format!("{name}_count")) || has_label(name), "{name} of {query}");
         }
+    }
+    for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(TELEMETRY.contains(&format!("`{name}`")), "docs/telemetry.md does not list {name}");
     }
 }
 

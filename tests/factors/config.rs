@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use libtest_mimic::Trial;
-use roster::config::{Config, Endpoint, LogFormat, TokensRequired};
+use roster::config::{ClientAddressHeader, Config, Endpoint, LogFormat, TokensRequired};
 
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{PROGRAMS, Web, code, migrate_command, seed, stderr, web};
@@ -115,10 +115,17 @@ fn every_variable_is_read() {
         ("MAIL_FROM", "Roster <roster@example.com>"),
         ("WORKER_CONCURRENCY", "17"),
         ("CLEANUP_SCHEDULE", "30 4 * * *"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1\nfd00::/8"),
+        ("CLIENT_ADDRESS_HEADER", "Forwarded"),
     ])
     .unwrap();
     assert_eq!(config.smtp_url.as_ref().unwrap().to_string(), "smtps://***@mail.internal:465");
     assert_eq!(config.worker_concurrency.get(), 17);
+    let proxies = config.trusted_proxies.as_ref().unwrap();
+    for (address, is_trusted) in [("10.255.0.1", true), ("192.0.2.1", true), ("fd00::1", true), ("192.0.2.2", false)] {
+        assert_eq!(proxies.contains(address.parse().unwrap()), is_trusted, "{address}");
+    }
+    assert_eq!(config.client_address_header, ClientAddressHeader::Forwarded);
     assert_eq!(config.cleanup_schedule.next_after(0), Some(4 * 3600 + 30 * 60));
     assert_eq!(config.database_url.address(), "db.internal:6543");
     assert_eq!(config.database_max_connections.get(), 3);
@@ -169,6 +176,8 @@ fn every_problem_is_told_at_once() {
         ("MAIL_FROM", "nobody"),
         ("WORKER_CONCURRENCY", "1001"),
         ("CLEANUP_SCHEDULE", "hourly"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("CLIENT_ADDRESS_HEADER", "x-real-ip"),
     ];
     let done = web(&["check"], &wrong);
     assert_eq!(code(&done), 78);

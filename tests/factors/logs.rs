@@ -203,7 +203,7 @@ fn an_error_of_the_client_can_be_diagnosed(database: &Database) {
              empty; /email is not of the form name@domain: it has more than one @",
         ),
         (r#"{"username":"admin","email":"canary@example.com"}"#, &[], "username is taken; /username is taken"),
-        ("{}", &key, "Idempotency-Key: expected"),
+        (r#"{"username":"canary","email":"canary@example.com"}"#, &key, "Idempotency-Key: expected"),
         ("{}", &[("content-type", "canary")], "Content-Type: expected application/json"),
     ] {
         let answer = web.write("POST", LISTING, headers, body);

@@ -6,22 +6,21 @@ use std::time::UNIX_EPOCH;
 
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
-use super::exemplars::{Exemplars, Recorded};
-use super::{DURATION, LABELS};
+use super::durations::{Durations, LABELS, NAME, Recorded};
 
 /// The metrics as text.
-pub(super) fn encode(mut families: Vec<MetricFamily>, exemplars: &Exemplars) -> String {
+pub(super) fn encode(mut families: Vec<MetricFamily>, durations: &Durations) -> String {
     // The information about the target comes first.
     families.sort_by_key(|family| family.name() != "target_info");
     let mut text = String::with_capacity(32 * 1024);
     for family in &families {
-        write_family(&mut text, family, exemplars).expect("a String accepts all text");
+        write_family(&mut text, family, durations).expect("a String accepts all text");
     }
     text.push_str("# EOF\n");
     text
 }
 
-fn write_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) -> fmt::Result {
+fn write_family(out: &mut String, family: &MetricFamily, durations: &Durations) -> fmt::Result {
     let full = family.name();
     // The name of a family has no suffix, and those of its samples have one.
     let (kind, name) = match family.get_field_type() {
@@ -40,16 +39,16 @@ fn write_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) 
             "counter" => write_sample(out, (name, "_total"), metric, None, metric.get_counter().get_value(), None)?,
             "gauge" => write_sample(out, (name, ""), metric, None, metric.get_gauge().get_value(), None)?,
             "info" => write_sample(out, (name, "_info"), metric, None, 1.0, None)?,
-            _ => write_histogram(out, name, metric, exemplars)?,
+            _ => write_histogram(out, name, metric, durations)?,
         }
     }
     Ok(())
 }
 
-fn write_histogram(out: &mut String, name: &str, metric: &Metric, exemplars: &Exemplars) -> fmt::Result {
+fn write_histogram(out: &mut String, name: &str, metric: &Metric, durations: &Durations) -> fmt::Result {
     let histogram = metric.get_histogram();
     let label = |name| metric.get_label().iter().find(|label| label.name() == name).map_or("", |label| label.value());
-    let exemplar = |bucket| (name == DURATION).then(|| exemplars.get(label(LABELS[0]), label(LABELS[1]), bucket))?;
+    let exemplar = |bucket| (name == NAME).then(|| durations.exemplar(LABELS.map(label), bucket))?;
     let bounds = histogram.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
     let all = (f64::INFINITY, histogram.get_sample_count());
     for (number, (bound, count)) in bounds.chain([all]).enumerate() {
@@ -119,20 +118,20 @@ mod tests {
         other.with_label_values(&["\"\\\n"]).inc();
         let metrics = Metrics::new(Some("1.0"), vec![Box::new(other)]);
         let traced = Exemplar { trace_id: TraceId::from(10), span_id: SpanId::from(11) };
-        metrics.record("GET", "/users", StatusCode::OK, Duration::from_millis(3), Some(traced));
-        metrics.record("GET", "/users", StatusCode::OK, Duration::from_millis(30), None);
+        metrics.record("GET", "/rows", StatusCode::OK, Duration::from_millis(3), Some(traced));
+        metrics.record("GET", "/rows", StatusCode::OK, Duration::from_millis(30), None);
         let text = metrics.render(7, Exposition::OpenMetrics).expect("it is valid");
         for line in [
             "# TYPE others counter\n# HELP others Back\\\\slash.\nothers_total{text=\"\\\"\\\\\\n\"} 1\n",
             "# TYPE http_server_active_requests gauge\n",
             "\nhttp_server_active_requests 7\n",
             "# TYPE http_server_request_duration_seconds histogram\n# UNIT http_server_request_duration_seconds seconds\n",
-            "_bucket{http_request_method=\"GET\",http_route=\"/users\",le=\"0.0025\"} 0\n",
-            "_bucket{http_request_method=\"GET\",http_route=\"/users\",le=\"0.005\"} 1 # \
+            "_bucket{http_request_method=\"GET\",http_route=\"/rows\",le=\"0.0025\"} 0\n",
+            "_bucket{http_request_method=\"GET\",http_route=\"/rows\",le=\"0.005\"} 1 # \
              {trace_id=\"0000000000000000000000000000000a\",span_id=\"000000000000000b\"} 0.003 ",
-            "_bucket{http_request_method=\"GET\",http_route=\"/users\",le=\"1.0\"} 2\n",
-            "_bucket{http_request_method=\"GET\",http_route=\"/users\",le=\"+Inf\"} 2\n",
-            "_count{http_request_method=\"GET\",http_route=\"/users\"} 2\n",
+            "_bucket{http_request_method=\"GET\",http_route=\"/rows\",le=\"1.0\"} 2\n",
+            "_bucket{http_request_method=\"GET\",http_route=\"/rows\",le=\"+Inf\"} 2\n",
+            "_count{http_request_method=\"GET\",http_route=\"/rows\"} 2\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
         }

@@ -18,6 +18,8 @@ pub(super) fn collector() -> prometheus::Result<Option<Box<dyn Collector>>> {
 mod linux {
     use procfs::process::{LimitValue, Process as Entry};
     use procfs::{ProcResult, WithCurrentSystemInfo as _};
+    use std::time::Duration;
+
     use prometheus::core::{Collector, Desc};
     use prometheus::proto::MetricFamily;
     use prometheus::{Counter, Gauge, IntGauge};
@@ -33,7 +35,7 @@ mod linux {
     impl Process {
         pub(super) fn new() -> prometheus::Result<Self> {
             Ok(Self {
-                cpu: Counter::new("process_cpu_seconds_total", "User and system CPU time.")?,
+                cpu: Counter::new("process_cpu_seconds_total", "CPU time of the process and of the kernel for it.")?,
                 resident_memory: IntGauge::new("process_resident_memory_bytes", "Resident memory.")?,
                 open_fds: IntGauge::new("process_open_fds", "Open file descriptors.")?,
                 max_fds: IntGauge::new("process_max_fds", "The most file descriptors that may be open.")?,
@@ -45,12 +47,13 @@ mod linux {
         fn read(&self) -> ProcResult<()> {
             let process = Entry::myself()?;
             let stat = process.stat()?;
-            let ticks = procfs::ticks_per_second() as f64;
-            let cpu = (stat.utime + stat.stime) as f64 / ticks;
+            let time = |ticks: u64| Duration::from_millis(ticks * 1000 / procfs::ticks_per_second());
+            let cpu = time(stat.utime + stat.stime).as_secs_f64();
             self.cpu.inc_by((cpu - self.cpu.get()).max(0.0));
             let memory = stat.rss_bytes().get();
             self.resident_memory.set(i64::try_from(memory).unwrap_or(i64::MAX));
-            self.start_time.set(procfs::boot_time_secs()? as f64 + stat.starttime as f64 / ticks);
+            let start = Duration::from_secs(procfs::boot_time_secs()?) + time(stat.starttime);
+            self.start_time.set(start.as_secs_f64());
             if let LimitValue::Value(max) = process.limits()?.max_open_files.soft_limit {
                 self.max_fds.set(i64::try_from(max).unwrap_or(i64::MAX));
             }
