@@ -151,11 +151,11 @@ impl<DB: Dialect> Pool<DB> {
         new: impl Fn() -> T + Send + 'static,
         each: impl FnMut(&mut T, Row<'_>) -> Result<(), sqlx::Error> + Send + 'static,
     ) -> Result<T, Error> {
+        let pending = Pending::count(&self.metrics);
         if let Some(runner) = self.queue.runner_for_one() {
             // Declared first, so it is dropped after `runner`. It starts a runner for waiting queries, also after a cancellation.
             let _next = NextRunner(self);
             let runner = runner;
-            let pending = Pending::count(&self.metrics);
             // Requests that have arrived already, but have not been read yet, can share its statement.
             yield_now().await;
             if self.queue.is_empty()
@@ -172,7 +172,6 @@ impl<DB: Dialect> Pool<DB> {
             }
         }
         let (done, mut answer) = oneshot::channel();
-        let pending = Pending::count(&self.metrics);
         let mut ticket = self.queue.push(select, Collector::new(new, each, done), pending);
         self.start_runner();
         let answered = async {

@@ -5,6 +5,7 @@ mod openmetrics;
 mod process;
 mod runtimes;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -41,6 +42,7 @@ pub(super) struct Metrics {
     aborted: IntCounter,
     in_flight: IntGauge,
     pub(super) runtimes: Runtimes,
+    rendering: Mutex<()>,
 }
 
 impl Metrics {
@@ -69,6 +71,7 @@ impl Metrics {
             )?,
             in_flight: IntGauge::new("http_server_active_requests", "Requests in progress, streams included.")?,
             runtimes: Runtimes::new()?,
+            rendering: Mutex::default(),
         };
         let collectors: [Box<dyn Collector>; 6] = [
             Box::new(target),
@@ -105,6 +108,8 @@ impl Metrics {
 
     /// The metrics as text.
     pub(super) fn render(&self, in_flight: usize, format: Exposition) -> prometheus::Result<String> {
+        // Two renderings must not add the same difference to a counter.
+        let _rendering = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
         // It is set here, because it is read only for this.
         self.in_flight.set(i64::try_from(in_flight).unwrap_or(i64::MAX));
         let families = self.registry.gather();

@@ -220,11 +220,13 @@ impl Drop for RequestContext {
     }
 }
 
-/// A path as the log shows it: its beginning. A segment may contain an e-mail address, and the encoding of a character may
-/// hide one, so those with `@`, `%` or a character outside of ASCII are not shown.
+/// A path as the log shows it: its beginning. A segment may be an e-mail address, a query, a cursor or a token, so it is
+/// shown only if it is short and consists of unreserved characters (RFC 3986, section 2.3).
 fn loggable(path: &str) -> String {
     const LENGTH: usize = 100;
-    let is_shown = |segment: &str| segment.bytes().all(|byte| byte.is_ascii_graphic() && !b"@%".contains(&byte));
+    let is_shown = |segment: &str| {
+        segment.len() <= 40 && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
     let mut shown = String::new();
     for segment in path.split('/').skip(1) {
         shown.push('/');
