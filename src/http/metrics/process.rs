@@ -52,8 +52,8 @@ mod linux {
             self.cpu.inc_by((cpu - self.cpu.get()).max(0.0));
             let memory = stat.rss_bytes().get();
             self.resident_memory.set(i64::try_from(memory).unwrap_or(i64::MAX));
-            let start = Duration::from_secs(procfs::boot_time_secs()?) + time(stat.starttime);
-            self.start_time.set(start.as_secs_f64());
+            let since_1970 = Duration::from_secs(procfs::boot_time_secs()?) + time(stat.starttime);
+            self.start_time.set(since_1970.as_secs_f64());
             if let LimitValue::Value(max) = process.limits()?.max_open_files.soft_limit {
                 self.max_fds.set(i64::try_from(max).unwrap_or(i64::MAX));
             }
