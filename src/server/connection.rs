@@ -82,7 +82,8 @@ where
                 // connection may be polled again (tested with 1.12).
                 Poll::Ready(Ok(())) if !is_complete => is_complete = true,
                 Poll::Ready(Err(error)) if !is_complete && error.is_parse() => {
-                    RequestContext::log_rejected(&state, status_of(&error));
+                    // The error does not contain what was received.
+                    RequestContext::log_rejected(&state, status_of(&error), &error);
                     is_complete = true;
                 }
                 Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),

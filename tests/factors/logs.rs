@@ -286,6 +286,7 @@ fn junk_stays_one_line(database: &Database) {
     // Parsing each line is the assertion.
     let lines = web.requests(12);
     assert_eq!(lines[4]["http.request.method"], "other");
+    assert!(lines[9..11].iter().all(|line| line["cause"].as_str().unwrap().starts_with("invalid HTTP ")), "{lines:?}");
     assert!(web.log().lines().all(|line| line.len() < 1000), "and no line is as long as the junk");
 }
 

@@ -1,5 +1,6 @@
 //! A request, from its head to the last byte of its response.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -117,8 +118,8 @@ impl RequestContext {
     }
 
     /// Logs and counts a response to bytes that are not a request.
-    pub(crate) fn log_rejected(state: &Data<State>, status: StatusCode) {
-        Self::unknown(state).outcome = Some((status, None));
+    pub(crate) fn log_rejected(state: &Data<State>, status: StatusCode, cause: &dyn Display) {
+        Self::unknown(state).outcome = Some((status, Some(cause.to_string())));
     }
 
     /// The span of the request, which adds its ids to each line of the log.
