@@ -22,9 +22,11 @@ def append(file, entry):
 
 
 def read(ledger):
-    """The entries of a ledger whose every line is what was written, where it was written."""
-    entries = []
-    for number, line in enumerate(pathlib.Path(ledger).read_bytes().splitlines(keepends=True), 1):
+    """The entries of a ledger whose every line is what was written, where it was written. Before the first release,
+    there is no file."""
+    entries, file = [], pathlib.Path(ledger)
+    lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
             entry = json.loads(line)
             content = {field: value for field, value in entry.items() if field != "hash"}
