@@ -6,6 +6,15 @@ default:
 run:
     cargo run
 
+# Serve, and again after each change (needs watchexec); `just dev postgres` starts that database server in a container
+dev engine="sqlite":
+    [ {{engine}} = sqlite ] || docker compose --file deploy/compose/databases.yaml up --detach --wait {{engine}}
+    DATABASE_URL='{{ \
+        if engine == "sqlite" { "sqlite:roster.db?mode=rwc" } \
+        else if engine == "postgres" { "postgres://roster:secret@127.0.0.1/roster" } \
+        else { "mysql://roster:secret@127.0.0.1/roster" } \
+    }}' watchexec --restart --watch src --watch templates --watch migrations --watch Cargo.toml cargo run
+
 # Run every test, on every engine that is installed
 test:
     cargo test
@@ -58,10 +67,14 @@ tools:
 pictures:
     UPDATE_PICTURES=1 cargo test --test integration the_readme_shows
 
-# Format and lint
+# Format the code, and run the checks that run nothing of the project (needs `just tools`)
 lint:
     cargo fmt
-    cargo clippy --all-targets -- -D warnings
+    .ci/lint
+
+# Run the shell commands of the documents
+docs:
+    tests/docs/run
 
 # Fuzz a property of src/fuzzing.rs with cargo-fuzz: `just fuzz cursor 600`
 fuzz target seconds="60":
