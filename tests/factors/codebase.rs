@@ -1,11 +1,15 @@
 //! I. Codebase: one codebase tracked in revision control, many deploys.
 
+mod documents;
 mod imports;
 mod service;
 
 use std::path::Path;
 use std::process::Command;
 
+use documents::{
+    every_tool_runs_the_checks_of_ci, links_lead_to_files_and_headings, the_version_of_rust_is_the_same_everywhere,
+};
 use imports::{imports_are_those_of_the_architecture, no_two_files_import_each_other};
 use libtest_mimic::Trial;
 use service::{the_service_carries_another_application, the_service_names_no_resource};
@@ -23,7 +27,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             no_two_files_import_each_other,
             imports_are_those_of_the_architecture,
             the_service_names_no_resource,
-            the_service_carries_another_application
+            the_service_carries_another_application,
+            links_lead_to_files_and_headings,
+            every_tool_runs_the_checks_of_ci,
+            the_version_of_rust_is_the_same_everywhere
         ])
         .any(tests![version_names_the_commit])
         .trials()

@@ -1,0 +1,122 @@
+//! The documents link to files and headings of the checkout, and every tool runs the checks of CI.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+pub(super) fn links_lead_to_files_and_headings() {
+    let documents = documents();
+    let mut broken = Vec::new();
+    let mut count = 0;
+    for document in &documents {
+        for target in links(&fs::read_to_string(document).unwrap()) {
+            let (path, heading) = target.split_once('#').unwrap_or((&target, ""));
+            let file = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            let is_found = match heading {
+                "" => file.exists(),
+                heading => fs::read_to_string(&file).is_ok_and(|text| headings(&text).contains(heading)),
+            };
+            if !is_found {
+                broken.push(format!("{}: {target}", document.display()));
+            }
+            count += 1;
+        }
+    }
+    assert!(documents.len() > 10 && count > 50, "{count} links in {documents:?}");
+    assert!(broken.is_empty(), "these links lead nowhere: {broken:#?}");
+
+    let example = "# A `b_c`, and D\n[a](x.md#y) `[b](z)`\n```sh\n# no heading\n[c](d)\n```\n";
+    assert_eq!(links(example), ["x.md#y"]);
+    assert_eq!(headings(example), BTreeSet::from(["a-b_c-and-d".to_owned()]));
+}
+
+/// .ci/run is the only list of checks. Other files run it, its scripts, or commands of its scripts.
+pub(super) fn every_tool_runs_the_checks_of_ci() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    let (lint, run) = (read(".ci/lint"), read(".ci/run"));
+    let has_line = |text: &str, line: &str| text.lines().any(|other| other.trim() == line);
+    assert!(has_line(&run, ".ci/lint") && has_line(&run, "tests/docs/run"));
+    assert!(has_line(&read(".github/workflows/ci.yml"), "- run: .ci/run"));
+    assert!(has_line(&read("justfile"), ".ci/run") && has_line(&read("justfile"), ".ci/lint"));
+
+    let hooks = read(".pre-commit-config.yaml");
+    let entries: Vec<_> = hooks.lines().filter_map(|line| line.trim().strip_prefix("entry: ")).collect();
+    assert!(!entries.is_empty());
+    for entry in entries {
+        assert!(has_line(&lint, entry), ".ci/lint does not have the hook {entry:?}");
+    }
+    // CI runs each script.
+    for folder in ["chaos", "containers", "docs"] {
+        for script in files(&root.join("tests").join(folder)).iter().filter(|script| is_command(script)) {
+            let path = script.strip_prefix(root).unwrap().to_str().unwrap();
+            let name = path.rsplit('/').next().unwrap();
+            let is_run = run.contains(path) || run.contains(&format!("tests/{folder}/$what")) && run.contains(name);
+            assert!(is_run, ".ci/run does not run {path}");
+        }
+    }
+}
+
+/// The toolchain of the image, of GitHub's workflow and of the README is the oldest one that Cargo.toml supports.
+pub(super) fn the_version_of_rust_is_the_same_everywhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let version = env!("CARGO_PKG_RUST_VERSION");
+    for (path, text) in [
+        ("Dockerfile", format!("ARG RUST_VERSION={version}\n")),
+        (".github/workflows/ci.yml", format!("library/rust:{version}-bookworm\n")),
+        ("README.md", format!("[Rust](https://rustup.rs) {version} or later")),
+    ] {
+        assert!(fs::read_to_string(root.join(path)).unwrap().contains(&text), "{path} has {text:?}");
+    }
+}
+
+/// A script without an extension that the shell can start, and that no other script includes.
+fn is_command(file: &Path) -> bool {
+    file.extension().is_none() && fs::read_to_string(file).is_ok_and(|text| text.starts_with("#!"))
+}
+
+/// The Markdown files of the root and of docs/.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = [files(root), files(&root.join("docs"))].concat();
+    documents.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+    documents
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect()
+}
+
+/// The targets of `[text](target)` outside of code, without those of other hosts.
+fn links(document: &str) -> Vec<String> {
+    let text = without_blocks(document);
+    let prose: String = text.split('`').step_by(2).collect();
+    let targets = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(target, _)| target);
+    targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+}
+
+/// The anchors of the headings, as GitHub makes them.
+fn headings(document: &str) -> BTreeSet<String> {
+    let text = without_blocks(document);
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    let anchor = |heading: &str| {
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.collect::<String>().to_lowercase().replace(' ', "-")
+    };
+    headings.map(anchor).collect()
+}
+
+/// The document without its code blocks.
+fn without_blocks(document: &str) -> String {
+    let mut is_code = false;
+    let mut text = String::new();
+    for line in document.lines() {
+        if line.starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
