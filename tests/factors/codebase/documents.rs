@@ -70,7 +70,7 @@ pub(super) fn the_version_of_rust_is_the_same_everywhere() {
     }
 }
 
-/// A script without an extension that the shell can start, and that no other script includes.
+/// A script that is started, not one that another script includes.
 fn is_command(file: &Path) -> bool {
     file.extension().is_none() && fs::read_to_string(file).is_ok_and(|text| text.starts_with("#!"))
 }
