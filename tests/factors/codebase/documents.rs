@@ -66,7 +66,7 @@ pub(super) fn the_version_of_rust_is_the_same_everywhere() {
         (".github/workflows/ci.yml", format!("library/rust:{version}-bookworm\n")),
         ("README.md", format!("[Rust](https://rustup.rs) {version} or later")),
     ] {
-        assert!(fs::read_to_string(root.join(path)).unwrap().contains(&text), "{path} has {text:?}");
+        assert!(fs::read_to_string(root.join(path)).unwrap().contains(&text), "{path} does not have {text:?}");
     }
 }
 
