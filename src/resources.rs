@@ -111,9 +111,17 @@ pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
     listing::is_empty(session, Users::TABLE).await
 }
 
+/// What a run of [`seed`] did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seeded {
+    /// Samples that are in place, from the first one on.
+    pub processed: u64,
+    /// Those of them that the run inserted.
+    pub inserted: u64,
+}
+
 /// Inserts the first `count` sample users that do not exist yet, and their friendships. A second run changes nothing, and
-/// one that was interrupted is continued. Returns the number of samples that were processed, which is less than `count`
-/// if `stop` was cancelled.
+/// one that was interrupted is continued. If `stop` was cancelled, the result has fewer samples than `count`.
 ///
 /// # Errors
 /// Those of the database. Completed batches stay.
@@ -121,28 +129,33 @@ pub async fn seed(
     session: &mut Session,
     count: usize,
     stop: &CancellationToken,
-    mut progress: impl FnMut(usize),
-) -> Result<usize, Error> {
+    mut progress: impl FnMut(Seeded),
+) -> Result<Seeded, Error> {
     let mut ids: Vec<Option<i64>> = Vec::new();
+    let mut seeded = Seeded::default();
     while ids.len() < count && !stop.is_cancelled() {
         let start = ids.len();
         // The stopped statement may wait for a lock of another session. Its batch is not committed.
-        tokio::select! {
+        let inserted = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(start),
+            () = stop.cancelled() => return Ok(seeded),
             inserted = insert_batch(session, start..count.min(start + BATCH), &mut ids) => inserted?,
-        }
+        };
         session.execute("COMMIT").await?;
-        progress(ids.len());
+        seeded = Seeded { processed: ids.len() as u64, inserted: seeded.inserted + inserted as u64 };
+        progress(seeded);
     }
-    Ok(ids.len())
+    Ok(seeded)
 }
 
-async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<Option<i64>>) -> Result<(), Error> {
+/// Inserts a batch, and returns the number of new samples.
+async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<Option<i64>>) -> Result<usize, Error> {
     let start = range.start;
     session.begin().await?;
-    ids.extend(users::sample::insert_range(session, range).await?);
-    friends::sample::insert_from(session, start, ids).await
+    let (batch, inserted) = users::sample::insert_range(session, range).await?;
+    ids.extend(batch);
+    friends::sample::insert_from(session, start, ids).await?;
+    Ok(inserted)
 }
 
 #[cfg(test)]

@@ -1,42 +1,48 @@
 //! `migrate`: one-off admin tasks, from the same release and the same configuration as `web`.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
-use clap::{Parser, Subcommand, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
+use clap::{Parser, Subcommand};
 use roster::config::Config;
-use roster::db::migrations::{self, Limits, Run, State};
+use roster::db::migrations::{self, Limits, Run, State, Status};
 use roster::db::{Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
 use roster::listing::Table;
-use roster::listing::export;
-use roster::listing::file::Format;
-use roster::listing::import::{self, BadRow, Import};
-use roster::listing::output::{self, Place, Replacement, Sink};
-use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
+use roster::listing::file::counted;
+use roster::listing::import::Import;
+use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, Seeded, TABLES};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 
+#[path = "migrate/bad_rows.rs"]
+mod bad_rows;
+#[path = "migrate/down.rs"]
+mod down;
+#[path = "migrate/files.rs"]
+mod files;
 #[path = "migrate/jobs.rs"]
 mod jobs;
+#[path = "migrate/progress.rs"]
+mod progress;
 #[path = "migrate/report.rs"]
 mod report;
 
-use report::{Failure, counted, print};
+use files::FileFormat;
+use progress::Progress;
+use report::{Failure, print};
 
-/// Manages the database of DATABASE_URL. Without a command it does `up`.
+/// Manages the database of DATABASE_URL.
 ///
-/// Results go to standard output, and log lines to standard error.
+/// Results go to standard output, and log lines to standard error. `web --help` lists the variables.
 #[derive(Parser)]
 #[command(name = "migrate", version, after_help = EXIT_CODES)]
-struct Arguments {
+pub(crate) struct Arguments {
     #[command(subcommand)]
-    command: Option<AnyCommand>,
+    command: AnyCommand,
 }
 
 #[derive(Subcommand)]
@@ -53,7 +59,12 @@ enum AnyCommand {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  2    the command line is wrong
+  1    not confirmed, or a job was not found
+  2    the command line is wrong, or lacks --yes; or no command is given
+  3    `status --exit-code`: a migration is pending
+  4    `status --exit-code`: a migration was interrupted
+  5    `status --exit-code`: a migration was modified after it was applied
+  6    `status --exit-code`: a newer release applied a migration; none of 3 to 5 applies
   65   rows of the file cannot be imported; nothing was
   66   the file cannot be read
   69   the database is unreachable, or a lock was not released in time: run it again; or it is read-only: see the message
@@ -63,6 +74,7 @@ Exit codes:
   75   the schema is older than this release; run `migrate up` first
   78   the configuration is not valid
   130  stopped by SIGINT, between two statements
+  141  the reader of the output has ended, such as `head`; there is no message
   143  stopped by SIGTERM, between two statements";
 
 #[derive(Subcommand)]
@@ -79,18 +91,29 @@ enum Command {
         wait: LockTimeout,
     },
     /// Reverts the last migration, with its data
+    ///
+    /// On a terminal, it shows the SQL and the number of rows, and asks for confirmation. Otherwise it needs --yes.
     Down {
         /// Revert every migration above this one; 0 reverts all
         #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(i64).range(0..=migrations::LATEST))]
         to: Option<i64>,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
+        /// Print the SQL and change nothing
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         wait: LockTimeout,
     },
-    /// Shows where each migration stands
+    /// Shows where each migration stands, with times in UTC
     Status {
         /// Print a JSON array
         #[arg(long)]
         json: bool,
+        /// Exit with the code of the most serious state: 5 modified, 4 interrupted, 3 pending, 6 newer, or else 0
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Inserts sample rows; a second run changes nothing
     Seed {
@@ -111,6 +134,9 @@ enum Command {
         /// Leave out the rows that cannot be imported, instead of importing none
         #[arg(long)]
         skip_bad: bool,
+        /// Write all rows that cannot be imported to a file, with their lines and reasons; otherwise only the first 100 are listed
+        #[arg(long, value_name = "FILE")]
+        bad_rows: Option<PathBuf>,
         #[command(flatten)]
         table: TableName,
     },
@@ -155,33 +181,26 @@ impl LockTimeout {
     }
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum FileFormat {
-    Csv,
-    Ndjson,
-}
-
 /// Whether a command did all that it was asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Complete,
     /// A signal ended it before.
     Stopped,
+    /// It did, and was asked to report a state by this exit code.
+    Reported(u8),
 }
 
 #[tokio::main(flavor = "current_thread")]
 #[expect(clippy::print_stderr, reason = "an error of a command goes to the standard error stream")]
 pub(crate) async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let wait = LockTimeout { lock_timeout: Limits::LOCK_TIMEOUT_SECONDS.into() };
-    let done = match arguments.command {
-        None => run(on_database(Command::Up { to: None, dry_run: false, wait })).await,
-        Some(AnyCommand::OnDatabase(command)) => run(on_database(command)).await,
-        Some(AnyCommand::Jobs(command)) => run(async |config, _| manage_jobs(command, config).await).await,
-        Some(AnyCommand::Latest) => print(migrations::LATEST).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+    let done = match Arguments::parse().command {
+        AnyCommand::OnDatabase(command) => run(on_database(command)).await,
+        AnyCommand::Jobs(command) => run(async |config, _| manage_jobs(command, config).await).await,
+        AnyCommand::Latest => print(migrations::LATEST).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
     };
     done.unwrap_or_else(|Failure(code, message)| {
-        if telemetry::accepts_line(&io::stderr()) {
+        if !message.is_empty() && telemetry::accepts_line(&io::stderr()) {
             eprintln!("migrate: {message}");
         }
         ExitCode::from(code)
@@ -191,6 +210,9 @@ pub(crate) async fn main() -> ExitCode {
 /// Runs a command on a session of its own.
 fn on_database(command: Command) -> impl AsyncFnOnce(&Config, &CancellationToken) -> Result<End, Failure> {
     async |config, stop| {
+        if let Command::Down { yes: false, dry_run: false, .. } = command {
+            down::check_terminal()?;
+        }
         let mut session = Session::open(&config.database_url, stop).await?;
         let done = perform(command, &mut session, stop).await;
         session.close().await;
@@ -214,6 +236,7 @@ async fn run(task: impl AsyncFnOnce(&Config, &CancellationToken) -> Result<End, 
     let stopped = |code| signal.map_or(code, Signal::exit_code);
     match outcome.flatten() {
         Some(Ok(End::Complete)) => Ok(ExitCode::SUCCESS),
+        Some(Ok(End::Reported(code))) => Ok(ExitCode::from(code)),
         Some(Ok(End::Stopped)) => Ok(ExitCode::from(stopped(1))),
         Some(Err(Failure(code, message))) => Err(Failure(stopped(code), message)),
         None => {
@@ -224,44 +247,85 @@ async fn run(task: impl AsyncFnOnce(&Config, &CancellationToken) -> Result<End, 
 }
 
 async fn perform(command: Command, session: &mut Session, stop: &CancellationToken) -> Result<End, Failure> {
-    let mut end = End::Complete;
     match command {
         Command::Up { to, dry_run: true, .. } => {
-            for (version, name, sql) in migrations::pending(session, to, Limits::new(stop)).await? {
-                print(format_args!("-- {version} {name}\n{sql}")).await?;
-            }
+            print_sql(&migrations::pending(session, to, Limits::new(stop)).await?).await?;
         }
         Command::Up { to, dry_run: false, wait } => {
             let run = migrations::up(session, to, wait.limits(stop)).await?;
             print(format_args!("{} applied", migrations_of(&run))).await?;
-            end = ended(run.stopped);
+            return Ok(ended(run.stopped));
         }
-        Command::Down { to, wait } => {
-            let run = migrations::down(session, to, wait.limits(stop)).await?;
+        Command::Down { to, dry_run: true, .. } => {
+            print_sql(&migrations::applied(session, to, Limits::new(stop)).await?).await?;
+        }
+        Command::Down { to, yes, dry_run: false, wait } => {
+            let confirmed = if yes { None } else { Some(down::confirm(session, to, stop).await?) };
+            let run = migrations::down(session, to, confirmed.as_deref(), wait.limits(stop)).await?;
             print(format_args!("{} reverted", migrations_of(&run))).await?;
-            end = ended(run.stopped);
+            return Ok(ended(run.stopped));
         }
-        Command::Status { json } => status(session, json, stop).await?,
-        Command::Seed { count } => {
-            require_schema(session, stop).await?;
-            let mut progress = Progress::new("samples", Some(u64::from(count)));
-            let done = resources::seed(session, count as usize, stop, |done| progress.at(done as u64)).await?;
-            progress.end();
-            print(format_args!("{} in place", counted(done as u64, SAMPLE))).await?;
-            end = ended(done < count as usize);
+        Command::Status { json, exit_code } => {
+            let migrations = migrations::status(session, Limits::new(stop)).await?;
+            print_status(&migrations, json).await?;
+            if exit_code {
+                return Ok(End::Reported(code_of(&migrations)));
+            }
         }
-        Command::Import { file, format, skip_bad, table } => {
-            let format = format_of(&file, format)?;
+        Command::Seed { count } => return seed(session, count, stop).await,
+        Command::Import { file, format, skip_bad, bad_rows, table } => {
+            let format = files::format_of(&file, format)?;
             require_schema(session, stop).await?;
-            import(session, Import { table: table.find(), format, skip_bad }, file, stop).await?;
+            let import = Import { table: table.find(), format, skip_bad };
+            files::import(session, import, file, bad_rows, stop).await?;
         }
         Command::Export { file, format, table } => {
-            let format = format_of(&file, format)?;
+            let format = files::format_of(&file, format)?;
             require_schema(session, stop).await?;
-            export(session, table.find(), file, format, stop).await?;
+            files::export(session, table.find(), file, format, stop).await?;
         }
     }
-    Ok(end)
+    Ok(End::Complete)
+}
+
+async fn print_sql(migrations: &[(i64, &str, String)]) -> Result<(), Failure> {
+    for (version, name, sql) in migrations {
+        print(format_args!("-- {version} {name}\n{sql}")).await?;
+    }
+    Ok(())
+}
+
+async fn seed(session: &mut Session, count: u32, stop: &CancellationToken) -> Result<End, Failure> {
+    require_schema(session, stop).await?;
+    let mut progress = Progress::new("samples", Some(count.into()));
+    let mut last = Seeded::default();
+    let seeded = resources::seed(session, count as usize, stop, |seeded| {
+        last = seeded;
+        progress.bar().set_position(seeded.processed);
+        progress.at(seeded.processed, None);
+    });
+    let seeded = seeded.await;
+    progress.end();
+    let how_to_continue = format!(
+        "{} of {} are in place, {} of them inserted by this run; run `migrate seed {count}` again to continue",
+        last.processed,
+        counted(count.into(), SAMPLE),
+        last.inserted
+    );
+    match seeded {
+        Err(error) => {
+            let Failure(code, message) = error.into();
+            Err(Failure(code, format!("{message}; {how_to_continue}")))
+        }
+        Ok(Seeded { processed, .. }) if processed < u64::from(count) => {
+            print(format_args!("stopped: {how_to_continue}")).await?;
+            Ok(End::Stopped)
+        }
+        Ok(_) => {
+            print(format_args!("{} in place", counted(count.into(), SAMPLE))).await?;
+            Ok(End::Complete)
+        }
+    }
 }
 
 const fn ended(stopped: bool) -> End {
@@ -277,24 +341,29 @@ fn migrations_of(run: &Run) -> String {
     }
 }
 
-async fn status(session: &mut Session, json: bool, stop: &CancellationToken) -> Result<(), Failure> {
-    let lines = migrations::status(session, Limits::new(stop)).await?;
+async fn print_status(migrations: &[Status], json: bool) -> Result<(), Failure> {
     if json {
-        return Ok(print(serde_json::to_string(&lines).map_err(io::Error::from)?).await?);
+        return Ok(print(serde_json::to_string(migrations).map_err(io::Error::from)?).await?);
     }
-    for line in lines {
-        let state = match line.state {
+    for Status { version, name, state, applied_at } in migrations {
+        let state = match state {
             State::Applied => "applied",
             State::Pending => "pending",
             State::Interrupted => "interrupted: run `migrate up` to finish it",
             State::Modified => "modified after it was applied: restore its file",
             State::Newer => "applied by a newer release",
         };
-        let name = line.name.unwrap_or("?");
-        print(format_args!("{:04}  {name:<12}  {:<19}  {state}", line.version, line.applied_at.unwrap_or_default()))
-            .await?;
+        let (name, applied_at) = (name.unwrap_or("?"), applied_at.as_deref().unwrap_or_default());
+        print(format_args!("{version:04}  {name:<16}  {applied_at:<20}  {state}")).await?;
     }
     Ok(())
+}
+
+/// The exit code of the most serious state.
+fn code_of(migrations: &[Status]) -> u8 {
+    let codes = [(State::Modified, 5), (State::Interrupted, 4), (State::Pending, 3), (State::Newer, 6)];
+    let found = codes.into_iter().find(|(state, _)| migrations.iter().any(|migration| migration.state == *state));
+    found.map_or(0, |(_, code)| code)
 }
 
 async fn require_schema(session: &mut Session, stop: &CancellationToken) -> Result<(), Failure> {
@@ -304,139 +373,4 @@ async fn require_schema(session: &mut Session, stop: &CancellationToken) -> Resu
         return Ok(());
     }
     Err(Failure::new(75, &"the schema is older than this release: run `migrate up` first"))
-}
-
-fn format_of(file: &Path, format: Option<FileFormat>) -> Result<Format, Failure> {
-    let extension = file.extension().unwrap_or_default();
-    match format {
-        Some(FileFormat::Csv) => Ok(Format::Csv),
-        Some(FileFormat::Ndjson) => Ok(Format::Ndjson),
-        None if extension.eq_ignore_ascii_case("csv") => Ok(Format::Csv),
-        None if ["ndjson", "jsonl"].iter().any(|known| extension.eq_ignore_ascii_case(known)) => Ok(Format::Ndjson),
-        None => Err(Failure::new(2, &"the file's name does not tell its format: pass --format csv or --format ndjson")),
-    }
-}
-
-fn is_standard(file: &Path) -> bool {
-    file.as_os_str() == "-"
-}
-
-async fn import(session: &mut Session, what: Import, file: PathBuf, stop: &CancellationToken) -> Result<(), Failure> {
-    let mut progress = Progress::new("rows", None);
-    let bar = progress.bar.clone();
-    let mut errors = Sink::start(|| Ok(AboveBar(bar)))?;
-    let report = async |rows: Vec<BadRow>| {
-        let lines: Vec<String> = rows.iter().map(|(line, reason)| format!("line {line}: {reason}\n")).collect();
-        // When nobody can read it, the exit code still reports it.
-        let _ = errors.write(lines.concat().into()).await;
-    };
-    let open = move || -> io::Result<Box<dyn io::Read>> {
-        if is_standard(&file) {
-            return Ok(Box::new(io::stdin()));
-        }
-        let opened = File::open(&file).and_then(|opened| {
-            if opened.metadata()?.is_dir() { Err(io::ErrorKind::IsADirectory.into()) } else { Ok(opened) }
-        });
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-        Ok(Box::new(opened.map_err(named)?))
-    };
-    let imported = import::import(session, what, open, stop, report, |rows| progress.at(rows)).await;
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = errors.finish() => {}
-    }
-    progress.end();
-    let imported = imported?;
-    print(format_args!(
-        "{} imported, {} left out",
-        counted(imported.rows, what.table.row),
-        counted(imported.bad, "row")
-    ))
-    .await?;
-    Ok(())
-}
-
-/// Standard error, above a progress bar if there is one.
-struct AboveBar(ProgressBar);
-
-impl io::Write for AboveBar {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Meanwhile the bar is locked, and a pipe may block for good.
-        if self.0.is_hidden() { io::stderr().write(bytes) } else { self.0.suspend(|| io::stderr().write(bytes)) }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-async fn export(
-    session: &mut Session,
-    table: &'static Table,
-    file: PathBuf,
-    format: Format,
-    stop: &CancellationToken,
-) -> Result<(), Failure> {
-    let cannot_write = |error| Failure::new(74, &format_args!("cannot write {}: {error}", file.display()));
-    let place = if is_standard(&file) { Place::Standard } else { Place::of(&file).map_err(cannot_write)? };
-    if let Some(database) = session.file().await? {
-        place.check_not_database(&database).map_err(cannot_write)?;
-    }
-    let count = match place {
-        Place::Standard => {
-            return Ok(export::export(session, table, Sink::standard()?, format, stop).await.map(drop)?);
-        }
-        Place::Descriptor(path) => {
-            let sink = Sink::start(move || output::append(&path))?;
-            return Ok(export::export(session, table, sink, format, stop).await.map(drop)?);
-        }
-        Place::Special(path) => {
-            let sink = Sink::start(move || output::append(&path))?;
-            export::export(session, table, sink, format, stop).await?
-        }
-        Place::Regular(path) => {
-            let replacement = Replacement::of(path).map_err(cannot_write)?;
-            let content = replacement.content()?;
-            let count = export::export(session, table, Sink::start(|| Ok(content))?, format, stop).await?;
-            replacement.finish().map_err(cannot_write)?;
-            count
-        }
-    };
-    print(format_args!("{} exported", counted(count, table.row))).await?;
-    Ok(())
-}
-
-/// How far a task is: a bar on a terminal, a log line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    total: Option<u64>,
-    unit: &'static str,
-    told: Instant,
-}
-
-impl Progress {
-    fn new(unit: &'static str, total: Option<u64>) -> Self {
-        let bar = match total {
-            _ if !io::stderr().is_terminal() => ProgressBar::hidden(),
-            Some(total) => ProgressBar::new(total).with_style(
-                ProgressStyle::with_template("{bar:40} {human_pos} of {human_len} {msg}, {eta} left")
-                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
-            ),
-            None => ProgressBar::new_spinner(),
-        };
-        Self { bar: bar.with_message(unit), total, unit, told: Instant::now() }
-    }
-
-    fn at(&mut self, done: u64) {
-        const EVERY: Duration = Duration::from_secs(2);
-        self.bar.set_position(done);
-        if self.bar.is_hidden() && self.told.elapsed() >= EVERY {
-            self.told = Instant::now();
-            tracing::info!(done, total = self.total, unit = self.unit, "progress");
-        }
-    }
-
-    fn end(&self) {
-        self.bar.finish_and_clear();
-    }
 }

@@ -90,7 +90,7 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
     }
     if config.auto_seed > 0 && resources::is_empty(&mut session).await.map_err(named("AUTO_SEED"))? {
         let seeded = resources::seed(&mut session, config.auto_seed as usize, stop, |_| {}).await;
-        let count = seeded.map_err(named("AUTO_SEED"))?;
+        let count = seeded.map_err(named("AUTO_SEED"))?.inserted;
         tracing::info!(count, "samples inserted");
     }
     session.close().await;

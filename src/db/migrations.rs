@@ -24,6 +24,7 @@ pub(in crate::db) mod files;
 mod folder;
 mod ledger;
 mod lock;
+mod rows;
 mod steps;
 
 use super::engine::on_engine;
@@ -37,6 +38,7 @@ pub use super::engine::mysql::reports_done;
 pub use error::Error;
 pub use files::LATEST;
 pub use lock::Limits;
+pub use rows::{COUNT_MAX, count_rows};
 
 /// What a run did.
 #[derive(Debug)]
@@ -56,7 +58,7 @@ pub struct Status {
     pub name: Option<&'static str>,
     /// Its state.
     pub state: State,
-    /// When it was applied, in UTC.
+    /// When it was applied, in UTC by RFC 3339.
     pub applied_at: Option<String>,
 }
 
@@ -178,23 +180,48 @@ pub async fn up(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> R
     .await
 }
 
-/// Reverts the last migration, or every one above a version.
+/// The migrations that [`down`] would revert, the last one first, each with its SQL, without a lock or a change.
+///
+/// # Errors
+/// As those of [`down`].
+pub async fn applied(
+    session: &mut Session,
+    to: Option<i64>,
+    limits: Limits<'_>,
+) -> Result<Vec<(i64, &'static str, String)>, Error> {
+    let steps = steps(session);
+    let ledger = readable_ledger(session, &steps, limits).await?;
+    reverted(&ledger, to)
+        .map(|entry| known(&steps, entry.version))
+        .map(|step| step.map(|step| (step.version, step.name, step.down.sql.as_str().to_owned())))
+        .collect()
+}
+
+/// Reverts the last migration, or every one above a version. If `confirmed` has versions, it reverts exactly these.
 ///
 /// # Errors
 /// [`Error::Failed`] names the migration; [`Error::Newer`] one whose down file this binary does not have.
-pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) -> Result<Run, Error> {
+/// [`Error::NotConfirmed`] if the ledger has changed since the versions were confirmed.
+pub async fn down(
+    session: &mut Session,
+    to: Option<i64>,
+    confirmed: Option<&[i64]>,
+    limits: Limits<'_>,
+) -> Result<Run, Error> {
     let steps = steps(session);
     with_lock(session, &mut Wait::new(limits), async |session, wait| {
         let ledger = wait.retry(session, async |session| ensure_ledger(session, &steps).await).await?;
-        let last = ledger.last().map_or(0, |entry| entry.version);
-        let to = to.unwrap_or(last - 1);
+        let versions = reverted(&ledger, to).map(|entry| entry.version);
+        if confirmed.is_some_and(|confirmed| !versions.eq(confirmed.iter().copied())) {
+            return Err(Error::NotConfirmed);
+        }
         let mut done = Vec::new();
-        for entry in ledger.iter().rev().filter(|entry| entry.version > to) {
+        for entry in reverted(&ledger, to) {
             if limits.stop.is_cancelled() {
                 return Ok(Run { done, stopped: true });
             }
             let version = entry.version;
-            let known = steps.iter().find(|step| step.version == version).ok_or(Error::Newer(version))?;
+            let known = known(&steps, version)?;
             if !entry.success {
                 tracing::warn!(version, "the migration was interrupted; reverting it");
             }
@@ -212,6 +239,17 @@ pub async fn down(session: &mut Session, to: Option<i64>, limits: Limits<'_>) ->
         Ok(Run { done, stopped: false })
     })
     .await
+}
+
+/// The entries that are reverted, the last one first: the last alone, or every one above a version.
+fn reverted(ledger: &[Entry], to: Option<i64>) -> impl Iterator<Item = &Entry> {
+    let last = ledger.last().map_or(0, |entry| entry.version);
+    let to = to.unwrap_or(last - 1);
+    ledger.iter().rev().filter(move |entry| entry.version > to)
+}
+
+fn known(steps: &[Step], version: i64) -> Result<&Step, Error> {
+    steps.iter().find(|step| step.version == version).ok_or(Error::Newer(version))
 }
 
 /// Checks that this binary can continue the history.

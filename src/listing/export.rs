@@ -17,6 +17,7 @@ use crate::json;
 const CHUNK: usize = 64 * 1024;
 
 /// Writes all rows of a table, ordered by the first columns, and returns their number. The memory does not depend on it.
+/// After each chunk, `progress` gets the numbers of rows and of bytes so far.
 ///
 /// # Errors
 /// [`Error::Write`], [`Error::Stopped`] and those of the database; then what was written is not complete.
@@ -26,9 +27,10 @@ pub async fn export(
     mut sink: Sink,
     format: Format,
     stop: &CancellationToken,
+    mut progress: impl FnMut(u64, u64),
 ) -> Result<u64, Error> {
     let write = async {
-        let mut count = 0;
+        let (mut count, mut bytes) = (0, 0);
         // Created before the first row, so that an export without rows has a header.
         let mut encoder = Encoder::new(table, format)?;
         on_engine!(Session, session, conn => {
@@ -38,7 +40,9 @@ pub async fn export(
             while let Some(row) = rows.try_next().await.map_err(DbError::from)? {
                 count += 1;
                 if let Some(chunk) = encoder.push(&values(table, Row::of(&row))?)? {
+                    bytes += chunk.len() as u64;
                     sink.write(chunk).await.map_err(Error::Write)?;
+                    progress(count, bytes);
                 }
             }
         });

@@ -44,7 +44,7 @@ pub struct Imported {
 pub type BadRow = (u64, String);
 
 /// Inserts every row of a file in one transaction. The bad rows of each batch are reported in the order of their lines.
-/// Unless bad rows are to be skipped, one of them leaves the table as it was.
+/// Unless bad rows are to be skipped, one of them leaves the table as it was. An error of `report` ends the import.
 ///
 /// # Errors
 /// Each leaves the table as it was, once the session is closed.
@@ -53,7 +53,7 @@ pub async fn import<R: Read>(
     Import { table, format, skip_bad }: Import,
     open: impl FnOnce() -> io::Result<R> + Send + 'static,
     stop: &CancellationToken,
-    report: impl AsyncFnMut(Vec<BadRow>),
+    report: impl AsyncFnMut(Vec<BadRow>) -> io::Result<()>,
     progress: impl FnMut(u64),
 ) -> Result<Imported, Error> {
     let batches = read(table, open, format).map_err(Error::Read)?;
@@ -133,7 +133,7 @@ async fn fill(
     session: &mut Session,
     table: &'static Table,
     mut batches: mpsc::Receiver<Result<Option<Batch>, Error>>,
-    mut report: impl AsyncFnMut(Vec<BadRow>),
+    mut report: impl AsyncFnMut(Vec<BadRow>) -> io::Result<()>,
     mut progress: impl FnMut(u64),
 ) -> Result<Imported, Error> {
     let mut done = Imported::default();
@@ -169,7 +169,7 @@ async fn fill(
         done.rows += (rows - bad.len()) as u64;
         bad.sort_unstable();
         if !bad.is_empty() {
-            report(bad).await;
+            report(bad).await.map_err(Error::Write)?;
         }
         progress(done.rows + done.bad);
         next = batches.recv().await;

@@ -96,20 +96,23 @@ fn user(n: usize) -> NewRow {
     NewRow::of(Users::TABLE, [None, Some((&*username).into()), Some((&*email).into())]).expect("it obeys the rules")
 }
 
-/// Inserts the sample users of this range that do not exist yet, and returns the ids of all of them, in order. If
-/// another user has the e-mail address of a sample, the sample is not inserted, and has no id.
+/// Inserts the sample users of this range that do not exist yet. Returns the ids of all of them, in order, and the number
+/// of those that were inserted. If another user has the e-mail address of a sample, the sample is not inserted, and has no
+/// id.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn insert_range(session: &mut Session, range: Range<usize>) -> Result<Vec<Option<i64>>, Error> {
+pub async fn insert_range(session: &mut Session, range: Range<usize>) -> Result<(Vec<Option<i64>>, usize), Error> {
     let batch: Vec<NewRow> = range.map(user).collect();
     let mut found = ids(session, batch.iter()).await?;
+    let existing = found.len();
     let missing: Vec<&NewRow> = batch.iter().filter(|user| !found.contains_key(&username(user))).collect();
     if !missing.is_empty() {
         insert(session, Users::TABLE, &missing, Existing::Keep).await?;
         found.extend(ids(session, missing.into_iter()).await?);
     }
-    Ok(batch.iter().map(|user| found.get(&username(user)).copied()).collect())
+    let ids = batch.iter().map(|user| found.get(&username(user)).copied()).collect();
+    Ok((ids, found.len() - existing))
 }
 
 fn username(user: &NewRow) -> String {

@@ -1,10 +1,11 @@
 //! XII. Admin processes: one-off tasks from the same release, against the same database.
 
+mod commands;
 mod files;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -73,6 +74,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         )
         .on(&Engine::POSTGRES, tests![nothing_pending_succeeds_on_a_standby])
         .once(tests![latest_needs_no_database, help_names_every_command_and_exit_code])
+        .and(commands::tests())
         .and(files::tests())
         .trials()
 }
@@ -97,7 +99,7 @@ fn up_but_one(database: &Database) -> String {
 fn eight_migrators_at_once_apply_each_migration_once(database: &Database) {
     for round in 0..20 {
         if round > 0 {
-            migrated(database, &["down", "--to", "0"]);
+            migrated(database, &["down", "--yes", "--to", "0"]);
         }
         let environment = [("DATABASE_URL", database.url.as_str())];
         let migrators: Vec<_> = (0..8)
@@ -122,16 +124,15 @@ fn up_and_down_go_step_by_step(database: &Database) {
     assert_eq!(migrated(database, &["up", "--to", "1"]), "migration 1 applied\n");
     assert!(up_but_one(database).ends_with(" applied\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
-    // Without a command it is up.
-    assert_eq!(migrated(database, &[]), format!("migration {LATEST} applied\n"));
+    assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
     assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
     migrated(database, &["seed"]);
-    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(migrated(database, &["down", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
-    assert_eq!(migrated(database, &["down"]), "nothing to do: no migration reverted\n");
+    assert_eq!(migrated(database, &["down", "--yes", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes"]), "nothing to do: no migration reverted\n");
     assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 
     let next = LATEST + 1;
@@ -179,11 +180,11 @@ fn a_kill_at_any_message_is_recovered(database: &Database) {
                     assert_eq!(states(database), state(["applied", "applied"]), "{of}");
                     assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0, "{of}");
                 }
-                migrated(database, &["down", "--to", "0"]);
+                migrated(database, &["down", "--yes", "--to", "0"]);
                 assert_eq!(states(database), state(["pending", "pending"]), "{of}");
                 assert!(database.sql().refuses("SELECT 1 FROM users"), "{of}");
             }
-            migrated(database, &["down", "--to", "0"]);
+            migrated(database, &["down", "--yes", "--to", "0"]);
         }
     }
     assert!(kills > 80, "{kills} kills");
@@ -192,7 +193,7 @@ fn a_kill_at_any_message_is_recovered(database: &Database) {
 /// Runs a task, and kills it at a message to the server. False when it ended before that message.
 fn killed_at(database: &Database, task: &str, point: Point, number: usize) -> bool {
     let proxy = StepProxy::start(database.socket(), point, move |message, _| message == number);
-    let arguments: &[&str] = if task == "up" { &["up"] } else { &["down", "--to", "0"] };
+    let arguments: &[&str] = if task == "up" { &["up"] } else { &["down", "--yes", "--to", "0"] };
     let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url_at(proxy.port))]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let mut ended = None;
@@ -209,7 +210,7 @@ fn killed_at(database: &Database, task: &str, point: Point, number: usize) -> bo
 
 /// SQLite has no server. A log pipe without a reader blocks the process within its transaction.
 fn a_kill_within_the_transaction_is_recovered(database: &Database) {
-    for arguments in [&["up"][..], &["down", "--to", "0"]] {
+    for arguments in [&["up"][..], &["down", "--yes", "--to", "0"]] {
         let before = states(database);
         let (reader, writer) = UnixStream::pair().unwrap();
         writer.set_nonblocking(true).unwrap();
@@ -296,25 +297,25 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
         assert_ne!(code(&refused), 0, "{event}");
         assert!(stderr(&refused).contains("refused"), "{}", stderr(&refused));
         allow();
-        migrated(database, &[next]);
+        migrated(database, if next == "up" { &["up"] } else { &["down", "--yes"] });
         migrated(database, &["up"]);
         assert_eq!(states(database), state(["applied", "applied"]), "{event}, then {next}");
         assert_eq!(database.sql().number("SELECT COUNT(*) FROM friends"), 0);
-        migrated(database, &["down", "--to", &(LATEST - 1).to_string()]);
+        migrated(database, &["down", "--yes", "--to", &(LATEST - 1).to_string()]);
     }
     for (event, next) in [("DELETE", "down"), ("DELETE", "up")] {
         migrated(database, &["up"]);
         refuse(event);
-        let refused = migrate(database, &["down"]);
+        let refused = migrate(database, &["down", "--yes"]);
         assert_ne!(code(&refused), 0, "{event}");
         // If the ledger had a migration whose table does not exist, a process would be ready but fail requests.
         let is_served = Web::start(database, &[]).get("/readyz").status == 200;
         assert_eq!(is_served, !database.sql().refuses(&format!("SELECT 1 FROM {}", TABLES[0])), "{event}");
         allow();
-        migrated(database, &[next]);
+        migrated(database, if next == "up" { &["up"] } else { &["down", "--yes"] });
         let applied = if next == "up" { ["applied", "applied"] } else { ["applied", "pending"] };
         assert_eq!(states(database), state(applied), "{event}, then {next}");
-        migrated(database, &["down", "--to", &(LATEST - 1).to_string()]);
+        migrated(database, &["down", "--yes", "--to", &(LATEST - 1).to_string()]);
     }
 }
 
@@ -368,7 +369,7 @@ fn a_foreign_ledger_is_left_alone(database: &Database) {
     migrated(database, &["up"]);
     // It has the columns of sqlx's ledger.
     database.sql().execute("CREATE TABLE _sqlx_migrations AS SELECT * FROM roster_migrations");
-    migrated(database, &["down", "--to", "0"]);
+    migrated(database, &["down", "--yes", "--to", "0"]);
     database.sql().execute("DROP TABLE roster_migrations");
     database.sql().execute("UPDATE _sqlx_migrations SET description = 'theirs'");
     database.sql().execute("UPDATE _sqlx_migrations SET version = 20240101000000 WHERE version = 2");
@@ -379,8 +380,8 @@ fn a_foreign_ledger_is_left_alone(database: &Database) {
     assert_eq!(states(database), state(["pending", "pending"]));
     assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
     assert_eq!(web.get("/readyz").status, 200);
-    assert_eq!(migrated(database, &["down", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
-    assert_eq!(migrated(database, &["down"]), "nothing to do: no migration reverted\n");
+    assert_eq!(migrated(database, &["down", "--yes", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes"]), "nothing to do: no migration reverted\n");
     assert!(theirs().iter().all(|description| description == "theirs"));
     assert_eq!(theirs().len(), usize::try_from(LATEST).unwrap());
 }
@@ -421,16 +422,16 @@ fn an_unreadable_ledger_is_left_alone(database: &Database) {
         app.execute(&format!("GRANT SELECT ON {} TO limited", TABLES.join(", ")));
     }
     let limited = server.url_of("limited:word", "app");
-    let run = |argument| migrate_command(&[argument], &[("DATABASE_URL", &limited)]).output().unwrap();
-    for argument in ["up", "status", "down"] {
-        let refused = run(argument);
-        assert_eq!(code(&refused), 70, "{argument}: {}", stderr(&refused));
+    let run = |arguments: &[&str]| migrate_command(arguments, &[("DATABASE_URL", &limited)]).output().unwrap();
+    for arguments in [&["up"][..], &["status"], &["down", "--yes"]] {
+        let refused = run(arguments);
+        assert_eq!(code(&refused), 70, "{arguments:?}: {}", stderr(&refused));
         assert!(stderr(&refused).contains("grant SELECT on it to the user of DATABASE_URL"), "{}", stderr(&refused));
     }
     for table in TABLES {
         app.execute(&format!("DROP TABLE {table}"));
     }
-    let done = run("up");
+    let done = run(&["up"]);
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     assert_eq!(String::from_utf8(done.stdout).unwrap(), format!("migrations 1 to {LATEST} applied\n"));
     assert_eq!(app.number("SELECT COUNT(*) FROM _sqlx_migrations"), LATEST);
@@ -451,7 +452,7 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     // The old ledger is kept for a roll back.
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM _sqlx_migrations"), LATEST);
     // A reverted migration is not adopted again.
-    assert_eq!(migrated(database, &["down", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
     assert_eq!(states(database), state(["pending", "pending"]));
     assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 }
@@ -584,11 +585,11 @@ fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
         Family::Postgres => lock.execute(&format!("BEGIN; LOCK TABLE {}", TABLES[0])),
         _ => lock.execute(&format!("LOCK TABLES {} READ", TABLES[0])),
     }
-    let refused = migrate(database, &["down", "--lock-timeout", "1"]);
+    let refused = migrate(database, &["down", "--yes", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
     assert!(stderr(&refused).contains("a table lock is still held by another session after "), "{}", stderr(&refused));
 
-    let mut command = migrate_command(&["down"], &[("DATABASE_URL", &database.url)]);
+    let mut command = migrate_command(&["down", "--yes"], &[("DATABASE_URL", &database.url)]);
     let mut stopped = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(stopped.stderr.take().unwrap()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("waiting for a lock of another session")));
@@ -597,7 +598,7 @@ fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
     assert_eq!(stopped.wait().unwrap().code(), Some(143));
     assert_eq!(states(database), state(["applied", "applied"]));
     drop(lock);
-    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }
 
@@ -623,7 +624,7 @@ fn a_locked_ledger_is_waited_for_in_short_attempts(database: &Database) {
     web.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut runs = vec![(web, 0)];
     for arguments in
-        [&["up"][..], &["up", "--dry-run"], &["down"], &["status"], &["seed"], &["import", "-", "--format", "csv"]]
+        [&["up"][..], &["up", "--dry-run"], &["down", "--yes"], &["status"], &["seed"], &["import", "-", "--format", "csv"]]
     {
         let mut command = migrate_command(arguments, &environment);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -650,12 +651,12 @@ fn a_locked_ledger_is_waited_for_in_short_attempts(database: &Database) {
 fn a_lock_before_the_record_is_waited_for(database: &Database) {
     up_but_one(database);
     for (arguments, record, done) in [
-        (["up"], &b"UPDATE roster_migrations"[..], format!("migration {LATEST} applied\n")),
-        (["down"], b"DELETE FROM roster_migrations", format!("migration {LATEST} reverted\n")),
+        (&["up"][..], &b"UPDATE roster_migrations"[..], format!("migration {LATEST} applied\n")),
+        (&["down", "--yes"], b"DELETE FROM roster_migrations", format!("migration {LATEST} reverted\n")),
     ] {
         let is_chosen = move |_, message: &[u8]| message.windows(record.len()).any(|bytes| bytes == record);
         let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
-        let mut command = migrate_command(&arguments, &[("DATABASE_URL", &database.url_at(proxy.port))]);
+        let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url_at(proxy.port))]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         eventually("the record follows", || proxy.is_reached());
         let mut lock = database.sql();
@@ -736,11 +737,11 @@ fn an_interrupted_statement_is_repeated(database: &Database) {
 
     // The same, then `down`.
     database.sql().execute(interrupt);
-    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     migrated(database, &["up"]);
     database.sql().execute(interrupt);
     database.sql().execute(DROP_NEWEST);
-    assert_eq!(migrated(database, &["down"]), format!("migration {LATEST} reverted\n"));
+    assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }
 
@@ -762,7 +763,7 @@ fn a_newer_releases_migration_is_not_reverted(database: &Database) {
     database.sql().execute(
         "INSERT INTO roster_migrations (version, description, success, checksum, execution_time) VALUES (9, 'later', TRUE, '', 0)",
     );
-    let refused = migrate(database, &["down"]);
+    let refused = migrate(database, &["down", "--yes"]);
     assert_eq!(code(&refused), 70);
     assert!(stderr(&refused).contains("migration 9 belongs to a newer release"), "{}", stderr(&refused));
     assert_eq!(states(database).last().unwrap(), &(9, "newer".to_owned()));
@@ -780,7 +781,7 @@ fn seed_is_the_same_every_time(database: &Database) {
     assert!(friends.len() > 100, "{friends}");
 
     // A user of one's own who has a sample's address keeps it.
-    migrated(database, &["down", "--to", "0"]);
+    migrated(database, &["down", "--yes", "--to", "0"]);
     migrated(database, &["up"]);
     database.sql().execute("INSERT INTO users (username, email) VALUES ('mine', 'ADMIN@example.com')");
     migrated(database, &["seed", "50"]);
@@ -799,6 +800,13 @@ fn seed_stops_at_a_signal_and_continues(database: &Database) {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let users = sql.number("SELECT COUNT(*) FROM users");
     assert!(users % 5000 == 0 && users < 1_000_000, "whole batches: {users}");
+    let mut printed = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    let expected = format!(
+        "stopped: {users} of 1000000 sample users are in place, {users} of them inserted by this run; \
+         run `migrate seed 1000000` again to continue\n"
+    );
+    assert_eq!(printed, expected);
     migrated(database, &["seed", &(users + 10).to_string()]);
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), users + 10);
 }
@@ -815,7 +823,7 @@ fn export_and_import_are_inverse(database: &Database) {
         let file = folder.path().join(name);
         let file = file.to_str().unwrap();
         assert_eq!(migrated(database, &["export", file]), "3 users exported\n");
-        migrated(database, &["down", "--to", "0"]);
+        migrated(database, &["down", "--yes", "--to", "0"]);
         migrated(database, &["up"]);
         assert_eq!(migrated(database, &["import", file]), "3 users imported, 0 rows left out\n");
         assert_eq!(migrated(database, &["export", "-", "--format", "csv"]), odd);
@@ -972,9 +980,10 @@ fn help_names_every_command_and_exit_code() {
     let help = migrate_command(&["--help"], &[]).output().unwrap();
     assert_eq!(code(&help), 0);
     let help = String::from_utf8(help.stdout).unwrap();
-    for word in
-        ["up", "down", "status", "latest", "seed", "import", "export", "65", "66", "69", "70", "74", "75", "78", "143"]
-    {
+    for word in [
+        "up", "down", "status", "latest", "seed", "import", "export", "1", "2", "3", "4", "5", "6", "65", "66", "69", "70",
+        "74", "75", "78", "130", "141", "143",
+    ] {
         assert!(help.contains(&format!("\n  {word} ")), "{word}: {help}");
     }
 }

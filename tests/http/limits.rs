@@ -286,7 +286,7 @@ fn a_full_process_says_so_and_stays_alive(database: &Database) {
         }
     }
     assert!(web.get("/metrics").body.contains("http_server_active_requests 2\n"));
-    assert!(web.log().contains("MAX_IN_FLIGHT: 2 requests are at work"), "{}", web.log());
+    assert!(web.log().contains("MAX_IN_FLIGHT: the limit of concurrent requests, 2, is reached"), "{}", web.log());
     for reader in readers {
         reader.shutdown(Shutdown::Both).unwrap();
     }

@@ -11,6 +11,7 @@ pub(crate) mod process;
 pub(crate) mod resource;
 pub(crate) mod sql;
 pub(crate) mod step_proxy;
+pub(crate) mod terminal;
 pub(crate) mod tool;
 
 use std::io::{self, Write as _};

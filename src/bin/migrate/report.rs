@@ -9,7 +9,11 @@ use roster::db::migrations;
 use roster::listing::file;
 use roster::listing::output::Sink;
 
-/// An error and the exit code that goes with it.
+/// The exit code of a program that SIGPIPE ended, in a shell: 128 and the number of the signal. A pipeline with `pipefail`
+/// does not mistake the beginning of an export for all of it.
+const READER_ENDED: u8 = 141;
+
+/// An error and the exit code that goes with it. Without a message, the process ends quietly.
 pub(super) struct Failure(pub(super) u8, pub(super) String);
 
 impl Failure {
@@ -58,7 +62,7 @@ impl From<file::Error> for Failure {
             file::Error::Ids { .. } | file::Error::Stopped => 71,
             file::Error::NotText(_) | file::Error::Header(..) | file::Error::BadRows { .. } => 65,
             file::Error::Open(_) | file::Error::Read(_) => 66,
-            file::Error::Write(_) => 74,
+            file::Error::Write(error) => return error.into(),
         };
         Self::new(code, &error)
     }
@@ -66,6 +70,9 @@ impl From<file::Error> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self(READER_ENDED, String::new());
+        }
         Self::new(74, &format_args!("cannot write: {error}"))
     }
 }
@@ -75,8 +82,4 @@ pub(super) async fn print(line: impl Display) -> io::Result<()> {
     let mut output = Sink::standard()?;
     output.write(format!("{line}\n").into()).await?;
     output.finish().await
-}
-
-pub(super) fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

@@ -13,7 +13,7 @@ pub(in crate::db) const LEDGER: &str = "roster_migrations";
 pub(in crate::db) trait EngineMigrations: Migrate + Sized {
     /// Its files.
     const FILES: &'static [Files];
-    /// Selects the time in the ledger, as text in UTC.
+    /// Selects the time in the ledger, in UTC by RFC 3339.
     const INSTALLED_ON: &'static str;
     /// Makes each wait for a lock short, so that a signal or the time limit ends the run. A statement that waits for a
     /// table lock also blocks all later statements on the table.

@@ -24,7 +24,7 @@ macro_rules! lock_name {
 /// schema. A statement that only changes rows is executed in one transaction with its row of the ledger.
 impl EngineMigrations for MySqlConnection {
     const FILES: &'static [Files] = MYSQL;
-    const INSTALLED_ON: &'static str = "CAST(installed_on AS CHAR)";
+    const INSTALLED_ON: &'static str = "DATE_FORMAT(installed_on, '%Y-%m-%dT%H:%i:%sZ')";
     const SHORT_LOCK_TIMEOUT: &'static str = "SET SESSION lock_wait_timeout = 1, SESSION innodb_lock_wait_timeout = 1";
     const DEFAULT_LOCK_TIMEOUT: &'static str =
         "SET SESSION lock_wait_timeout = DEFAULT, SESSION innodb_lock_wait_timeout = DEFAULT";

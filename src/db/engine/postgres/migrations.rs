@@ -13,7 +13,7 @@ const LOCK_KEY: i64 = 0x726f_7374_6572;
 
 impl EngineMigrations for PgConnection {
     const FILES: &'static [Files] = POSTGRES;
-    const INSTALLED_ON: &'static str = "to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')";
+    const INSTALLED_ON: &'static str = "to_char(installed_on AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
     const SHORT_LOCK_TIMEOUT: &'static str = "SET lock_timeout = '1s'";
     const DEFAULT_LOCK_TIMEOUT: &'static str = "RESET lock_timeout";
 

@@ -10,7 +10,7 @@ use crate::db::migrations::files::{Files, SQLITE};
 
 impl EngineMigrations for SqliteConnection {
     const FILES: &'static [Files] = SQLITE;
-    const INSTALLED_ON: &'static str = "CAST(installed_on AS TEXT)";
+    const INSTALLED_ON: &'static str = "strftime('%Y-%m-%dT%H:%M:%SZ', installed_on)";
     const SHORT_LOCK_TIMEOUT: &'static str = "PRAGMA busy_timeout = 100";
     const DEFAULT_LOCK_TIMEOUT: &'static str = "PRAGMA busy_timeout = 5000";
 

@@ -1,0 +1,91 @@
+//! The rows that an import leaves out: the first are listed, the others are counted by reason.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+
+use indicatif::{HumanCount, ProgressBar};
+use roster::listing::import::BadRow;
+use roster::listing::output::Sink;
+
+/// The rows that are listed on standard error.
+const LISTED_MAX: usize = 100;
+/// The reasons that are counted separately. A reason can contain a number of the file, so there may be many.
+const REASONS_MAX: usize = 20;
+
+pub(super) struct BadRows {
+    list: Sink,
+    /// All rows, if they were asked for.
+    file: Option<Sink>,
+    listed: usize,
+    /// The number of rows that are not listed, by reason.
+    others: BTreeMap<String, u64>,
+    /// Those with a further reason.
+    rest: u64,
+}
+
+impl BadRows {
+    pub(super) fn new(bar: ProgressBar, file: Option<Sink>) -> io::Result<Self> {
+        let list = Sink::start(|| Ok(AboveBar(bar)))?;
+        Ok(Self { list, file, listed: 0, others: BTreeMap::new(), rest: 0 })
+    }
+
+    /// Lists or counts these rows.
+    pub(super) async fn report(&mut self, rows: Vec<BadRow>) -> io::Result<()> {
+        if let Some(file) = &mut self.file {
+            file.write(text(&rows).into()).await?;
+        }
+        let (listed, others) = rows.split_at(rows.len().min(LISTED_MAX - self.listed));
+        self.listed += listed.len();
+        // When nobody can read it, the exit code still reports it.
+        let _ = self.list.write(text(listed).into()).await;
+        for (_, reason) in others {
+            if let Some(count) = self.others.get_mut(reason) {
+                *count += 1;
+            } else if self.others.len() < REASONS_MAX {
+                self.others.insert(reason.clone(), 1);
+            } else {
+                self.rest += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sums up what was not listed. Returns the file, which the caller completes.
+    pub(super) async fn finish(mut self) -> Option<Sink> {
+        let total = self.others.values().sum::<u64>() + self.rest;
+        if total > 0 {
+            let advice = if self.file.is_some() { "" } else { " (--bad-rows FILE writes all of them to a file)" };
+            let mut summary = format!("and {} more{advice}:\n", HumanCount(total));
+            let mut others: Vec<_> = self.others.into_iter().collect();
+            others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+            for (reason, count) in others {
+                let _ = writeln!(summary, "{:>11}  {reason}", HumanCount(count).to_string());
+            }
+            if self.rest > 0 {
+                let _ = writeln!(summary, "{:>11}  other reasons", HumanCount(self.rest).to_string());
+            }
+            let _ = self.list.write(summary.into()).await;
+        }
+        let _ = self.list.finish().await;
+        self.file
+    }
+}
+
+fn text(rows: &[BadRow]) -> String {
+    rows.iter().map(|(line, reason)| format!("line {line}: {reason}\n")).collect()
+}
+
+/// Standard error, above a progress bar if there is one.
+struct AboveBar(ProgressBar);
+
+impl io::Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Meanwhile the bar is locked, and a pipe may block for good.
+        if self.0.is_hidden() { io::stderr().write(bytes) } else { self.0.suspend(|| io::stderr().write(bytes)) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
