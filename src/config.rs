@@ -2,11 +2,12 @@
 //!
 //! [`Config`] is the reference for operators: one field a variable, in its upper case. Nothing else in this crate reads
 //! the environment. Its dependencies read some variables of their standards: the driver of PostgreSQL those of libpq, the
-//! exporter of traces those of OpenTelemetry, and `tempfile` `TMPDIR`. No variable names an environment ("production",
-//! "staging").
+//! exporter of traces those of OpenTelemetry, `tempfile` `TMPDIR`, and `indicatif` `TERM`. No variable names an
+//! environment ("production", "staging").
 
 mod api_tokens;
 mod database_url;
+mod host;
 mod log_filter;
 mod names;
 mod schedule;
@@ -14,6 +15,7 @@ mod smtp_url;
 mod traces;
 mod trusted_proxies;
 mod values;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,13 +31,15 @@ use serde::{Deserialize, Serialize};
 pub use api_tokens::{ApiTokens, TokensRequired};
 pub use database_url::DatabaseUrl;
 pub(crate) use database_url::DriverOptions;
+pub use host::Host;
 pub use schedule::Schedule;
 pub(crate) use smtp_url::Encryption;
 pub use smtp_url::{MailFrom, SmtpUrl};
 pub use traces::{Endpoint, TracesExporter};
 pub use trusted_proxies::{ClientAddressHeader, TrustedProxies};
 pub use values::LogFormat;
-use values::{DAY, boolean, integer, ip_address};
+use values::{DAY, boolean, integer};
+pub use variables::Variable;
 
 /// Everything that may differ between two deploys. A variable that is set but empty counts as unset.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -57,10 +61,10 @@ pub struct Config {
     /// The port to serve; 5000 by default, and 0 picks a free one, which the log names.
     #[serde(default = "default_port", deserialize_with = "integer::<_, _, 0, 65535>")]
     pub port: u16,
-    /// The address to bind; `::` by default, which is every IPv6 and IPv4 address (`0.0.0.0` on a machine without
-    /// IPv6).
-    #[serde(default = "default_host", deserialize_with = "ip_address")]
-    pub host: IpAddr,
+    /// The address to bind, or a name, of which each address is bound; `::` by default, which is every IPv6 and IPv4
+    /// address (`0.0.0.0` on a machine without IPv6).
+    #[serde(default = "default_host")]
+    pub host: Host,
     /// The number of HTTP worker threads, at most 512; by default the processors this process may use.
     #[serde(default = "processors", deserialize_with = "integer::<_, _, 1, WORKERS_MAX>")]
     pub web_concurrency: NonZeroU16,
@@ -100,6 +104,9 @@ pub struct Config {
     /// The header in which they do: `x-forwarded-for`, or `forwarded` (RFC 7239); `x-forwarded-for` by default.
     #[serde(default)]
     pub client_address_header: ClientAddressHeader,
+    /// If it has any value, the format `text` has no colours on a terminal (<https://no-color.org>).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_color: Option<String>,
     /// Clients that may write, as `name:sha256` pairs, separated by commas or white space. `web token NAME` generates a pair.
     /// If unset, every write gets a 403. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
     #[serde(default)]
@@ -172,8 +179,8 @@ const fn default_port() -> u16 {
     5000
 }
 
-const fn default_host() -> IpAddr {
-    IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+const fn default_host() -> Host {
+    Host::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED))
 }
 
 /// The maximum number of workers of actix-server.
@@ -209,43 +216,7 @@ pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
 
 impl Config {
     /// The variables that are read, besides those that OpenTelemetry's SDK reads itself.
-    pub const VARIABLES: [&str; 35] = [
-        URL,
-        URL_FILE,
-        "DATABASE_MAX_CONNECTIONS",
-        "DATABASE_ACQUIRE_TIMEOUT_MS",
-        "DATABASE_QUERY_TIMEOUT_MS",
-        "PORT",
-        "HOST",
-        "WEB_CONCURRENCY",
-        "MAX_IN_FLIGHT",
-        "REQUEST_TIMEOUT_MS",
-        "KEEP_ALIVE_MS",
-        "REUSE_PORT",
-        "DRAIN_DELAY_MS",
-        "SHUTDOWN_TIMEOUT_MS",
-        "LOG_FORMAT",
-        "RUST_LOG",
-        "TRUSTED_PROXIES",
-        "CLIENT_ADDRESS_HEADER",
-        TOKENS,
-        TOKENS_FILE,
-        "API_TOKENS_REQUIRED",
-        SMTP,
-        SMTP_FILE,
-        "MAIL_FROM",
-        "WORKER_CONCURRENCY",
-        "CLEANUP_SCHEDULE",
-        "AUTO_MIGRATE",
-        "AUTO_SEED",
-        "RELEASE_ID",
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_TIMEOUT",
-        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-        "OTEL_SDK_DISABLED",
-        "OTEL_TRACES_EXPORTER",
-    ];
+    pub const VARIABLES: &[Variable] = variables::VARIABLES;
 
     /// Reads the environment of this process.
     ///
@@ -369,7 +340,7 @@ impl Config {
 fn unread(names: &BTreeSet<String>) -> Vec<(String, &'static str)> {
     /// Short names are similar to many others.
     const LENGTH: usize = 6;
-    let known = Config::VARIABLES.into_iter().chain(traces::names());
+    let known = Config::VARIABLES.iter().map(|variable| variable.name).chain(traces::names());
     let is_known = |name: &str| known.clone().any(|known| known == name);
     let candidates = names.iter().filter(|name| name.len() >= LENGTH && !is_known(name) && !traces::is_unused(name));
     let likely = candidates.filter_map(|name| {

@@ -5,10 +5,10 @@ mod drain;
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use actix_service::{ServiceFactory, fn_factory, fn_service, map_config};
@@ -20,7 +20,7 @@ use prometheus::core::Collector;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Host};
 use crate::db::{Db, Unready};
 use crate::http::{self, Application, State};
 use crate::lifecycle::{Lifecycle, Stop};
@@ -35,55 +35,76 @@ const READY_POLL: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {cause}: {advice}")]
 pub struct BindError {
-    address: SocketAddr,
+    address: String,
     cause: io::Error,
     advice: &'static str,
 }
 
 /// What a server accepts connections from.
 pub struct Listener {
-    socket: TcpListener,
-    /// Whether the supervisor passed this socket, keeps it open, and passes it to the next process.
+    sockets: Vec<TcpListener>,
+    /// Whether the supervisor passed the socket, keeps it open, and passes it to the next process.
     is_inherited: bool,
 }
 
 /// Uses the listener that the supervisor passed, by systemd's protocol of socket activation (`LISTEN_FDS`). Without one,
-/// binds the configured address.
+/// binds each configured address.
 ///
 /// # Errors
 /// The cause, and which variable to set.
 pub fn bind(config: &Config) -> Result<Listener, BindError> {
-    let host = config.host;
-    let address = SocketAddr::new(host, config.port);
+    let error = |cause, advice| BindError { address: format!("{}:{}", config.host, config.port), cause, advice };
     match config::inherited_listener() {
-        Ok(Some(socket)) => return Ok(Listener { socket, is_inherited: true }),
+        Ok(Some(socket)) => return Ok(Listener { sockets: vec![socket], is_inherited: true }),
         Ok(None) => {}
         Err(cause) => {
             let advice = "LISTEN_FDS announces a TCP listener as descriptor 3; hand one over, or unset it";
-            return Err(BindError { address, cause, advice });
+            return Err(error(cause, advice));
         }
     }
-    let socket = listen(address, config.reuse_port).or_else(|cause| {
-        let all = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), config.port);
-        if host == Ipv6Addr::UNSPECIFIED && is_without_ipv6(&cause) {
-            listen(all, config.reuse_port)
-        } else {
-            Err(cause)
-        }
-    });
-    let socket = socket.map_err(|cause| {
-        let advice = match cause.kind() {
-            ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
-            ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
-            ErrorKind::AddrNotAvailable => {
-                "HOST is not an address of this machine; set HOST to one of its addresses, or to ::"
-            }
-            _ if is_without_ipv6(&cause) => "this machine has no IPv6; set HOST to an IPv4 address",
-            _ => "set HOST and PORT",
-        };
-        BindError { address, cause, advice }
+    let addresses = config.host.addresses().map_err(|cause| {
+        error(cause, "HOST is a name that cannot be resolved; set HOST to an address of this machine, or to ::")
     })?;
-    Ok(Listener { socket, is_inherited: false })
+    // A machine without IPv6 has no `::`, but a name may have an IPv6 address there.
+    let unspecified = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    let is_every = config.host == Host::Address(unspecified[0]);
+    let sockets = match listen_on_each(&addresses, config) {
+        Err((_, cause)) if is_every && is_without_ipv6(&cause) => listen_on_each(&unspecified[1..], config),
+        sockets => sockets,
+    };
+    let sockets = sockets.map_err(|(address, cause)| bind_error(address, cause))?;
+    Ok(Listener { sockets, is_inherited: false })
+}
+
+/// Listens on each address, on one port. An IPv6 address that the machine does not have is left out, unless it is the only
+/// one.
+fn listen_on_each(addresses: &[IpAddr], config: &Config) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+    let mut sockets = Vec::<TcpListener>::new();
+    let mut left_out = None;
+    for address in addresses {
+        // If the system chose the port, it chose it for the first address.
+        let first = sockets.first().and_then(|first| first.local_addr().ok());
+        let address = SocketAddr::new(*address, first.map_or(config.port, |first| first.port()));
+        match listen(address, config.reuse_port) {
+            Ok(socket) => sockets.push(socket),
+            Err(cause) if address.is_ipv6() && is_without_ipv6(&cause) => left_out = Some((address, cause)),
+            Err(cause) => return Err((address, cause)),
+        }
+    }
+    left_out.filter(|_| sockets.is_empty()).map_or(Ok(sockets), Err)
+}
+
+fn bind_error(address: SocketAddr, cause: io::Error) -> BindError {
+    let advice = match cause.kind() {
+        ErrorKind::AddrInUse => "another program has this port; set PORT to a free one, or to 0 for any",
+        ErrorKind::PermissionDenied => "ports below 1024 are for privileged processes; set PORT to a higher one",
+        ErrorKind::AddrNotAvailable => {
+            "HOST is not an address of this machine; set HOST to one of its addresses, or to ::"
+        }
+        _ if is_without_ipv6(&cause) => "this machine has no IPv6; set HOST to an IPv4 address",
+        _ => "set HOST and PORT",
+    };
+    BindError { address: address.to_string(), cause, advice }
 }
 
 /// Listens on an address. `::` is every IPv6 and IPv4 address, regardless of the system's default.
@@ -132,23 +153,32 @@ impl Server<'_> {
     async fn serve(self, listener: Listener, stop: Stop, lifecycle: Arc<Lifecycle>) -> io::Result<usize> {
         let Self { config, application, db, mut collectors } = self;
         collectors.push(db.collector());
-        let Listener { socket, is_inherited } = listener;
-        let address = socket.local_addr()?;
-        let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&socket)? };
+        let Listener { sockets, is_inherited } = listener;
+        let addresses: Vec<_> = sockets.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&sockets)? };
         let state = Data::new(State::new(config, application, lifecycle.clone(), collectors));
         state.measure_runtime("main".to_owned());
-        let (app_db, workers) = (db.clone(), Arc::new(AtomicUsize::new(0)));
-        let server = actix_server::Server::build()
-            .workers(config.web_concurrency.get().into())
-            .disable_signals()
-            .listen("http", socket, move || {
-                // Each worker calls it once, on its own thread.
-                let worker = workers.fetch_add(1, Ordering::Relaxed);
+        let (app_db, threads) = (db.clone(), Arc::new(Mutex::new(Vec::new())));
+        // Each worker calls it once for each listener, on its own thread.
+        let factory = move || {
+            let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = thread::current().id();
+            let worker = threads.iter().position(|thread| *thread == own).unwrap_or(threads.len());
+            if worker == threads.len() {
+                threads.push(own);
                 state.measure_runtime(format!("http-{worker}"));
-                service(state.clone(), app_db.for_worker(worker))
-            })?
-            .run();
-        tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{}", address.port());
+            }
+            service(state.clone(), app_db.for_worker(worker))
+        };
+        let mut server = actix_server::Server::build().workers(config.web_concurrency.get().into()).disable_signals();
+        for socket in sockets {
+            server = server.listen("http", socket, factory.clone())?;
+        }
+        let server = server.run();
+        for address in addresses {
+            let port = address.port();
+            tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving at http://localhost:{port}");
+        }
 
         let handle = server.handle();
         let running = async {
@@ -243,8 +273,71 @@ async fn until_ready(db: &Db, required_schema: i64, mut report: impl FnMut(&Unre
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use super::*;
+
+    fn config() -> Config {
+        let vars = [("DATABASE_URL", "sqlite:/does/not/exist.db"), ("PORT", "0"), ("WEB_CONCURRENCY", "2")];
+        Config::from_vars(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap()
+    }
+
+    /// As those of `localhost`.
+    #[tokio::test]
+    async fn each_address_of_a_name_is_served() {
+        static NOTHING: Application = Application { routes: |_| {}, required_schema: 0 };
+        let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let config = config();
+        let sockets = listen_on_each(&addresses, &config).unwrap();
+        let bound: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        assert_eq!(bound, addresses.map(|address| SocketAddr::new(address, bound[0].port())));
+        let db = Db::open(&config);
+        let server = Server { config: &config, application: &NOTHING, db, collectors: Vec::new() };
+        let stop = Stop::default();
+        let client = thread::spawn({
+            let stop = stop.clone();
+            move || {
+                // Each worker serves both.
+                let statuses = bound.iter().cycle().take(8).map(|address| {
+                    let mut stream = std::net::TcpStream::connect(address).unwrap();
+                    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+                    let mut response = String::new();
+                    stream.read_to_string(&mut response).unwrap();
+                    response[..15].to_owned()
+                });
+                let statuses: Vec<_> = statuses.collect();
+                stop.request_immediate_stop();
+                (statuses, bound)
+            }
+        });
+        let listener = Listener { sockets, is_inherited: false };
+        assert_eq!(server.run(listener, stop).await.unwrap(), 0);
+        let (statuses, bound) = client.join().unwrap();
+        assert_eq!(statuses, ["HTTP/1.1 200 OK"; 8]);
+        for address in bound {
+            assert!(std::net::TcpStream::connect(address).is_err(), "{address} is still served");
+        }
+    }
+
+    #[test]
+    fn an_address_without_ipv6_is_left_out_unless_it_is_the_only_one() {
+        // An address of documentation (RFC 3849), which no machine has.
+        let (missing, local) = ("2001:db8::1".parse().unwrap(), Ipv4Addr::LOCALHOST.into());
+        assert_eq!(listen_on_each(&[missing, local], &config()).unwrap().len(), 1);
+        assert!(listen_on_each(&[missing], &config()).is_err());
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_resolved_is_reported() {
+        // Too long to be asked for.
+        let name = "name.".repeat(60) + "example";
+        let config = Config { host: Host::Name(name.clone()), ..config() };
+        let error = bind(&config).map(drop).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot listen on {name}:0: ")), "{error}");
+        assert!(error.contains("HOST is a name that cannot be resolved; set HOST to"), "{error}");
+    }
 
     #[test]
     fn a_kernel_without_ipv6_is_recognised() {

@@ -74,7 +74,7 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&S
     let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Text => {
-            let has_colours = stream.is_terminal();
+            let has_colours = stream.is_terminal() && config.no_color.is_none();
             lines.fmt_fields(Pairs { has_colours }).event_format(TextLine).with_filter(filter).boxed()
         }
         LogFormat::Json => {

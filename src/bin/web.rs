@@ -1,6 +1,7 @@
 //! `web`: serves HTTP, checks the health of a running server, checks the configuration, or makes a token.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::fmt::Display;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::{Parser, Subcommand};
-use roster::config::{ApiTokens, Config};
+use roster::config::{ApiTokens, Config, Host};
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
 use roster::resources::{self, APPLICATION};
@@ -22,10 +23,10 @@ mod process;
 /// The longest that a health check waits for the server.
 const HEALTHCHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The HTTP server. It is configured by environment variables alone. Without a command, it serves.
+/// The HTTP server. It is configured by environment variables alone, which --help lists. Without a command, it serves.
 #[derive(Parser)]
-#[command(name = "web", version)]
-struct Arguments {
+#[command(name = "web", version, after_long_help = process::help())]
+pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -56,7 +57,7 @@ async fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
     let config = process::config;
     match command {
         Some(Command::Token { name }) => token(&name),
-        Some(Command::Check) => Ok(check(&config()?)),
+        Some(Command::Check) => check(&config()?),
         Some(Command::Healthcheck { live }) => healthcheck(&config()?, live),
         None => serve(&config()?).await,
     }
@@ -98,44 +99,54 @@ async fn prepare(config: &Config, stop: &CancellationToken) -> anyhow::Result<()
 }
 
 /// Names the variable that an error is about. The message of the error has its causes already.
-fn named<E: std::fmt::Display>(variable: &str) -> impl Fn(E) -> anyhow::Error {
+fn named<E: Display>(variable: &str) -> impl Fn(E) -> anyhow::Error {
     move |error| anyhow::anyhow!("{variable}: {error}")
 }
 
+/// Prints the result of a command. When its reader has ended, the exit code is that of SIGPIPE in a shell. The macros of the
+/// standard library would panic.
+fn print(text: impl Display) -> anyhow::Result<ExitCode> {
+    let mut output = io::stdout().lock();
+    match write!(output, "{text}").and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(141)),
+        printed => printed.map(|()| ExitCode::SUCCESS).context("cannot write"),
+    }
+}
+
 /// Generates a token of 256 random bits. This needs no configuration.
-#[expect(clippy::print_stdout, reason = "the token is what the command was asked for")]
 fn token(name: &str) -> anyhow::Result<ExitCode> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).context("the system has no randomness")?;
     let token = BASE64_URL_SAFE_NO_PAD.encode(bits);
     let pair = ApiTokens::pair(name, &token).map_err(anyhow::Error::msg)?;
-    println!("request header of the client:\n  Authorization: Bearer {token}");
-    println!("pair for API_TOKENS of the server:\n  {pair}");
-    Ok(ExitCode::SUCCESS)
+    print(format_args!(
+        "request header of the client:\n  Authorization: Bearer {token}\npair for API_TOKENS of the server:\n  {pair}\n"
+    ))
 }
 
-#[expect(clippy::print_stdout, reason = "the configuration is what the command was asked for")]
-fn check(config: &Config) -> ExitCode {
-    print!("{config}");
+fn check(config: &Config) -> anyhow::Result<ExitCode> {
+    let code = print(config)?;
     for warning in &config.warnings {
         process::print_error("web", &format_args!("warning: {warning}"));
     }
-    ExitCode::SUCCESS
+    Ok(code)
 }
 
 /// One request over a plain socket: an image without a shell has no curl either.
 fn healthcheck(config: &Config, live: bool) -> anyhow::Result<ExitCode> {
     let (path, state) = if live { ("/livez", "live") } else { ("/readyz", "ready") };
-    let local: &[IpAddr] = match config.host {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into()],
+    let local: Vec<IpAddr> = match &config.host {
+        Host::Address(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => vec![Ipv4Addr::LOCALHOST.into()],
         // The server listens on both families, and a machine may have only one of them.
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => &[Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-        host => &[host],
+        Host::Address(IpAddr::V6(Ipv6Addr::UNSPECIFIED)) => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        host => host.addresses().with_context(|| format!("HOST: cannot resolve {host}"))?,
     };
     anyhow::ensure!(config.port != 0, "PORT is 0, so the server's port is known from its log alone; set PORT");
     let addresses: Vec<_> = local.iter().map(|host| SocketAddr::new(*host, config.port)).collect();
     let connect = |address| TcpStream::connect_timeout(address, HEALTHCHECK_TIMEOUT);
-    let request = || -> std::io::Result<String> {
+    let request = || -> io::Result<String> {
         let (first, others) = addresses.split_first().expect("there is one at least");
         let connected = others.iter().fold(connect(first), |connected, next| connected.or_else(|_| connect(next)));
         let mut stream = connected?;

@@ -15,11 +15,11 @@ use tokio::task::LocalSet;
 #[path = "process/mod.rs"]
 mod process;
 
-/// Runs jobs from the queue until SIGTERM. It is configured by environment variables alone, and serves /livez, /readyz and
-/// /metrics on PORT.
+/// Runs jobs from the queue until SIGTERM. It is configured by environment variables alone, which --help lists, and serves
+/// /livez, /readyz and /metrics on PORT.
 #[derive(Parser)]
-#[command(name = "worker", version)]
-struct Arguments;
+#[command(name = "worker", version, after_long_help = process::help())]
+pub(crate) struct Arguments;
 
 #[tokio::main(flavor = "current_thread")]
 pub(crate) async fn main() -> ExitCode {

@@ -7,6 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::values::one_of;
+
 /// The length of a SHA-256 in hexadecimal digits.
 const DIGITS: usize = 64;
 const EXPECTED: &str = "expected name:sha256 pairs, separated by commas or white space; `web token NAME` makes one";
@@ -118,12 +120,8 @@ pub enum TokensRequired {
 }
 
 pub(super) fn tokens_required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TokensRequired, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.to_ascii_lowercase().as_str() {
-        "writes" => Ok(TokensRequired::Writes),
-        "all" => Ok(TokensRequired::All),
-        _ => Err(D::Error::custom(format!("expected writes or all, got {}", super::values::shown(&text)))),
-    }
+    let values = [("writes", TokensRequired::Writes), ("all", TokensRequired::All)];
+    one_of(&String::deserialize(deserializer)?, &values).map_err(D::Error::custom)
 }
 
 #[cfg(test)]

@@ -6,6 +6,12 @@ use croner::parser::{CronParser, Seconds, Year};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::names::nearest;
+use super::values::shown;
+
+/// The expressions that have a name.
+const NICKNAMES: [&str; 5] = ["@yearly", "@monthly", "@weekly", "@daily", "@hourly"];
+
 /// A cron expression of 5 fields, or of 6 with seconds first
 /// (<https://pubs.opengroup.org/onlinepubs/9799919799/utilities/crontab.html>).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,15 +52,18 @@ impl TryFrom<&str> for Schedule {
 
     fn try_from(text: &str) -> Result<Self, String> {
         let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).build();
-        let cron = parser.parse(text).map_err(|error| {
-            format!(
-                "expected a cron expression in UTC, such as 17 * * * * for each hour, got {}: {error}",
-                super::values::shown(text)
-            )
+        let invalid = |advice: &str| {
+            let expected =
+                "expected a cron expression in UTC of minute, hour, day, month and weekday, such as 17 * * * *";
+            format!("{expected}, got {}{advice}", shown(text))
+        };
+        let cron = parser.parse(text).map_err(|_| {
+            let likely = nearest(text, NICKNAMES).map(|likely| format!("; did you mean {likely}?"));
+            invalid(&likely.unwrap_or_default())
         })?;
         let schedule = Self { text: text.to_owned(), cron };
         // Such as 30 February.
-        schedule.next_after(0).ok_or_else(|| format!("{text:?} has no times"))?;
+        schedule.next_after(0).ok_or_else(|| invalid(", which has no times"))?;
         Ok(schedule)
     }
 }

@@ -9,11 +9,14 @@ use lettre::message::Mailbox;
 use lettre::transport::smtp::client::Certificate;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use url::Url;
+use url::{ParseError, Url};
 
 use super::names::suggestion;
 
 const EXPECTED: &str = "expected smtp://user:password@host:587 or smtps://user:password@host:465";
+const PORT: &str = "the port is not a number from 1 to 65535";
+const ADVICE: &str =
+    "a special character of the password must be percent-encoded, such as / as %2F, # as %23 and ? as %3F";
 const PARAMETERS: [&str; 2] = ["tls", "tls-ca"];
 
 /// Where mail is delivered to, and how to log in. Shown, it hides the password.
@@ -57,8 +60,11 @@ impl TryFrom<String> for SmtpUrl {
         if text.trim() != text {
             return Err("it begins or ends with a blank or a line break; remove it".to_owned());
         }
-        // The error of the parser contains no part of the URL.
-        let url = Url::parse(&text).map_err(|error| format!("it is not a URL: {error}; {EXPECTED}"))?;
+        let url = Url::parse(&text).map_err(|error| match error {
+            ParseError::InvalidPort => format!("{PORT}, or {ADVICE}; {EXPECTED}"),
+            ParseError::EmptyHost => format!("the host is missing; {EXPECTED}"),
+            _ => format!("it is not a URL; {EXPECTED}"),
+        })?;
         let (port, mut encryption) = match url.scheme() {
             "smtp" => (587, Encryption::StartTls),
             "smtps" => (465, Encryption::Tls),
@@ -71,9 +77,10 @@ impl TryFrom<String> for SmtpUrl {
         // A part of the password can be in any of these.
         let is_misplaced = !matches!(url.path(), "" | "/") || url.fragment().is_some();
         if is_misplaced || url.query().is_some_and(|query| query.contains('@')) {
-            let advice =
-                "percent-encode each special character of the password, such as %2F for /, %23 for # and %3F for ?";
-            return Err(format!("it has a path, a fragment or an @ after the host; {advice}"));
+            return Err(format!("it has a path, a fragment or an @ after the host; {ADVICE}"));
+        }
+        if url.port() == Some(0) {
+            return Err(format!("{PORT}; {EXPECTED}"));
         }
         let mut authorities = Vec::new();
         for (name, value) in url.query_pairs() {
@@ -201,14 +208,16 @@ mod tests {
         for (text, problem) in [
             ("mail.example.com", "it is not a URL"),
             ("http://u:canary@h", "unknown scheme"),
-            ("smtp://u:canary@", "it is not a URL"),
-            ("smtp://u:can/ary@h", "it is not a URL"),
+            ("smtp://u:canary@", "the host is missing"),
+            ("smtp://u:can/ary@h", "the port is not a number from 1 to 65535, or a special character"),
             ("smtp://u:1/canary@h", "it has a path, a fragment or an @"),
             ("smtp://u:1?canary@h", "it has a path, a fragment or an @"),
             ("smtp://u:canary@h#x", "it has a path, a fragment or an @"),
             ("smtp://canary@h", "it has a user and no password"),
             ("smtp://:canary@h", "it has a password and no user"),
             ("smtp://u:canary@h?tsl=none", "unknown parameter; did you mean tls?"),
+            ("smtp://h:0", "the port is not a number from 1 to 65535"),
+            ("smtp://h:65536", "the port is not a number from 1 to 65535"),
             ("smtp://h?tls=off", "tls: expected none"),
             ("smtps://h?tls=none", "tls=none contradicts smtps://"),
             ("smtp://u:canary@h?tls=none", "tls=none would send the password in plain text"),

@@ -11,8 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use ureq::http::Uri;
 use url::Url;
 
-use super::names::suggestion;
-use super::values::{DAY, parse_boolean, parse_integer, shown};
+use super::values::{DAY, not_one_of, one_of, parse_boolean, parse_integer, shown};
 
 /// Where traces go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -26,12 +25,8 @@ pub enum TracesExporter {
 
 impl<'de> Deserialize<'de> for TracesExporter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.trim() {
-            "otlp" => Ok(Self::Otlp),
-            "none" => Ok(Self::None),
-            _ => Err(D::Error::custom(format!("expected otlp or none, got {}", shown(&text)))),
-        }
+        let values = [("otlp", Self::Otlp), ("none", Self::None)];
+        one_of(&String::deserialize(deserializer)?, &values).map_err(D::Error::custom)
     }
 }
 
@@ -238,13 +233,11 @@ fn check(rule: &Rule, value: &str) -> Result<(), String> {
         },
         Boolean => parse_boolean(value).map(drop),
         OneOf(known, _) if known.contains(&value) => Ok(()),
-        OneOf(known, "") => {
-            Err(format!("unknown value {}; {}", shown(value), suggestion(value, known.iter().copied())))
-        }
+        OneOf(known, "") => Err(not_one_of(value, known.iter().copied())),
         Several(known, _) if value.split(',').all(|one| known.contains(&one.trim())) && value.contains(known[0]) => {
             Ok(())
         }
-        OneOf(_, advice) | Several(_, advice) => Err(format!("{advice}, got {}", shown(value))),
+        OneOf(_, advice) | Several(_, advice) => Err(format!("{advice}; got {}", shown(value))),
         Refused(advice) => Err((*advice).to_owned()),
     }
 }

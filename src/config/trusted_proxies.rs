@@ -7,8 +7,7 @@ use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::names::suggestion;
-use super::values::shown;
+use super::values::{one_of, shown};
 
 /// Networks of trusted proxies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +65,7 @@ pub enum ClientAddressHeader {
 
 impl<'de> Deserialize<'de> for ClientAddressHeader {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const NAMES: [&str; 2] = ["x-forwarded-for", "forwarded"];
-        let text = String::deserialize(deserializer)?;
-        match text.to_ascii_lowercase().as_str() {
-            "x-forwarded-for" => Ok(Self::XForwardedFor),
-            "forwarded" => Ok(Self::Forwarded),
-            _ => Err(D::Error::custom(format!("unknown value {}; {}", shown(&text), suggestion(&text, NAMES)))),
-        }
+        let values = [("x-forwarded-for", Self::XForwardedFor), ("forwarded", Self::Forwarded)];
+        one_of(&String::deserialize(deserializer)?, &values).map_err(D::Error::custom)
     }
 }

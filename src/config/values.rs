@@ -1,11 +1,12 @@
 //! Conversion of a variable's text to its value. An error contains the accepted values and the text. None of these
 //! variables is a secret, but a connection URL in the wrong variable may contain one.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::de::Error as _;
 use serde::{Deserialize as _, Deserializer, Serialize};
+
+use super::names::nearest;
 
 /// A day in milliseconds, the maximum of every time limit. Every component supports it. SQLite, and the limits of the
 /// servers, do not support 25 days.
@@ -49,33 +50,39 @@ pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool
 }
 
 pub(super) fn parse_boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(format!("expected true or false, got {}", shown(text))),
-    }
+    one_of(text, &[("true", true), ("false", false)])
 }
 
-pub(super) fn ip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(&text);
-    let expected = "expected an IP address, such as :: or 0.0.0.0 for every address, or 127.0.0.1";
-    bare.parse().map_err(|_| D::Error::custom(format!("{expected}, got {}", shown(&text))))
+/// The value of this name, in any case.
+pub(super) fn one_of<T: Copy>(text: &str, values: &[(&'static str, T)]) -> Result<T, String> {
+    let found = values.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| not_one_of(text, values.iter().map(|(name, _)| *name)))
+}
+
+/// The error for a text that is none of these names. It has the most similar one.
+pub(super) fn not_one_of(text: &str, names: impl Iterator<Item = &'static str> + Clone) -> String {
+    let likely = nearest(text.trim(), names.clone()).map(|likely| format!("; did you mean {likely}?"));
+    let names: Vec<_> = names.collect();
+    let expected = match &*names {
+        [one, other] => format!("{one} or {other}"),
+        _ => format!("one of {}", names.join(", ")),
+    };
+    format!("expected {expected}, got {}{}", shown(text), likely.unwrap_or_default())
 }
 
 pub(super) fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<LogFormat, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.to_ascii_lowercase().as_str() {
-        "json" => Ok(LogFormat::Json),
-        "text" => Ok(LogFormat::Text),
-        _ => Err(D::Error::custom(format!("expected json or text, got {}", shown(&text)))),
-    }
+    let values = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    one_of(&String::deserialize(deserializer)?, &values).map_err(D::Error::custom)
 }
 
 /// A release id, which is shown in logs, metrics and answers.
 pub(super) fn release_id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    if text.contains("://") { Err(D::Error::custom("expected an id, got a URL")) } else { Ok(Some(text)) }
+    if text.contains("://") || text.contains(char::is_control) || text.trim() != text {
+        let expected = "expected an id without control characters, and without blanks around it";
+        return Err(D::Error::custom(format!("{expected}, got {}", shown(&text))));
+    }
+    Ok(Some(text))
 }
 
 /// A value in an error.

@@ -31,33 +31,38 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The time for aborted requests to write their log lines.
 const ABORT_LOG_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The listener, which can refuse new connections without a reset of those in its queue.
+/// The listeners, which can refuse new connections without a reset of those in their queues.
 pub(super) enum AcceptGate {
-    /// A listener of this process alone, or one of several that share its port.
-    Own(Socket),
+    /// Listeners of this process alone, or those among several that share their port.
+    Own(Vec<Socket>),
     /// A listener that other processes hold, too. The next process accepts what this one does not.
     Inherited,
 }
 
 impl AcceptGate {
-    pub(super) fn own(listener: &TcpListener) -> io::Result<Self> {
-        listener.try_clone().map(|listener| Self::Own(listener.into()))
+    pub(super) fn own(listeners: &[TcpListener]) -> io::Result<Self> {
+        let listeners = listeners.iter().map(|listener| listener.try_clone().map(Socket::from));
+        listeners.collect::<Result<_, _>>().map(Self::Own)
     }
 
-    /// Accepts the connections in the queue, and no later ones.
+    /// Accepts the connections in the queues, and no later ones.
     async fn close(&self, server: &ServerHandle) {
-        let Self::Own(listener) = self else {
+        let Self::Own(listeners) = self else {
             server.pause().await;
             // Connections that were accepted meanwhile send their requests.
             return sleep(ACCEPT_QUEUE_DRAIN).await;
         };
         // Without the filter, connections that arrive in the last moment are reset.
-        let _ = drop_syn_packets(listener);
+        for listener in listeners {
+            let _ = drop_syn_packets(listener);
+        }
         sleep(ACCEPT_QUEUE_DRAIN).await;
         server.pause().await;
         // The server has received the command, and is about to execute it.
         sleep(PAUSE).await;
-        let _ = listener.shutdown(Shutdown::Read);
+        for listener in listeners {
+            let _ = listener.shutdown(Shutdown::Read);
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! III. Config: stored in the environment, and nowhere else.
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
 use libtest_mimic::Trial;
-use roster::config::{ClientAddressHeader, Config, Endpoint, LogFormat, TokensRequired};
+use roster::config::{ClientAddressHeader, Config, Endpoint, LogFormat, TokensRequired, Variable};
 
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{PROGRAMS, Web, code, migrate_command, seed, stderr, web};
@@ -38,6 +38,10 @@ pub(crate) fn tests() -> Vec<Trial> {
             text_around_a_url_is_rejected_by_name,
             a_wrong_scheme_is_rejected_with_the_right_one,
             a_number_out_of_range_is_refused_with_the_range,
+            a_wrong_value_is_shown_with_the_accepted_ones,
+            no_error_has_the_words_of_a_library,
+            help_lists_the_variables_and_the_exit_codes,
+            a_name_is_an_address_to_bind,
             a_log_filter_without_effect_is_refused,
             a_similar_name_is_reported,
             opentelemetry_variables_are_honoured_or_refused,
@@ -65,9 +69,11 @@ fn defaults_are_those_of_the_readme() {
     let done = web(&["check"], &[("DATABASE_URL", "sqlite:a.db")]);
     assert_eq!(code(&done), 0);
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    for name in Config::VARIABLES {
-        assert!(readme.contains(&format!("\n| `{name}` |")), "README.md does not explain {name}");
-    }
+    let rows = Config::VARIABLES
+        .iter()
+        .map(|Variable { name, default, meaning }| format!("| `{name}` | {default} | {meaning} |\n"));
+    let table = format!("\n| variable | default | meaning |\n|---|---|---|\n{}\n", rows.collect::<String>());
+    assert!(readme.contains(&table), "the table of README.md is not that of Config::VARIABLES:\n{table}");
     let printed = String::from_utf8(done.stdout).unwrap();
     assert!(printed.lines().count() > 10);
     for line in printed.lines() {
@@ -117,6 +123,7 @@ fn every_variable_is_read() {
         ("CLEANUP_SCHEDULE", "30 4 * * *"),
         ("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1\nfd00::/8"),
         ("CLIENT_ADDRESS_HEADER", "Forwarded"),
+        ("NO_COLOR", "1"),
     ])
     .unwrap();
     assert_eq!(config.smtp_url.as_ref().unwrap().to_string(), "smtps://***@mail.internal:465");
@@ -152,19 +159,19 @@ fn every_variable_is_read() {
     assert_eq!(config.traces_endpoint().as_deref(), Some("http://collector:4318/traces"));
     // The list of known names is complete.
     let printed = config.to_string();
-    let known = Config::VARIABLES.into_iter().filter(|name| !name.ends_with("_FILE") && *name != "RELEASE_ID");
-    for name in known {
+    let known: Vec<_> = Config::VARIABLES.iter().map(|variable| variable.name).collect();
+    for name in known.iter().filter(|name| !name.ends_with("_FILE") && **name != "RELEASE_ID") {
         assert!(printed.contains(&format!("{name}=")), "{name} in {printed}");
     }
     let names = printed.lines().map(|line| line.split('=').next().unwrap());
-    assert_eq!(names.filter(|name| !Config::VARIABLES.contains(name)).collect::<Vec<_>>(), [""; 0]);
+    assert_eq!(names.filter(|name| !known.contains(name)).collect::<Vec<_>>(), [""; 0]);
 }
 
 fn every_problem_is_told_at_once() {
     let wrong = [
         ("DATABASE_URL", "oracle://somewhere"),
         ("PORT", "99999"),
-        ("HOST", "everywhere"),
+        ("HOST", "every where"),
         ("WEB_CONCURRENCY", "0"),
         ("DATABASE_MAX_CONNECTIONS", "99999"),
         ("DATABASE_QUERY_TIMEOUT_MS", "2s"),
@@ -833,17 +840,180 @@ fn a_number_out_of_range_is_refused_with_the_range() {
             assert!(with("0").is_err(), "{name}");
         }
     }
+}
+
+/// The accepted values and the given one, and the most similar name.
+fn a_wrong_value_is_shown_with_the_accepted_ones() {
+    const HOST: &str =
+        "expected an IP address, such as :: or 0.0.0.0 for every address, or a name, such as localhost, got ";
+    const ID: &str = "expected an id without control characters, and without blanks around it, got ";
+    const MAIL: &str = "expected an address such as roster@example.com or Roster <roster@example.com>, got ";
+    const SCHEDULE: &str =
+        "expected a cron expression in UTC of minute, hour, day, month and weekday, such as 17 * * * *, got ";
+    const SAMPLER: &str = "expected one of always_on, always_off, traceidratio, parentbased_always_on, \
+                           parentbased_always_off, parentbased_traceidratio, got ";
     for (name, value, expected) in [
-        ("HOST", "everywhere", "expected an IP address, such as :: or 0.0.0.0"),
-        ("HOST", "localhost", "expected an IP address"),
+        ("PORT", "abc", "expected an integer from 0 to 65535, got \"abc\""),
+        ("PORT", "-1", "expected an integer from 0 to 65535, got \"-1\""),
+        ("PORT", "70000", "expected an integer from 0 to 65535, got \"70000\""),
+        ("PORT", "80.5", "expected an integer from 0 to 65535, got \"80.5\""),
+        ("PORT", " ", "expected an integer from 0 to 65535, got \" \""),
+        ("PORT", "5_000", "expected an integer from 0 to 65535, got \"5_000\""),
+        ("HOST", "every where", &format!("{HOST}\"every where\"")),
+        ("HOST", "1.2.3", &format!("{HOST}\"1.2.3\"")),
+        ("HOST", "1.2.3.256", &format!("{HOST}\"1.2.3.256\"")),
+        ("HOST", "::x", &format!("{HOST}\"::x\"")),
+        ("HOST", "[::1", &format!("{HOST}\"[::1\"")),
+        ("HOST", "-a", &format!("{HOST}\"-a\"")),
+        ("HOST", "*", &format!("{HOST}\"*\"")),
+        ("HOST", " localhost", &format!("{HOST}\" localhost\"")),
+        ("HOST", "localhost:80", &format!("{HOST}\"localhost:80\"; set PORT to the port")),
+        ("HOST", "http://localhost", &format!("{HOST}a URL")),
         ("REUSE_PORT", "1", "expected true or false, got \"1\""),
         ("AUTO_MIGRATE", "yes", "expected true or false, got \"yes\""),
-        ("LOG_FORMAT", "xml", "expected json or text, got \"xml\""),
+        ("AUTO_MIGRATE", "ture", "expected true or false, got \"ture\"; did you mean true?"),
+        ("AUTO_MIGRATE", "true ", "expected true or false, got \"true \"; did you mean true?"),
         ("OTEL_SDK_DISABLED", "1", "expected true or false, got \"1\""),
+        ("LOG_FORMAT", "xml", "expected json or text, got \"xml\""),
+        ("LOG_FORMAT", "jsno", "expected json or text, got \"jsno\"; did you mean json?"),
+        ("LOG_FORMAT", "\n", "expected json or text, got \"\\n\""),
+        ("API_TOKENS_REQUIRED", "write", "expected writes or all, got \"write\"; did you mean writes?"),
+        ("OTEL_TRACES_EXPORTER", "otpl", "expected otlp or none, got \"otpl\"; did you mean otlp?"),
+        ("OTEL_TRACES_SAMPLER", "alwayson", &format!("{SAMPLER}\"alwayson\"; did you mean always_on?")),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5", "expected a number from 0 to 1, got \"1.5\""),
+        ("OTEL_TRACES_SAMPLER_ARG", "NaN", "expected a number from 0 to 1, got \"NaN\""),
+        ("RELEASE_ID", " 1", &format!("{ID}\" 1\"")),
+        ("RELEASE_ID", "1\n2", &format!("{ID}\"1\\n2\"")),
+        ("MAIL_FROM", "nobody", &format!("{MAIL}\"nobody\"")),
+        ("CLEANUP_SCHEDULE", "hourly", &format!("{SCHEDULE}\"hourly\"; did you mean @hourly?")),
+        ("CLEANUP_SCHEDULE", "60 * * * *", &format!("{SCHEDULE}\"60 * * * *\"")),
+        ("CLEANUP_SCHEDULE", "0 0 30 2 *", &format!("{SCHEDULE}\"0 0 30 2 *\", which has no times")),
     ] {
         let message = read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]).unwrap_err();
-        assert!(message.contains(&format!("{name}: {expected}")), "{message}");
+        assert_eq!(message, format!("the configuration is not valid:\n  {name}: {expected}"));
     }
+    // In any case.
+    let config = read(&[
+        ("DATABASE_URL", "sqlite:a.db"),
+        ("LOG_FORMAT", "TEXT"),
+        ("API_TOKENS_REQUIRED", "All"),
+        ("AUTO_MIGRATE", "True"),
+        ("OTEL_TRACES_EXPORTER", "OTLP"),
+    ]);
+    assert_eq!(config.unwrap().log_format, LogFormat::Text);
+}
+
+/// Every variable with every kind of wrong value: the error has its name, and no words of a parser or of a type in Rust.
+fn no_error_has_the_words_of_a_library() {
+    let url = ("DATABASE_URL", "sqlite:a.db");
+    let long = "9".repeat(400);
+    for Variable { name, .. } in Config::VARIABLES {
+        let values = [
+            " ",
+            "\t",
+            "abc",
+            "-1",
+            "1.5",
+            "1e3",
+            "0x10",
+            "99999999999999999999",
+            &long,
+            "maybe",
+            "a b",
+            "a,b",
+            "=",
+            ":",
+            "/",
+            "://",
+            "http://",
+            "smtp://",
+            "smtp://h:x",
+            "smtp://h:70000",
+            "smtp://[::x]",
+            "smtp:// ",
+            "http://[::x]:4318",
+            "postgres://h:x/d",
+            "mysql://[::x]/d",
+            "sqlite:",
+            "* * *",
+            "61 * * * *",
+            "* * * * * * * *",
+            "a@",
+            "@",
+            "a@b c",
+            "<a@b>>",
+            "\u{feff}",
+            "\u{fffd}",
+            "\u{0}",
+        ];
+        for value in values {
+            let vars = if *name == url.0 { vec![(*name, value)] } else { vec![url, (*name, value)] };
+            let Err(message) = read(&vars) else { continue };
+            let problem = message.strip_prefix("the configuration is not valid:\n  ").unwrap();
+            assert!(
+                problem.starts_with(&format!("{name}: ")) || problem.contains("MAIL_FROM: required"),
+                "{name}={value}: {message}"
+            );
+            for words in [
+                "u16",
+                "u32",
+                "u64",
+                "target type",
+                "nonzero",
+                "invalid digit",
+                "invalid IP",
+                "relative URL",
+                "empty string",
+                "invalid value",
+                "invalid type",
+                "missing field",
+                "InvalidDigit",
+                "Error",
+                "ParseError",
+                "expected a map",
+            ] {
+                assert!(!problem.contains(words), "{name}={value:?}: {message}");
+            }
+        }
+    }
+}
+
+fn help_lists_the_variables_and_the_exit_codes() {
+    for (name, program) in PROGRAMS.into_iter().chain([("web", env!("CARGO_BIN_EXE_web"))]) {
+        let done = Command::new(program).arg("--help").env_clear().output().unwrap();
+        assert_eq!(code(&done), 0);
+        let help = String::from_utf8(done.stdout).unwrap();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for Variable { name: variable, default, meaning } in Config::VARIABLES {
+            let default = if *default == "–" { String::new() } else { format!(" [{default}]") };
+            let entry = format!(" {variable}{default} {meaning}").replace('`', "");
+            assert!(words.contains(&entry), "{name}: {entry}: {help}");
+        }
+        for code in ["0", "1", "2", "78", "130", "143"] {
+            assert!(help.contains(&format!("\n  {code:<4} ")), "{name}: {code}: {help}");
+        }
+        let mut lines = help.lines().skip_while(|line| !line.starts_with("Environment variables"));
+        assert!(lines.all(|line| line.chars().count() <= 100), "{help}");
+        let short = Command::new(program).arg("-h").env_clear().output().unwrap();
+        assert!(short.stdout.len() < 1000, "{name}: the summary is short");
+    }
+}
+
+fn a_name_is_an_address_to_bind() {
+    for (host, shown) in [("localhost", "localhost"), ("db_1.example", "db_1.example"), ("[::1]", "::1")] {
+        let config = read(&[("DATABASE_URL", "sqlite:a.db"), ("HOST", host)]).unwrap();
+        assert_eq!(config.host.to_string(), shown);
+    }
+    let config = read(&[("DATABASE_URL", "sqlite:a.db"), ("HOST", "localhost")]).unwrap();
+    assert!(config.host.addresses().unwrap().iter().all(IpAddr::is_loopback));
+    let web = Web::start_at("sqlite:/does/not/exist.db", &[("HOST", "localhost")]);
+    let port = web.port.to_string();
+    let check = ["healthcheck", "--live"];
+    let done = crate::support::process::web(
+        &check,
+        &[("DATABASE_URL", "sqlite:a.db"), ("HOST", "localhost"), ("PORT", &port)],
+    );
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
 }
 
 fn a_log_filter_without_effect_is_refused() {

@@ -1,6 +1,6 @@
 //! What the processes have in common that run until a signal.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -11,6 +11,41 @@ use roster::telemetry;
 
 /// The exit code for a configuration that cannot be used (sysexits.h: EX_CONFIG).
 const BAD_CONFIGURATION: u8 = 78;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    a signal ended the process, and it completed its work; or a command succeeded
+  1    work was aborted at SHUTDOWN_TIMEOUT_MS, the server failed, or a command failed
+  2    the command line is wrong
+  78   the configuration is not valid; each problem is reported
+  130  a second SIGINT ended the process immediately
+  143  a second SIGTERM ended the process immediately";
+
+/// The end of `--help`: the variables of [`Config::VARIABLES`], and the exit codes.
+pub(crate) fn help() -> String {
+    /// The width of a line, and how far a meaning is indented.
+    const WIDTH: usize = 100;
+    const INDENT: &str = "          ";
+    let mut help =
+        "Environment variables, with their defaults (in milliseconds, if the name ends in _MS):\n".to_owned();
+    for variable in Config::VARIABLES {
+        let default = variable.default.replace('`', "");
+        let default = if default == "–" { String::new() } else { format!(" [{default}]") };
+        let _ = write!(help, "  {}{default}", variable.name);
+        let mut width = WIDTH;
+        for word in variable.meaning.replace('`', "").split(' ') {
+            if width + word.len() >= WIDTH {
+                let _ = write!(help, "\n{INDENT}{word}");
+                width = INDENT.len() + word.len();
+            } else {
+                let _ = write!(help, " {word}");
+                width += 1 + word.len();
+            }
+        }
+        help.push('\n');
+    }
+    format!("{help}\n{EXIT_CODES}")
+}
 
 /// Reads the configuration of a process that serves HTTP.
 pub(crate) fn config() -> Result<Config, Problems> {
