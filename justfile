@@ -63,6 +63,10 @@ openapi:
 tools:
     .ci/tools
 
+# Write manual pages, and completions for bash, fish and zsh, to target/manual
+manual:
+    MANUAL=target/manual cargo test --test integration the_manual
+
 # Take new pictures for the README
 pictures:
     UPDATE_PICTURES=1 cargo test --test integration the_readme_shows

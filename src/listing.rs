@@ -31,6 +31,6 @@ pub use query::{Key, Listing, Scope, get, page};
 pub use resource::Resource;
 pub(crate) use row::row;
 pub use row::{Field, Row};
-pub use statements::{Existing, insert, is_empty};
+pub use statements::{Existing, Seeded, insert, is_empty};
 pub(crate) use stream::respond as stream;
 pub use table::{Search, Table};

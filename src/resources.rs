@@ -12,7 +12,7 @@ use crate::friends::{self, FRIENDSHIPS};
 use crate::http::{Application, at, documentation, remove_expired_keys};
 use crate::jobs::clock::Scheduled;
 use crate::jobs::{self, Kind};
-use crate::listing::{self, Resource as _, Table};
+use crate::listing::{self, Resource as _, Seeded, Table};
 use crate::mail::{self, Mailer};
 use crate::users::{self, Users, welcome};
 
@@ -109,15 +109,6 @@ const BATCH: usize = 5_000;
 /// Those of the database.
 pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
     listing::is_empty(session, Users::TABLE).await
-}
-
-/// What a run of [`seed`] did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seeded {
-    /// Samples that are in place, from the first one on.
-    pub processed: u64,
-    /// Those of them that the run inserted.
-    pub inserted: u64,
 }
 
 /// Inserts the first `count` sample users that do not exist yet, and their friendships. A second run changes nothing, and

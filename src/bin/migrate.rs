@@ -11,10 +11,10 @@ use roster::config::Config;
 use roster::db::migrations::{self, Limits, Run, State, Status};
 use roster::db::{Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
-use roster::listing::Table;
 use roster::listing::file::counted;
 use roster::listing::import::Import;
-use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, Seeded, TABLES};
+use roster::listing::{Seeded, Table};
+use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
 use roster::telemetry;
 use tokio_util::sync::CancellationToken;
 

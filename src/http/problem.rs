@@ -151,7 +151,10 @@ impl Problem {
 
     /// The limit of concurrent requests is reached.
     pub(crate) fn full(limit: usize) -> Self {
-        Self::unavailable("the server is busy", &format_args!("MAX_IN_FLIGHT: the limit of concurrent requests, {limit}, is reached"))
+        Self::unavailable(
+            "the server is busy",
+            &format_args!("MAX_IN_FLIGHT: the limit of concurrent requests, {limit}, is reached"),
+        )
     }
 
     /// The handler did not respond in time. It may have been committing a transaction.

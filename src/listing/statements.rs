@@ -18,6 +18,15 @@ pub enum Existing {
     Keep,
 }
 
+/// What a run that inserts samples did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seeded {
+    /// Samples that are in place, from the first one on.
+    pub processed: u64,
+    /// Those of them that the run inserted.
+    pub inserted: u64,
+}
+
 /// Whether a table has no rows.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 
 mod commands;
 mod files;
+mod manual;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -76,6 +77,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         .once(tests![latest_needs_no_database, help_names_every_command_and_exit_code])
         .and(commands::tests())
         .and(files::tests())
+        .and(manual::tests())
         .trials()
 }
 
@@ -623,9 +625,14 @@ fn a_locked_ledger_is_waited_for_in_short_attempts(database: &Database) {
     let mut web = web_command(&environment);
     web.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut runs = vec![(web, 0)];
-    for arguments in
-        [&["up"][..], &["up", "--dry-run"], &["down", "--yes"], &["status"], &["seed"], &["import", "-", "--format", "csv"]]
-    {
+    for arguments in [
+        &["up"][..],
+        &["up", "--dry-run"],
+        &["down", "--yes"],
+        &["status"],
+        &["seed"],
+        &["import", "-", "--format", "csv"],
+    ] {
         let mut command = migrate_command(arguments, &environment);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         runs.push((command, 143));
@@ -981,8 +988,8 @@ fn help_names_every_command_and_exit_code() {
     assert_eq!(code(&help), 0);
     let help = String::from_utf8(help.stdout).unwrap();
     for word in [
-        "up", "down", "status", "latest", "seed", "import", "export", "1", "2", "3", "4", "5", "6", "65", "66", "69", "70",
-        "74", "75", "78", "130", "141", "143",
+        "up", "down", "status", "latest", "seed", "import", "export", "1", "2", "3", "4", "5", "6", "65", "66", "69",
+        "70", "74", "75", "78", "130", "141", "143",
     ] {
         assert!(help.contains(&format!("\n  {word} ")), "{word}: {help}");
     }

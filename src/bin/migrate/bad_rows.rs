@@ -73,7 +73,11 @@ impl BadRows {
 }
 
 fn text(rows: &[BadRow]) -> String {
-    rows.iter().map(|(line, reason)| format!("line {line}: {reason}\n")).collect()
+    let mut text = String::new();
+    for (line, reason) in rows {
+        let _ = writeln!(text, "line {line}: {reason}");
+    }
+    text
 }
 
 /// Standard error, above a progress bar if there is one.

@@ -1,8 +1,9 @@
 //! What the commands of `migrate` show and ask, and their exit codes.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 
 use libtest_mimic::Trial;
 use roster::db::migrations::LATEST;
@@ -10,10 +11,12 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr};
+use crate::support::process::{
+    code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
+};
 use crate::support::resource::wide_rows;
 use crate::support::terminal::Terminal;
-use crate::support::{Tests, tests};
+use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
@@ -25,6 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         ])
         .any(tests![
             progress_is_shown_on_a_terminal,
+            progress_is_logged_elsewhere,
             output_without_a_reader_ends_quietly,
             many_bad_rows_are_summed_up,
             text_has_colours_only_on_a_terminal
@@ -62,7 +66,9 @@ fn status_reports_each_state_by_its_exit_code(database: &Database) {
         assert_eq!(form, "0000-00-00T00:00:00Z", "{at}");
         assert!(shown.contains(at), "{shown}");
     }
-    sql("INSERT INTO roster_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)");
+    sql(
+        "INSERT INTO roster_migrations (version, description, success, checksum, execution_time) VALUES (99, 'later', TRUE, '', 0)",
+    );
     assert!(status(6).contains("applied by a newer release"));
     // Each is more serious than the one before.
     sql(&format!("DELETE FROM roster_migrations WHERE version = {LATEST}"));
@@ -160,10 +166,37 @@ fn progress_is_shown_on_a_terminal(database: &Database) {
     }
 }
 
+fn progress_is_logged_elsewhere(database: &Database) {
+    migrated(database, &["up"]);
+    let arguments = ["import", "-", "--format", "csv"];
+    let mut command = migrate_command(&arguments, &[("DATABASE_URL", &database.url)]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut rows = BufWriter::new(child.stdin.take().unwrap());
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let line = thread::spawn(move || lines.map_while(Result::ok).find(|line| line.contains("\"progress\"")));
+    rows.write_all(b"username,email\n").unwrap();
+    let mut count = 0;
+    eventually("it logs its progress", || {
+        for n in count..count + 1000 {
+            writeln!(rows, "u{n},u{n}@example.com").unwrap();
+        }
+        count += 1000;
+        line.is_finished()
+    });
+    drop(rows);
+    assert!(child.wait().unwrap().success());
+    let line: Value = serde_json::from_str(&line.join().unwrap().unwrap()).unwrap();
+    for number in ["rows", "per_second", "bytes"] {
+        assert!(line[number].as_u64().is_some_and(|number| number > 0), "{line}");
+    }
+    assert_eq!(line["unit"], "rows");
+}
+
 fn output_without_a_reader_ends_quietly(database: &Database) {
     migrated(database, &["up"]);
     assert_eq!(code(&import_csv(database, &wide_rows())), 0);
-    for arguments in [&["export", "-", "--format", "csv"][..], &["export", "/dev/stdout", "--format", "ndjson"], &["status"]]
+    for arguments in
+        [&["export", "-", "--format", "csv"][..], &["export", "/dev/stdout", "--format", "ndjson"], &["status"]]
     {
         let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url)]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -173,6 +206,14 @@ fn output_without_a_reader_ends_quietly(database: &Database) {
         }
         drop(output);
         let done = child.wait_with_output().unwrap();
+        assert_eq!((code(&done), stderr(&done)), (141, String::new()), "{arguments:?}");
+    }
+    for arguments in [&["check"][..], &["token", "laptop"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = web_command(&[("DATABASE_URL", &database.url)]);
+        let done = command.args(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let done = done.wait_with_output().unwrap();
         assert_eq!((code(&done), stderr(&done)), (141, String::new()), "{arguments:?}");
     }
 }

@@ -60,7 +60,7 @@ use crate::db::{Db, Error, Session};
 use crate::http::{Application, Problem, at, documentation};
 use crate::jobs::clock::Scheduled;
 use crate::jobs::Kind;
-use crate::listing::{Column, Resource, Table, row};
+use crate::listing::{Column, Resource, Seeded, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
 pub static APPLICATION: Application = Application {
@@ -121,8 +121,8 @@ pub async fn is_empty(_: &mut Session) -> Result<bool, Error> {
 }
 
 /// Nothing.
-pub async fn seed(_: &mut Session, _: usize, _: &CancellationToken, _: impl FnMut(usize)) -> Result<usize, Error> {
-    Ok(0)
+pub async fn seed(_: &mut Session, _: usize, _: &CancellationToken, _: impl FnMut(Seeded)) -> Result<Seeded, Error> {
+    Ok(Seeded::default())
 }
 "#;
 
