@@ -1,4 +1,4 @@
-//! Passes the git commit, for `/version`, the hash of the stylesheet, and the migrations to the crate.
+//! Passes the git commit, for `/version`, the hashes of the stylesheets, and the migrations to the crate.
 
 #[path = "src/db/migrations/folder.rs"]
 mod folder;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 fn main() {
     commit();
-    style();
+    styles();
     migrations();
 }
 
@@ -25,12 +25,13 @@ fn migrations() {
     }
 }
 
-/// The address of the stylesheet changes with its content.
-fn style() {
-    const STYLE: &str = "templates/style.css";
-    println!("cargo::rerun-if-changed={STYLE}");
-    let style = std::fs::read(STYLE).expect("the stylesheet is beside the templates");
-    println!("cargo::rustc-env=STYLE_HASH={:016x}", xxhash_rust::xxh3::xxh3_64(&style));
+/// The address of a stylesheet changes with its content.
+fn styles() {
+    for (variable, file) in [("STYLE_HASH", "templates/style.css"), ("DOCS_STYLE_HASH", "templates/docs.css")] {
+        println!("cargo::rerun-if-changed={file}");
+        let style = std::fs::read(file).expect("the stylesheets are beside the templates");
+        println!("cargo::rustc-env={variable}={:016x}", xxhash_rust::xxh3::xxh3_64(&style));
+    }
 }
 
 /// The git commit.

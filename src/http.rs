@@ -25,7 +25,7 @@ use actix_web::{App, Error, FromRequest, Handler, HttpRequest, HttpResponse, Res
 
 use crate::db::Db;
 pub use application::Application;
-pub(crate) use assets::{STYLE_NAME, root};
+pub(crate) use assets::Frame;
 #[cfg(test)]
 pub(crate) use documentation::API;
 pub(crate) use documentation::Failures;
@@ -34,7 +34,7 @@ pub use idempotency::{Created, once, remove_expired_keys};
 pub use json_object::{JSON, MERGE_PATCH, Members, json_object};
 pub(crate) use middleware::origin;
 pub use problem::{Body, Fault, Problem};
-pub(crate) use representation::{Format, negotiate, respond_with_etag, respond_with_page};
+pub(crate) use representation::{Format, negotiate, negotiated, respond_with_etag, respond_with_page};
 pub use representation::{respond_with_state, respond_without_content};
 use route::{Methods, Route};
 pub use state::State;
@@ -70,7 +70,9 @@ fn operations(config: &mut ServiceConfig) {
         .service(at("/readyz").get(operations::readyz))
         .service(at("/metrics").get(operations::metrics))
         .service(at("/version").get(operations::version))
-        .service(at("/style-{hash}.css").get(assets::style));
+        .service(at("/style-{hash}.css").get(assets::style))
+        .service(at("/docs-{hash}.css").get(assets::docs_style))
+        .service(at("/favicon.ico").get(assets::icon));
 }
 
 /// Any other path. `OPTIONS *` is about the whole server (RFC 9110, section 9.3.7).

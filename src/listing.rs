@@ -1,7 +1,7 @@
 //! Pages, streams, exports and imports of any table, from a description of its columns.
 //!
 //! An application implements [`Resource`] for each kind of row, which names the row's type and its [`Table`]. The rest is
-//! here: keyset cursors, the parameters of a listing and their links, streams, CSV and NDJSON.
+//! here: keyset cursors, the parameters of a listing and their links, what its pages show, streams, CSV and NDJSON.
 
 mod column;
 mod csv;
@@ -20,12 +20,12 @@ pub mod row;
 mod statements;
 mod stream;
 mod table;
+mod view;
 pub mod writes;
 
 pub(crate) use column::ID_MAX;
 pub use column::{Column, Kind};
 pub use new_row::{InvalidRow, NewRow};
-pub(crate) use pages::{Heading, headings, link};
 pub use parameters::{Parameters, Query, Unknown};
 pub use query::{Key, Listing, Scope, get, page};
 pub use resource::Resource;
@@ -34,3 +34,4 @@ pub use row::{Field, Row};
 pub use statements::{Existing, Seeded, insert, is_empty};
 pub(crate) use stream::respond as stream;
 pub use table::{Search, Table};
+pub(crate) use view::{View, view};

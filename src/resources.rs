@@ -85,7 +85,8 @@ fn routes(config: &mut ServiceConfig) {
         .service(at("/users.csv").get(users::api::csv))
         .service(
             at("/users/{id}")
-                .get(users::api::get)
+                .with_page()
+                .get(friends::api::user)
                 .on(Method::PATCH, users::writes::change)
                 .on(Method::DELETE, users::writes::remove),
         )
@@ -186,6 +187,11 @@ mod tests {
             operations::readyz,
             operations::metrics,
             operations::version,
+        ),
+        tags(
+            (name = "users", description = "One user, pages of users, and all users as a stream."),
+            (name = "friends", description = "Friendships, which both users have."),
+            (name = "service", description = "For operators and load balancers."),
         ),
         components(schemas(User, NewUser, UserChanges, Friend, Body, Fault)),
         modifiers(&Token)

@@ -1,16 +1,17 @@
-//! Friends as JSON, and the choice between that and their page.
+//! Friends as JSON, and the choice between JSON and the page of a user.
 
-use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::{Friend, Friends, of, page};
 use crate::db::Db;
-use crate::http::{Body, Failures, Format, Problem, negotiate};
+use crate::http::{Body, Failures, Format, Problem, negotiate, negotiated};
 use crate::listing::pages::json_page;
 use crate::listing::{Parameters, Query, Resource as _, Unknown, get};
-use crate::users::Users;
 use crate::users::api::{parse_id, unknown};
+use crate::users::{self, Users};
+
+const FORMATS: &[Format] = &[Format::Json, Format::Html];
 
 /// A page of a user's friends.
 ///
@@ -20,9 +21,9 @@ use crate::users::api::{parse_id, unknown};
     get,
     path = "/users/{id}/friends",
     operation_id = "list_friends",
-    tag = "users",
+    tag = "friends",
     params(
-        ("id" = i64, Path, description = "The user's id."),
+        ("id" = i64, Path, example = 1, description = "The user's id."),
         Query<Friends>,
     ),
     responses(
@@ -43,19 +44,22 @@ use crate::users::api::{parse_id, unknown};
     )
 )]
 pub(crate) async fn list(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
-    let format = negotiate(&request, &[Format::Json, Format::Html])?;
+    if negotiate(&request, FORMATS)? == Format::Html {
+        return page::respond(&request, &db, parse_id(&id)?).await.map(negotiated);
+    }
     let id = parse_id(&id)?;
-    let unknown_parameter = if format == Format::Html { Unknown::Ignore } else { Unknown::Refuse };
-    let parameters = Parameters::parse(Friends::TABLE, request.query_string(), unknown_parameter)?;
-    let mut response = if format == Format::Html {
-        page::respond(&request, &db, id, &parameters).await?
-    } else {
-        let page = json_page::<Friends>(&request, &db, &parameters, Some(of(id))).await?;
-        if page.is_empty() {
-            get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
-        }
-        page.respond()?
-    };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
-    Ok(response)
+    let parameters = Parameters::parse(Friends::TABLE, request.query_string(), Unknown::Refuse)?;
+    let page = json_page::<Friends>(&request, &db, &parameters, Some(of(id))).await?;
+    if page.is_empty() {
+        get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
+    }
+    page.respond().map(negotiated)
+}
+
+/// `GET /users/{id}`: the user as JSON, or the same page.
+pub(crate) async fn user(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
+    if negotiate(&request, FORMATS)? == Format::Html {
+        return page::respond(&request, &db, parse_id(&id)?).await.map(negotiated);
+    }
+    users::api::get(request, id, db).await.map(negotiated)
 }

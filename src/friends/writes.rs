@@ -12,12 +12,12 @@ use crate::users::api::{parse_id, unknown};
 #[utoipa::path(
     put,
     path = "/users/{id}/friends/{friend_id}",
-    tag = "users",
+    tag = "friends",
     operation_id = "add_friend",
     security(("token" = [])),
     params(
-        ("id" = i64, Path, description = "The user's id."),
-        ("friend_id" = i64, Path, description = "The id of the friend."),
+        ("id" = i64, Path, example = 1, description = "The user's id."),
+        ("friend_id" = i64, Path, example = 2, description = "The id of the friend."),
         ("if-none-match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "* if they must not be friends yet."),
     ),
     responses(
@@ -53,12 +53,12 @@ pub(crate) async fn add(
 #[utoipa::path(
     delete,
     path = "/users/{id}/friends/{friend_id}",
-    tag = "users",
+    tag = "friends",
     operation_id = "remove_friend",
     security(("token" = [])),
     params(
-        ("id" = i64, Path, description = "The user's id."),
-        ("friend_id" = i64, Path, description = "The id of the friend."),
+        ("id" = i64, Path, example = 1, description = "The user's id."),
+        ("friend_id" = i64, Path, example = 2, description = "The id of the friend."),
     ),
     responses(
         (status = 204, description = "They are not friends."),

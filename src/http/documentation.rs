@@ -8,7 +8,7 @@ use askama::Template;
 use serde_json::{Map, Value};
 use utoipa::IntoResponses;
 
-use super::assets::{STYLE_NAME, root};
+use super::assets::{DOCS_STYLE_NAME, Frame};
 use super::problem::{self, Problem};
 use super::representation::{self, Format};
 
@@ -78,19 +78,27 @@ pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Proble
 /// `GET /docs`
 pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let api = serde_json::from_str(API).map_err(|error| Problem::internal(&error))?;
-    representation::respond_with_page(&request, &DocsPage::of(&api, root(request.path())))
+    representation::respond_with_page(&request, &DocsPage::of(&api, Frame::of(&request)))
 }
 
 #[derive(Template)]
 #[template(path = "docs.html")]
-struct DocsPage {
-    root: String,
+struct DocsPage<'a> {
+    frame: Frame<'a>,
     style: &'static str,
     title: String,
     version: String,
     description: String,
-    operations: Vec<Operation>,
+    groups: Vec<Group>,
+    errors: Vec<Errors>,
     schemas: Vec<Schema>,
+}
+
+/// The operations of one tag.
+struct Group {
+    name: String,
+    description: String,
+    operations: Vec<Operation>,
 }
 
 struct Operation {
@@ -100,28 +108,53 @@ struct Operation {
     summary: String,
     description: String,
     needs_token: bool,
-    /// The media types of the body, each with the name of its schema.
-    body: Vec<(String, String)>,
-    parameters: Vec<Member>,
     /// A command that sends the request.
     curl: String,
+    /// An example of its response.
+    example: Option<Example>,
+    /// The same request as a reference, if it reads.
+    link: Option<String>,
+    /// The media types of the body.
+    body: Vec<Content>,
+    parameters: Vec<Member>,
+    /// Those that are not in [`Errors`].
+    responses: Vec<Response>,
+}
+
+/// The errors that are common to these requests.
+struct Errors {
+    of: &'static str,
     responses: Vec<Response>,
 }
 
 struct Response {
     status: String,
     description: String,
-    types: String,
-    headers: String,
+    content: Vec<Content>,
+    headers: Vec<Member>,
+}
+
+struct Example {
+    status: String,
+    media_type: String,
+    text: String,
+}
+
+/// A representation.
+struct Content {
+    media_type: String,
+    /// The name of its schema, if it has one.
+    schema: String,
 }
 
 struct Schema {
     name: String,
     description: String,
+    example: Option<String>,
     members: Vec<Member>,
 }
 
-/// A parameter of an operation, or a member of a schema.
+/// A parameter of an operation, a header of a response, or a member of a schema.
 struct Member {
     name: String,
     location: String,
@@ -129,80 +162,187 @@ struct Member {
     description: String,
 }
 
-impl DocsPage {
-    fn of(api: &Value, root: String) -> Self {
-        let operations = members(&api["paths"]).flat_map(|(path, methods)| {
-            members(methods).map(|(method, operation)| Operation {
-                anchor: text(&operation["operationId"]),
-                method: method.to_uppercase(),
-                path: path.clone(),
-                summary: text(&operation["summary"]),
-                description: text(&operation["description"]),
-                needs_token: !operation["security"].is_null(),
-                body: members(&operation["requestBody"]["content"])
-                    .map(|(media_type, body)| (media_type.clone(), schema_name(&body["schema"]).to_owned()))
-                    .collect(),
-                parameters: items(&operation["parameters"]).map(Member::parameter).collect(),
-                curl: curl(api, path, method, operation),
-                responses: members(&operation["responses"]).map(Response::of).collect(),
-            })
+/// Whether an operation is of a kind.
+type IsOfKind = fn(&Value) -> bool;
+
+/// The kinds of requests that have errors in common.
+const KINDS: [(&str, IsOfKind); 3] = [
+    ("any request", |_| true),
+    ("a request that needs a token", |operation| !operation["security"].is_null()),
+    ("a request with a body", |operation| !operation["requestBody"].is_null()),
+];
+
+impl<'a> DocsPage<'a> {
+    fn of(api: &Value, frame: Frame<'a>) -> Self {
+        let common = KINDS.map(|(_, is_of_kind)| common_errors(api, is_of_kind));
+        let is_common = |operation: &Value, response: &(&String, &Value)| {
+            let of_kinds = KINDS.iter().zip(&common).filter(|((_, is_of_kind), _)| is_of_kind(operation));
+            of_kinds.into_iter().any(|(_, common)| common.contains(response))
+        };
+        let group = |tag: &Value| Group {
+            name: text(&tag["name"]),
+            description: text(&tag["description"]),
+            operations: operations(api)
+                .filter(|(_, _, operation)| items(&operation["tags"]).any(|name| *name == tag["name"]))
+                .map(|(path, method, operation)| Operation {
+                    anchor: text(&operation["operationId"]),
+                    method: method.to_uppercase(),
+                    path: path.clone(),
+                    summary: text(&operation["summary"]),
+                    description: text(&operation["description"]),
+                    needs_token: !operation["security"].is_null(),
+                    curl: curl(api, path, method, operation),
+                    example: Example::of(api, operation),
+                    link: (method == "get").then(|| example_target(path, operation)),
+                    body: contents(&operation["requestBody"]["content"]).collect(),
+                    parameters: items(&operation["parameters"]).map(Member::parameter).collect(),
+                    responses: members(&operation["responses"])
+                        .filter(|response| !is_common(operation, response))
+                        .map(Response::of)
+                        .collect(),
+                })
+                .collect(),
+        };
+        // An error of any request is not repeated for other kinds.
+        let errors = KINDS.iter().enumerate().map(|(number, (of, _))| Errors {
+            of,
+            responses: common[number]
+                .iter()
+                .filter(|error| !common[..number].iter().any(|earlier| earlier.contains(error)))
+                .map(|error| Response::of(*error))
+                .collect(),
         });
         let schemas = members(&api["components"]["schemas"]).map(|(name, schema)| Schema {
             name: name.clone(),
             description: text(&schema["description"]),
+            example: example_of_schema(api, schema).map(|example| example.to_string()),
             members: members(&schema["properties"])
                 .map(|property| Member::property(property, &schema["required"]))
                 .collect(),
         });
         Self {
-            root,
-            style: STYLE_NAME,
+            frame,
+            style: DOCS_STYLE_NAME,
             title: text(&api["info"]["title"]),
             version: text(&api["info"]["version"]),
             description: text(&api["info"]["description"]),
-            operations: operations.collect(),
+            groups: items(&api["tags"]).map(group).collect(),
+            errors: errors.filter(|errors| !errors.responses.is_empty()).collect(),
             schemas: schemas.collect(),
         }
     }
 }
 
-/// The name of the schema that this one refers to.
+/// The path, the method and the description of each operation.
+fn operations(api: &Value) -> impl Iterator<Item = (&String, &'static str, &Value)> {
+    const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+    members(&api["paths"]).flat_map(|(path, methods)| {
+        METHODS.into_iter().filter_map(move |method| Some((path, method, methods.get(method)?)))
+    })
+}
+
+/// The errors that all operations of a kind have.
+fn common_errors(api: &Value, is_of_kind: IsOfKind) -> Vec<(&String, &Value)> {
+    let of_kind: Vec<_> = operations(api).map(|(_, _, operation)| operation).filter(|it| is_of_kind(it)).collect();
+    let is_of_all = |(status, response): &(&String, &Value)| {
+        status.as_str() >= "400" && of_kind.iter().all(|operation| operation["responses"][status] == **response)
+    };
+    of_kind.first().into_iter().flat_map(|first| members(&first["responses"])).filter(is_of_all).collect()
+}
+
+/// The name of the schema that this one refers to, or of its items.
 fn schema_name(schema: &Value) -> &str {
-    schema["$ref"].as_str().and_then(|name| name.rsplit('/').next()).unwrap_or_default()
+    let reference = schema["$ref"].as_str().or_else(|| schema["items"]["$ref"].as_str());
+    reference.and_then(|name| name.rsplit('/').next()).unwrap_or_default()
+}
+
+/// The reference of an example of a request, relative to the root.
+fn example_target(path: &str, operation: &Value) -> String {
+    let mut target = path.trim_start_matches('/').to_owned();
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for parameter in items(&operation["parameters"]).filter(|parameter| !parameter["example"].is_null()) {
+        let (name, example) = (text(&parameter["name"]), text(&parameter["example"]));
+        if parameter["in"] == "path" {
+            target = target.replace(&format!("{{{name}}}"), &example);
+        } else if parameter["in"] == "query" {
+            query.append_pair(&name, &example);
+        }
+    }
+    let query = query.finish();
+    if query.is_empty() { target } else { format!("{target}?{query}") }
 }
 
 /// A command that sends a request with the examples of the description. `URL` and `TOKEN` are variables of the shell.
 fn curl(api: &Value, path: &str, method: &str, operation: &Value) -> String {
-    let mut ids = 1..;
-    let parts = path
-        .split('/')
-        .map(|part| if part.starts_with('{') { ids.next().unwrap_or(1).to_string() } else { part.to_owned() });
     let mut words = vec!["curl".to_owned()];
     if method != "get" {
         words.push(format!("-X {}", method.to_uppercase()));
     }
-    words.push(format!("\"$URL{}\"", parts.collect::<Vec<_>>().join("/")));
+    words.push(format!("\"$URL/{}\"", example_target(path, operation)));
     if !operation["security"].is_null() {
         words.push("-H \"Authorization: Bearer $TOKEN\"".to_owned());
     }
     let headers = items(&operation["parameters"]).filter(|parameter| parameter["in"] == "header");
     let required = headers.filter(|parameter| parameter["required"] == true);
-    words.extend(required.map(|header| format!("-H '{}: *'", text(&header["name"]))));
-    if let Some((media_type, body)) = members(&operation["requestBody"]["content"]).next() {
-        let properties = members(&api["components"]["schemas"][schema_name(&body["schema"])]["properties"]);
-        let example = properties.map(|(name, schema)| (name.clone(), schema["example"].clone()));
-        words.push(format!("-H 'Content-Type: {media_type}' -d '{}'", Value::Object(example.collect())));
+    words.extend(required.map(|header| format!("-H '{}: {}'", text(&header["name"]), text(&header["example"]))));
+    if let Some((media_type, content)) = members(&operation["requestBody"]["content"]).next() {
+        words.push(format!("-H 'Content-Type: {media_type}'"));
+        words.extend(example(api, content).map(|example| format!("-d '{example}'")));
     }
     words.join(" ")
 }
 
+fn contents(content: &Value) -> impl Iterator<Item = Content> {
+    members(content).map(|(media_type, content)| {
+        let schema = schema_name(&content["schema"]).to_owned();
+        Content { media_type: media_type.clone(), schema }
+    })
+}
+
+impl Example {
+    /// That of the first response, in the first format that has one.
+    fn of(api: &Value, operation: &Value) -> Option<Self> {
+        let (status, response) = members(&operation["responses"]).next()?;
+        members(&response["content"]).find_map(|(media_type, content)| {
+            let text = example(api, content)?;
+            Some(Self { status: status.clone(), media_type: media_type.clone(), text })
+        })
+    }
+}
+
+/// The example of a representation, as it is sent.
+fn example(api: &Value, content: &Value) -> Option<String> {
+    let example = Some(&content["example"]).filter(|example| !example.is_null());
+    let example = example.cloned().or_else(|| example_of_schema(api, &content["schema"]))?;
+    Some(example.as_str().map_or_else(|| example.to_string(), str::to_owned))
+}
+
+/// The example of a schema, made of those of its members.
+fn example_of_schema(api: &Value, schema: &Value) -> Option<Value> {
+    if let Some(name) = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next()) {
+        return example_of_schema(api, &api["components"]["schemas"][name]);
+    }
+    if !schema["example"].is_null() {
+        return Some(schema["example"].clone());
+    }
+    if schema["type"] == "array" {
+        return Some(Value::Array(vec![example_of_schema(api, &schema["items"])?]));
+    }
+    let examples =
+        members(&schema["properties"]).filter_map(|(name, it)| Some((name.clone(), example_of_schema(api, it)?)));
+    let object: Map<String, Value> = examples.collect();
+    (!object.is_empty()).then_some(Value::Object(object))
+}
+
 impl Response {
     fn of((status, response): (&String, &Value)) -> Self {
+        // Every error is a problem.
+        let content = contents(&response["content"]).filter(|_| status.as_str() < "400");
         Self {
             status: status.clone(),
             description: text(&response["description"]),
-            types: names(&response["content"]),
-            headers: names(&response["headers"]),
+            content: content.collect(),
+            headers: members(&response["headers"]).map(Member::header).collect(),
         }
     }
 }
@@ -216,6 +356,11 @@ impl Member {
             kind: kind(&parameter["schema"]),
             description: text(&parameter["description"]),
         }
+    }
+
+    fn header((name, header): (&String, &Value)) -> Self {
+        let (location, kind) = (String::new(), kind(&header["schema"]));
+        Self { name: name.clone(), location, kind, description: text(&header["description"]) }
     }
 
     fn property((name, schema): (&String, &Value), required: &Value) -> Self {
@@ -233,10 +378,6 @@ fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 
 fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
-}
-
-fn names(value: &Value) -> String {
-    members(value).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// A piece of text as a person reads it.

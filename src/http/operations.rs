@@ -19,7 +19,8 @@ use crate::db::{Db, Unready};
 #[utoipa::path(
     get,
     path = "/livez",
-    responses((status = 200, description = "The process is running.", body = String, content_type = "text/plain"), Failures)
+    tag = "service",
+    responses((status = 200, description = "The process is running.", body = String, content_type = "text/plain", example = "alive\n"), Failures)
 )]
 pub(crate) async fn livez() -> HttpResponse {
     text("alive\n")
@@ -31,7 +32,8 @@ pub(crate) async fn livez() -> HttpResponse {
 #[utoipa::path(
     get,
     path = "/readyz",
-    responses((status = 200, description = "The process is ready.", body = String, content_type = "text/plain"), Failures)
+    tag = "service",
+    responses((status = 200, description = "The process is ready.", body = String, content_type = "text/plain", example = "ready\n"), Failures)
 )]
 pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if state.lifecycle.is_unready() {
@@ -50,11 +52,18 @@ pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
 #[utoipa::path(
     get,
     path = "/metrics",
+    tag = "service",
     responses(
         (
             status = 200,
             description = "The metrics, in the text format of Prometheus, or in that of OpenMetrics 1.0.",
-            content((String = "text/plain"), (String = "application/openmetrics-text")),
+            content(
+                (
+                    String = "text/plain",
+                    example = json!("# TYPE http_server_active_requests gauge\nhttp_server_active_requests 0\n"),
+                ),
+                (String = "application/openmetrics-text"),
+            ),
         ),
         Failures,
     )
@@ -76,15 +85,18 @@ pub(crate) async fn metrics(request: HttpRequest, state: Data<State>) -> Result<
 #[expect(clippy::struct_field_names, reason = "they are the answer's members")]
 pub(crate) struct Version<'a> {
     /// The package's version.
+    #[schema(example = "0.1.0")]
     version: &'a str,
     /// The git commit that it was built from.
+    #[schema(example = "9d4f6b1c0e5a7f3821d6c4b09e8a7f5d3c2b1a09")]
     commit: &'a str,
     /// The release, if `RELEASE_ID` is set.
+    #[schema(example = "v7")]
     release_id: Option<&'a str>,
 }
 
 /// The version, the commit and the release of this process.
-#[utoipa::path(get, path = "/version", responses((status = 200, description = "The version.", body = Version), Failures))]
+#[utoipa::path(get, path = "/version", tag = "service", responses((status = 200, description = "The version.", body = Version), Failures))]
 pub(crate) async fn version(state: Data<State>) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store"))).json(Version {
         version: env!("CARGO_PKG_VERSION"),

@@ -11,7 +11,7 @@ use askama::Template;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::assets::STYLE_NAME;
+use super::assets::Frame;
 use super::limits::{BODY_MAX, URI_MAX};
 use super::route::Methods;
 use crate::{db, json};
@@ -193,8 +193,8 @@ impl Problem {
         })
     }
 
-    /// The response: a page with links that start with this root, or the problem as JSON.
-    pub(crate) fn render(&self, instance: &str, page_root: Option<&str>, is_write: bool) -> HttpResponse {
+    /// The response: a page in this frame, or the problem as JSON.
+    pub(super) fn render(&self, instance: &str, frame: Option<Frame<'_>>, is_write: bool) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status);
         for header in &self.headers {
             response.insert_header(header.clone());
@@ -205,9 +205,9 @@ impl Problem {
         }
         response.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
         let title = self.status.canonical_reason().unwrap_or("Error");
-        if let Some(root) = page_root {
+        if let Some(frame) = frame {
             let status = self.status.as_u16();
-            let page = ErrorPage { root, style: STYLE_NAME, status, title, detail: &detail, instance };
+            let page = ErrorPage { frame, status, title, detail: &detail, instance };
             if let Ok(html) = page.render() {
                 return response.content_type("text/html; charset=utf-8").body(html);
             }
@@ -273,14 +273,19 @@ fn shortened(text: &str) -> String {
 #[schema(as = Problem, description = "A problem of RFC 9457.")]
 pub struct Body<'a> {
     /// Always `about:blank`: the status identifies the problem.
+    #[schema(example = "about:blank")]
     r#type: &'a str,
     /// The reason phrase of the status.
+    #[schema(example = "Not Found")]
     title: &'a str,
     /// The status code.
+    #[schema(example = 404)]
     status: u16,
     /// The explanation of this problem.
+    #[schema(example = "there is nothing here")]
     detail: &'a str,
     /// The request id, which is also in the log.
+    #[schema(example = "8d3e1f0a5c7b4f6e9a2b1c0d3e4f5a6b")]
     instance: &'a str,
     /// The parts of the body that are wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -290,8 +295,7 @@ pub struct Body<'a> {
 #[derive(Template)]
 #[template(path = "error.html")]
 struct ErrorPage<'a> {
-    root: &'a str,
-    style: &'static str,
+    frame: Frame<'a>,
     status: u16,
     title: &'a str,
     detail: &'a str,

@@ -96,6 +96,12 @@ pub(crate) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
     Err(Problem::not_acceptable(offered.iter().map(|format| format.media_type()).collect::<Vec<_>>().join(", ")))
 }
 
+/// A response whose format was negotiated, so that a cache keeps one for each format.
+pub(crate) fn negotiated(mut response: HttpResponse) -> HttpResponse {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
 /// Whether a client prefers a page to JSON for an error.
 pub(super) fn prefers_page(headers: &HeaderMap) -> bool {
     prefers(headers, "text/html", &["application/problem+json", "application/json"])

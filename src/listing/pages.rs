@@ -1,16 +1,16 @@
-//! A page of a listing as JSON, and the parts that HTML pages share.
+//! A page of a listing as JSON.
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::parameters::{Parameters, Sort, Unknown};
-use super::query::{Key, Listing, Scope, page};
+use super::parameters::{Parameters, Unknown};
+use super::query::{Scope, page};
 use super::resource::Resource;
 use super::row::{ROW_SIZE, write_json};
 use super::stream;
 use crate::db::Db;
-use crate::http::{Format, Problem, negotiate, respond_with_etag};
+use crate::http::{Format, Problem, negotiate, negotiated, respond_with_etag};
 
 /// The rows of a page in the API whose request has no limit.
 const LIMIT: u32 = 100;
@@ -21,14 +21,11 @@ const LIMIT: u32 = 100;
 /// Those of the parameters and of the query, and 406.
 pub(crate) async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let format = negotiate(request, &[Format::Json, Format::Ndjson, Format::Csv])?;
-    let mut response = if format == Format::Json {
-        let parameters = Parameters::parse(T::TABLE, request.query_string(), Unknown::Refuse)?;
-        json_page::<T>(request, &db, &parameters, None).await?.respond()?
-    } else {
-        stream::respond::<T>(request, db, format).await?
-    };
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
-    Ok(response)
+    if format != Format::Json {
+        return stream::respond::<T>(request, db, format).await.map(negotiated);
+    }
+    let parameters = Parameters::parse(T::TABLE, request.query_string(), Unknown::Refuse)?;
+    json_page::<T>(request, &db, &parameters, None).await?.respond().map(negotiated)
 }
 
 /// A page as JSON, which is not sent yet.
@@ -83,42 +80,4 @@ impl JsonPage<'_> {
         let link = link.and_then(|link| HeaderValue::try_from(link).ok());
         respond_with_etag(self.request, Format::Json, self.body, link)
     }
-}
-
-/// A heading of a column on a page.
-pub(crate) struct Heading {
-    /// The text.
-    pub(crate) name: &'static str,
-    /// The listing by this column, as a relative reference. None if there is none.
-    pub(crate) link: Option<String>,
-    /// How the rows are ordered by it, as a value of `aria-sort`.
-    pub(crate) order: &'static str,
-}
-
-/// The headings of a page, from the names of columns and their texts.
-pub(crate) fn headings<const N: usize>(
-    parameters: &Parameters,
-    listing: &Listing,
-    texts: [(&'static str, &'static str); N],
-) -> [Heading; N] {
-    texts.map(|(column, name)| {
-        let table = listing.table;
-        let position = table.position(column).expect("a heading is of a column");
-        let is_current = listing.column == position;
-        // A search has the order of the column that it matches.
-        let is_sortable = table.columns[position].key.is_some() && (is_current || listing.prefix.is_none());
-        let sort = Sort { column: position, descending: is_current && !listing.descending };
-        let link = is_sortable.then(|| format!("?{}", parameters.sorted(Some(sort), None)));
-        let order = match (is_current, listing.descending) {
-            (false, _) => "none",
-            (true, false) => "ascending",
-            (true, true) => "descending",
-        };
-        Heading { name, link, order }
-    })
-}
-
-/// The page behind this key, or the first page, as a relative reference.
-pub(crate) fn link(parameters: &Parameters, listing: &Listing, after: Option<&Key>) -> String {
-    format!("?{}", parameters.query(listing, after))
 }

@@ -23,6 +23,8 @@ pub struct Parameters {
     table: &'static Table,
     pub(crate) limit: Option<u32>,
     pub(crate) after: Option<String>,
+    /// Only a page has it: the links of the API lead forwards.
+    pub(crate) before: Option<String>,
     pub(crate) sort: Option<Sort>,
     pub(crate) q: Option<String>,
 }
@@ -49,13 +51,18 @@ impl Parameters {
     /// # Errors
     /// The first invalid parameter, named.
     pub fn parse(table: &'static Table, query: &str, unknown: Unknown) -> Result<Self, Problem> {
-        let mut parameters = Self { table, limit: None, after: None, sort: None, q: None };
-        let allowed: &[_] =
-            if table.search.is_some() { &["limit", "after", "sort", "q"] } else { &["limit", "after", "sort"] };
+        let mut parameters = Self { table, limit: None, after: None, before: None, sort: None, q: None };
+        let allowed: &[_] = match (unknown, table.search.is_some()) {
+            (Unknown::Refuse, true) => &["limit", "after", "sort", "q"],
+            (Unknown::Refuse, false) => &["limit", "after", "sort"],
+            (Unknown::Ignore, true) => &["limit", "after", "before", "sort", "q"],
+            (Unknown::Ignore, false) => &["limit", "after", "before", "sort"],
+        };
         read(query, allowed, unknown, |name, value| {
             match name {
                 "limit" => parameters.limit = Some(parse_limit(value)?),
                 "after" => parameters.after = Some(value.to_owned()),
+                "before" => parameters.before = Some(value.to_owned()),
                 "sort" => parameters.sort = Some(Sort::parse(table, value)?),
                 // A field of a form that was not filled in is empty.
                 "q" if value.is_empty() => {}
@@ -85,11 +92,11 @@ impl Parameters {
             }
             sort.column = column;
         }
-        let decode = |cursor: &String| {
-            let key = cursor::decode(cursor, table, sort.column);
+        let after = self.after.as_ref().map(|after| {
+            let key = cursor::decode(after, table, sort.column);
             key.ok_or_else(|| Problem::bad_parameter("after", "expected a cursor from the Link of this listing"))
-        };
-        let after = self.after.as_ref().map(decode).transpose()?;
+        });
+        let after = after.transpose()?;
         Ok(Listing {
             table,
             scope,
@@ -101,14 +108,33 @@ impl Parameters {
         })
     }
 
+    /// The key before which the page of this listing ends. None if it begins after a key, or with the first row.
+    ///
+    /// # Errors
+    /// When `before` does not fit the others.
+    pub(super) fn before(&self, listing: &Listing) -> Result<Option<Key>, Problem> {
+        let Some(before) = &self.before else { return Ok(None) };
+        if self.after.is_some() {
+            return Err(Problem::bad_parameter("before", "expected no parameter after beside it"));
+        }
+        let key = cursor::decode(before, listing.table, listing.column);
+        let problem = || Problem::bad_parameter("before", "expected a cursor from a link of this listing");
+        key.ok_or_else(problem).map(Some)
+    }
+
     /// The query string of the page behind this key of a listing of these parameters, or of its first page.
     #[must_use]
     pub fn query(&self, listing: &Listing, after: Option<&Key>) -> String {
-        self.sorted(self.sort, after.map(|key| cursor::encode(listing.table, listing.column, key)))
+        self.sorted(self.sort, self.limit, after.map(|key| ("after", listing, key)))
     }
 
-    /// These parameters with another order and cursor.
-    pub(crate) fn sorted(&self, sort: Option<Sort>, after: Option<String>) -> String {
+    /// These parameters with another order, limit and cursor.
+    pub(super) fn sorted(
+        &self,
+        sort: Option<Sort>,
+        limit: Option<u32>,
+        cursor: Option<(&str, &Listing, &Key)>,
+    ) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if let Some(q) = &self.q {
             query.append_pair("q", q);
@@ -117,11 +143,11 @@ impl Parameters {
             let direction = if sort.descending { "-" } else { "" };
             query.append_pair("sort", &format!("{direction}{}", self.table.columns[sort.column].name));
         }
-        if let Some(limit) = self.limit {
+        if let Some(limit) = limit {
             query.append_pair("limit", &limit.to_string());
         }
-        if let Some(after) = after {
-            query.append_pair("after", &after);
+        if let Some((name, listing, key)) = cursor {
+            query.append_pair(name, &cursor::encode(listing.table, listing.column, key));
         }
         query.finish()
     }
@@ -212,7 +238,7 @@ impl<T: Resource> IntoParams for Query<T> {
         let parameter = |name, description: &str, schema: ObjectBuilder| {
             let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query);
             let parameter = parameter.required(utoipa::openapi::Required::False);
-            parameter.description(Some(description)).schema(Some(schema)).build()
+            parameter.description(Some(description)).schema(Some(schema))
         };
         let text = || ObjectBuilder::new().schema_type(Type::String);
         let limit = ObjectBuilder::new()
@@ -236,7 +262,8 @@ impl<T: Resource> IntoParams for Query<T> {
                 "limit",
                 "The maximum number of rows: 100 by default for JSON, and all rows for a stream.",
                 limit,
-            ),
+            )
+            .example(Some(2.into())),
             parameter("after", &(after + "."), text().pattern(Some("^[A-Za-z0-9_-]+$"))),
             parameter("sort", &sort, text().enum_values(Some(orders(table)))),
         ];
@@ -244,6 +271,6 @@ impl<T: Resource> IntoParams for Query<T> {
             let schema = text().max_length(Some(longest(table))).pattern(Some("^[^\\u0000\\ufffd]*$"));
             parameters.push(parameter("q", search.description, schema));
         }
-        parameters
+        parameters.into_iter().map(ParameterBuilder::build).collect()
     }
 }

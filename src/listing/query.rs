@@ -39,11 +39,20 @@ pub struct Listing {
     pub limit: u32,
 }
 
+/// The most rows that are counted.
+pub(super) const COUNTED_MAX: i64 = 1000;
+
 impl Listing {
     /// The column that orders the listing.
     #[must_use]
     pub const fn column(&self) -> &'static Column {
         &self.table.columns[self.column]
+    }
+
+    /// The rows before this key, from there on backwards: a range of the same index, read in the other direction.
+    #[must_use]
+    pub fn before(&self, key: Key) -> Self {
+        Self { descending: !self.descending, after: Some(key), ..self.clone() }
     }
 
     /// The query of this listing. `compares_pairs` is [`Db::compares_pairs`].
@@ -52,52 +61,102 @@ impl Listing {
     /// When no index orders the rows by the column. `Parameters` accepts no such column.
     #[must_use]
     pub fn select(&self, compares_pairs: bool) -> Select {
-        let column = self.column();
-        let key = column.key.expect("a listing is ordered by a key");
-        let id = self.table.columns[0].key.expect("the first column has a key");
         let mut select = self.table.select_listed();
+        self.push_range(&mut select, self.after.as_ref(), compares_pairs);
+        // The query returns one more row than the page has, if there is a next page.
+        select.push(" LIMIT ").bind(i64::from(self.limit) + 1);
+        select
+    }
+
+    /// The query of two numbers: how many of the first 1,001 rows there are, from any position, and how many of them are not
+    /// before a page. The page begins after the key of this listing, or ends before the key `before`.
+    ///
+    /// # Panics
+    /// As [`Self::select`].
+    #[must_use]
+    pub fn select_counts(&self, before: Option<&Key>) -> Select {
+        let mut select = Select::of(["COUNT(*)", "COUNT(not_before)"].into_iter(), "(SELECT ");
+        if self.table.name != self.table.from {
+            // Without the columns of a join, MySQL may read a smaller index than that of the page, and sort.
+            for column in self.table.columns {
+                select.push(column.sql).push(" AS ").push(column.name).push(", ");
+            }
+        }
+        match (before, &self.after) {
+            (None, None) => _ = select.push("1"),
+            (Some(key), _) | (None, Some(key)) => {
+                let operator = match (self.descending, before.is_some()) {
+                    (false, false) => " > ",
+                    (false, true) => " >= ",
+                    (true, false) => " < ",
+                    (true, true) => " <= ",
+                };
+                select.push("CASE WHEN ");
+                // It is no range of an index, so every engine may compare pairs.
+                self.push_comparison(&mut select, operator, key, true);
+                select.push(" THEN 1 END");
+            }
+        }
+        select.push(" AS not_before FROM ").push(self.table.from);
+        self.push_range(&mut select, None, true);
+        select.push(" LIMIT ").bind(COUNTED_MAX + 1).push(") AS counted");
+        select
+    }
+
+    /// Appends the conditions and the order of the rows that are after a key.
+    fn push_range(&self, select: &mut Select, after: Option<&Key>, compares_pairs: bool) {
+        let key = self.key();
         let mut and = " WHERE ";
         let mut condition = |select: &mut Select| {
             select.push(and);
             and = " AND ";
         };
         if let Some((column, value)) = self.scope {
-            condition(&mut select);
+            condition(select);
             select.push(column).push(" = ").bind(value);
         }
-        if let Some(after) = &self.after {
-            let beyond = if self.descending { " < " } else { " > " };
-            let value = || after.value.clone();
-            condition(&mut select);
-            match after.id {
-                None => select.push(key).push(beyond).bind(value()),
-                Some(last) if compares_pairs => {
-                    select.push("(").push(key).push(", ").push(id).push(")").push(beyond);
-                    select.push("(").bind(value()).push(", ").bind(last).push(")")
-                }
-                Some(last) => {
-                    select.push("(").push(key).push(beyond).bind(value()).push(" OR ");
-                    select.push(key).push(" = ").bind(value()).push(" AND ").push(id).push(beyond).bind(last).push(")")
-                }
-            };
+        if let Some(after) = after {
+            condition(select);
+            self.push_comparison(select, if self.descending { " < " } else { " > " }, after, compares_pairs);
         }
         if let Some(prefix) = &self.prefix {
             let prefix = prefix.to_ascii_lowercase();
             if let Some(end) = end_of_prefix(&prefix) {
-                condition(&mut select);
+                condition(select);
                 select.push(key).push(" < ").bind(Value::Text(end.into()));
             }
-            condition(&mut select);
+            condition(select);
             select.push(key).push(" >= ").bind(Value::Text(prefix.into()));
         }
         let order = if self.descending { " DESC" } else { "" };
         select.push(" ORDER BY ").push(key).push(order);
-        if !column.is_unique {
-            select.push(", ").push(id).push(order);
+        if !self.column().is_unique {
+            select.push(", ").push(self.id()).push(order);
         }
-        // The query returns one more row than the page has, if there is a next page.
-        select.push(" LIMIT ").bind(i64::from(self.limit) + 1);
-        select
+    }
+
+    /// Appends the comparison of a row with a key. Without `compares_pairs`, the operator must be `<` or `>`.
+    fn push_comparison(&self, select: &mut Select, operator: &'static str, than: &Key, compares_pairs: bool) {
+        let (key, id, value) = (self.key(), self.id(), || than.value.clone());
+        match than.id {
+            None => select.push(key).push(operator).bind(value()),
+            Some(last) if compares_pairs => {
+                select.push("(").push(key).push(", ").push(id).push(")").push(operator);
+                select.push("(").bind(value()).push(", ").bind(last).push(")")
+            }
+            Some(last) => {
+                select.push("(").push(key).push(operator).bind(value()).push(" OR ");
+                select.push(key).push(" = ").bind(value()).push(" AND ").push(id).push(operator).bind(last).push(")")
+            }
+        };
+    }
+
+    fn key(&self) -> &'static str {
+        self.column().key.expect("a listing is ordered by a key")
+    }
+
+    fn id(&self) -> &'static str {
+        self.table.columns[0].key.expect("the first column has a key")
     }
 }
 
@@ -170,7 +229,8 @@ struct Page<C> {
     last: Option<Key>,
 }
 
-fn key<'r>(row: impl Row<'r>, column: usize, is_unique: bool) -> Key {
+/// The key of a row in a listing by this column.
+pub(super) fn key<'r>(row: impl Row<'r>, column: usize, is_unique: bool) -> Key {
     let id = || match row.value(0) {
         Value::Integer(id) => Some(id),
         Value::Text(_) | Value::Time(_) => None,

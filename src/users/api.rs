@@ -12,6 +12,10 @@ use crate::listing::{ID_MAX, Query, parameters, stream};
 
 type Parameters = Query<Users>;
 
+/// The examples of streams.
+const NDJSON: &str = "{\"id\":1,\"username\":\"admin\",\"email\":\"admin@example.com\"}\n";
+const CSV: &str = "id,username,email\n1,admin,admin@example.com\n";
+
 /// A page of users as an array, or every matching user as a stream.
 ///
 /// The next page is in the header `Link`. With `Accept: application/x-ndjson` or `text/csv`, all users are sent, a
@@ -28,8 +32,8 @@ type Parameters = Query<Users>;
             description = "Users, in ascending order of id unless sort is given.",
             content(
                 (Vec<User> = "application/json"),
-                (String = "application/x-ndjson"),
-                (String = "text/csv"),
+                (String = "application/x-ndjson", example = json!(NDJSON)),
+                (String = "text/csv", example = json!(CSV)),
             ),
             headers(
                 ("etag" = String, description = "Of a page, for If-None-Match."),
@@ -54,7 +58,7 @@ pub(crate) async fn list(request: HttpRequest, db: Data<Db>) -> Result<HttpRespo
     operation_id = "export_users_ndjson",
     params(Parameters),
     responses(
-        (status = 200, description = "Users.", body = String, content_type = "application/x-ndjson"),
+        (status = 200, description = "Users.", body = String, content_type = "application/x-ndjson", example = json!(NDJSON)),
         Failures,
     )
 )]
@@ -72,30 +76,35 @@ pub(crate) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpRes
     tag = "users",
     operation_id = "export_users_csv",
     params(Parameters),
-    responses((status = 200, description = "Users.", body = String, content_type = "text/csv"), Failures)
+    responses(
+        (status = 200, description = "Users.", body = String, content_type = "text/csv", example = json!(CSV)),
+        Failures,
+    )
 )]
 pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     stream::<Users>(&request, db, Format::Csv).await
 }
 
 /// One user.
+///
+/// For `Accept: text/html`, it is an HTML page, which also has the user's friends.
 #[utoipa::path(
     get,
     path = "/users/{id}",
     tag = "users",
     operation_id = "get_user",
-    params(("id" = i64, Path, description = "The user's id.")),
+    params(("id" = i64, Path, example = 1, description = "The user's id.")),
     responses(
         (
             status = 200,
             description = "The user.",
-            body = User,
+            content((User = "application/json"), (String = "text/html")),
             headers(("etag" = String, description = "For If-None-Match.")),
         ),
         (status = 304, description = "The content matches If-None-Match."),
         (status = 412, description = "The content does not match If-Match.", body = Body, content_type = "application/problem+json"),
         (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
-        (status = 406, description = "JSON is not acceptable.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
         Failures,
     )
 )]

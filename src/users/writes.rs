@@ -121,8 +121,8 @@ pub(crate) async fn create(
     operation_id = "change_user",
     security(("token" = [])),
     params(
-        ("id" = i64, Path, description = "The user's id."),
-        ("if-match" = String, Header, pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "The ETag of the user that is to be changed, or *."),
+        ("id" = i64, Path, example = 1, description = "The user's id."),
+        ("if-match" = String, Header, example = "*", pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "The ETag of the user that is to be changed, or *."),
     ),
     request_body(content((UserChanges = "application/merge-patch+json"), (UserChanges = "application/json"))),
     responses(
@@ -174,7 +174,7 @@ pub(crate) async fn change(
     operation_id = "remove_user",
     security(("token" = [])),
     params(
-        ("id" = i64, Path, description = "The user's id."),
+        ("id" = i64, Path, example = 1, description = "The user's id."),
         ("if-match" = Option<String>, Header, pattern = r#"^(\*|(W/)?"[!#-+\--~]*"(, (W/)?"[!#-+\--~]*")*)$"#, description = "The ETag of the user that is to be removed."),
     ),
     responses(

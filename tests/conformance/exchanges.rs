@@ -97,6 +97,7 @@ fn exchanges_keep_to_the_standards(database: &Database) {
         "/version",
         "/openapi.json",
         "/docs",
+        "/favicon.ico",
         style,
     ];
     for resource in resources {

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::Read as _;
 
 use libtest_mimic::Trial;
-use roster::db::{Dialect as _, Timestamp, statement};
+use roster::db::{Dialect as _, Select, Timestamp, statement};
 use roster::friends::{self, Friends};
 use roster::listing::{Key, Listing, Resource as _};
 use roster::users::Users;
@@ -83,6 +83,7 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
                         &explain(database, &listing),
                         &format!("{listing:?}"),
                     );
+                    assert_counted(database, index, &listing);
                     explained += 1;
                 }
             }
@@ -110,7 +111,27 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
                 limit: 20,
             };
             assert_index(database.engine, index, true, &explain(database, &listing), &format!("{listing:?}"));
+            assert_counted(database, index, &listing);
         }
+    }
+}
+
+/// The total and the position of a page are read from the beginning of the same range, whether the page is the first, or
+/// begins or ends at a key. And the page before a key is a range, too.
+fn assert_counted(database: &Database, index: &str, listing: &Listing) {
+    let bounded = listing.prefix.is_some() || listing.scope.is_some();
+    let before = listing.after.as_ref();
+    for before in [None, before] {
+        let select = listing.select_counts(before);
+        let of = format!("the count of {listing:?}");
+        // The rows that were read for the count are scanned.
+        let plans: Vec<_> =
+            explain_select(database, &select).iter().map(|plan| plan.replace("SCAN counted", "")).collect();
+        assert_index(database.engine, index, bounded, &plans, &of);
+    }
+    if let Some(before) = before {
+        let listing = listing.before(before.clone());
+        assert_index(database.engine, index, true, &explain(database, &listing), &format!("before: {listing:?}"));
     }
 }
 
@@ -169,9 +190,12 @@ fn explain(database: &Database, listing: &Listing) -> Vec<String> {
         Family::MySql => MySql::COMPARES_PAIRS,
         Family::Postgres => Postgres::COMPARES_PAIRS,
     };
-    let select = listing.select(compares_pairs);
-    // As they are for one page, and for those of several requests.
-    [1, 2].map(|pages| explain!(database, query => statement(&vec![&select; pages]))).to_vec()
+    explain_select(database, &listing.select(compares_pairs))
+}
+
+/// As it is for one request, and for several.
+fn explain_select(database: &Database, select: &Select) -> Vec<String> {
+    [1, 2].map(|requests| explain!(database, query => statement(&vec![select; requests]))).to_vec()
 }
 
 fn assert_index(engine: Engine, index: &str, bounded: bool, plans: &[String], of: &str) {

@@ -43,21 +43,27 @@ fn a_copy_is_confirmed_and_not_sent_again(database: &Database) {
     assert_ne!(changed.header("etag"), Some(tag.as_str()));
 }
 
-/// The path of the stylesheet that a page names.
+/// The path of the stylesheet that every page names.
 pub(crate) fn style(page: &Answer) -> String {
-    let link = page.body.split('"').find(|text| text.contains("style-")).unwrap();
+    style_named(page, "style-")
+}
+
+fn style_named(page: &Answer, name: &str) -> String {
+    let link = page.body.split('"').find(|text| text.contains(name) && text.contains(".css")).unwrap();
     page.url.join(link).unwrap().path().to_owned()
 }
 
 fn the_style_is_kept_by_its_address(database: &Database) {
     let web = Web::seeded(database);
-    let style = web.get(&style(&web.get("/")));
-    assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
-    assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
-    // The page of another release has its style too, but not for good.
-    let other = web.get("/style-0123456789abcdef.css");
-    assert_eq!((other.status, other.header("cache-control")), (200, Some("no-store")));
-    assert_eq!(other.body, style.body);
+    for (page, name) in [("/", "style-"), ("/docs", "docs-")] {
+        let style = web.get(&style_named(&web.get(page), name));
+        assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
+        assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
+        // The page of another release has its style too, but not for good.
+        let other = web.get(&format!("/{name}0123456789abcdef.css"));
+        assert_eq!((other.status, other.header("cache-control")), (200, Some("no-store")));
+        assert_eq!(other.body, style.body);
+    }
 }
 
 fn every_answer_is_guarded(database: &Database) {
@@ -74,6 +80,7 @@ fn every_answer_is_guarded(database: &Database) {
         ("GET", "/metrics", 200),
         ("GET", "/version", 200),
         ("GET", "/docs", 200),
+        ("GET", "/favicon.ico", 200),
         ("GET", "/openapi.json", 200),
         ("GET", listing!("?limit=0"), 400),
         ("GET", listing!("/01"), 400),
@@ -106,7 +113,8 @@ fn every_answer_is_guarded(database: &Database) {
             assert_eq!(answer.header("allow"), [204, 405].contains(&answer.status).then_some("GET, HEAD, OPTIONS"));
             if answer.status >= 400 {
                 let kind = answer.header("content-type").unwrap();
-                let is_page = accept == "text/html" && matches!(path.split('?').next().unwrap(), "/" | "/nothing");
+                let has_page = matches!(path, "/" | "/nothing") || path.starts_with(listing!("/"));
+                let is_page = accept == "text/html" && has_page;
                 assert_eq!(
                     kind,
                     if is_page { "text/html; charset=utf-8" } else { "application/problem+json" },

@@ -1,11 +1,13 @@
 //! Users and friends over HTTP: their formats, their pages, and the parameters that they reject.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
 use super::responses::style;
-use crate::support::engine::Database;
-use crate::support::process::{Web, migrated};
+use crate::support::engine::{Database, Family};
+use crate::support::process::{Answer, Web, migrated};
 use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing, related};
 use crate::support::{Tests, tests};
 
@@ -16,8 +18,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_user_is_one_line_of_json_to_every_reader,
             no_cell_of_csv_is_a_formula,
             pages_are_light,
+            pages_lead_forwards_and_back,
+            a_total_is_counted_up_to_a_thousand,
+            an_address_is_a_link_and_nothing_else,
         ])
-        .any(tests![the_format_is_the_clients_choice])
+        .any(tests![the_format_is_the_clients_choice, an_empty_page_says_what_to_do, every_page_names_the_release])
         .trials()
 }
 
@@ -37,9 +42,18 @@ fn the_format_is_the_clients_choice(database: &Database) {
     for path in [FIRST, RELATED] {
         assert_eq!(web.get_with(path, &[("accept", "text/csv")]).status, 406, "{path}");
     }
-    let page = web.get_with(RELATED, &[("accept", "text/html,*/*;q=0.8")]);
-    assert_eq!((page.header("content-type"), page.header("vary")), (Some("text/html; charset=utf-8"), Some("accept")));
-    assert!(page.body.contains("<h1>admin</h1>"), "{}", page.body);
+    // A user has one page.
+    for path in [FIRST, RELATED] {
+        let page = web.get_with(path, &[("accept", "text/html,*/*;q=0.8")]);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+        assert!(page.body.contains("<h1>admin</h1>") && page.body.contains(">guest</a>"), "{}", page.body);
+        let json = web.get(path);
+        assert_eq!(json.header("content-type"), Some("application/json"));
+        assert_eq!((page.header("vary"), json.header("vary")), (Some("accept"), Some("accept")));
+    }
+    assert_eq!(web.get(FIRST).body, r#"{"id":1,"username":"admin","email":"admin@example.com"}"#);
+    let missing = web.get_with(listing!("/99"), &[("accept", "text/html")]);
+    assert_eq!((missing.status, missing.header("content-type")), (404, Some("text/html; charset=utf-8")));
     let refused = web.get_with(LISTING, &[("accept", "image/png")]).json();
     assert_eq!(refused["detail"], "this resource is available as application/json, application/x-ndjson, text/csv");
 }
@@ -116,14 +130,189 @@ fn pages_are_light(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "200"]);
     let web = Web::start(database, &[]);
-    for path in ["/", RELATED, "/?sort=-email&limit=50"] {
+    let icon = web.get("/favicon.ico");
+    assert_eq!((icon.status, icon.header("content-type")), (200, Some("image/svg+xml")));
+    for path in ["/", RELATED, "/?sort=-email&limit=50", "/?sort=-email&limit=50&before=ZW0"] {
         let page = web.get_with(path, &[("accept", "text/html")]);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-        let all = page.body.len() + web.get(&style(&page)).body.len();
+        let all = page.body.len() + web.get(&style(&page)).body.len() + icon.body.len();
         assert!(all < 14_000, "{path}: {all} bytes");
         assert!(!page.body.contains("<script") && !page.body.contains("style="), "{}", page.body);
     }
     assert_eq!(web.get("/").body.matches("<tr><td>").count(), 50);
+}
+
+/// A page, and what it shows of its listing.
+struct Shown {
+    answer: Answer,
+    names: Vec<String>,
+    /// Such as `1–50 of 120`.
+    position: String,
+}
+
+impl Shown {
+    fn of(web: &Web, path: &str) -> Self {
+        let answer = web.get_with(path, &[("accept", "text/html")]);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        let cells = answer.body.split("<th scope=\"row\">").skip(1);
+        let names = cells.map(|cell| cell.split(['<', '>']).nth(2).unwrap().to_owned()).collect();
+        let position = answer.body.split_once("id=\"shown\">").map_or("", |(_, rest)| rest);
+        let position = position.split("</").next().unwrap().replace("<small>", "");
+        let position = position.split_once(' ').map_or("", |(_, position)| position).to_owned();
+        Self { answer, names, position }
+    }
+
+    /// The path of another page, if there is such a link. Each is given before the rows and after them.
+    fn link(&self, rel: &str) -> Option<String> {
+        let links = self.answer.body.lines().filter(|line| line.contains(&format!(" rel=\"{rel}\"")));
+        let links: Vec<_> = links.map(|line| line.split('"').nth(1).unwrap().replace("&#38;", "&")).collect();
+        assert!(links.is_empty() || links.len() == 2 && links[0] == links[1], "{links:?}");
+        let url = self.answer.url.join(links.first()?).unwrap();
+        Some(format!("{}?{}", url.path(), url.query().unwrap_or_default()))
+    }
+
+    fn follow(&self, web: &Web, rel: &str) -> Self {
+        Self::of(web, &self.link(rel).unwrap())
+    }
+}
+
+/// Each page leads to the one before it, which has the same rows as it had on the way there.
+fn pages_lead_forwards_and_back(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "120"]);
+    database.sql().execute("DELETE FROM friends WHERE user_id = 1");
+    // Several friendships began at the same moment.
+    let since =
+        if database.engine.family() == Family::Sqlite { "'2020-01-01T00:00:00Z'" } else { "'2020-01-01 00:00:00'" };
+    database.sql().execute(&format!(
+        "INSERT INTO friends (user_id, friend_id, since) SELECT 1, id, {since} FROM users WHERE id > 1 AND id < 40"
+    ));
+    let web = Web::start(database, &[]);
+    for path in [
+        "/",
+        "/?limit=7",
+        "/?limit=40&sort=-username",
+        "/?limit=3&sort=email",
+        "/?limit=2&q=A",
+        "/?limit=2&q=a&sort=-username",
+        related!(1, "?limit=10"),
+        related!(1, "?limit=10&sort=-id"),
+        related!(1, "?limit=10&sort=since"),
+        related!(1, "?limit=10&sort=-since"),
+        listing!("/1?limit=13"),
+    ] {
+        let mut pages = vec![Shown::of(&web, path)];
+        while pages.last().unwrap().link("next").is_some() {
+            pages.push(pages.last().unwrap().follow(&web, "next"));
+        }
+        let (limit, total) = (pages[0].names.len(), pages.iter().map(|page| page.names.len()).sum::<usize>());
+        let first_name = pages[0].names[0].clone();
+        assert!(pages.len() > 2, "{path}");
+        for (n, page) in pages.iter().enumerate() {
+            let (first, last) = (n * limit + 1, n * limit + page.names.len());
+            let range = if first == last { first.to_string() } else { format!("{first}–{last}") };
+            assert!(page.position.ends_with(&format!("{range} of {total}")), "{path}: {}", page.position);
+        }
+        assert_eq!((pages[0].link("first"), pages[0].link("prev")), (None, None), "{path}");
+        let mut page = pages.pop().unwrap();
+        while let Some(before) = pages.pop() {
+            let first = page.follow(&web, "first");
+            assert_eq!((&first.names[0], first.link("prev")), (&first_name, None), "{path}");
+            page = page.follow(&web, "prev");
+            assert_eq!((&page.names, &page.position), (&before.names, &before.position), "{path}");
+            assert_eq!(page.link("prev").is_some(), !pages.is_empty(), "{path}");
+            assert_eq!(page.link("first").is_some(), !pages.is_empty(), "{path}");
+            assert_eq!(page.link("next"), before.link("next"), "{path}");
+        }
+    }
+    // Behind the last row, and before the first.
+    for path in ["/?after=aQAAAAAAAAPo", "/?before=aQAAAAAAAAAB"] {
+        let page = web.get(path).body;
+        assert!(page.contains("There are no more users.") && page.contains("href=\"?\""), "{page}");
+    }
+    for (query, detail) in [
+        ("before=forged", "before: expected a cursor"),
+        ("before=aQAAAAAAAAAB&sort=email", "before: expected a cursor"),
+        ("before=aQAAAAAAAAAB&after=aQAAAAAAAAAB", "before: expected no parameter after beside it"),
+    ] {
+        let refused = web.get(&format!("/?{query}"));
+        assert_eq!(refused.status, 400);
+        assert!(refused.json()["detail"].as_str().unwrap().starts_with(detail), "{}", refused.body);
+    }
+}
+
+/// The position of a page is known as long as its beginning is within what was counted.
+fn a_total_is_counted_up_to_a_thousand(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "1000"]);
+    let web = Web::start(database, &[]);
+    assert_eq!(Shown::of(&web, "/").position, "1–50 of 1,000");
+    // As in a cursor, that of the user whose number this is.
+    let cursor = |id: i64| URL_SAFE_NO_PAD.encode([&b"i"[..], &id.to_be_bytes()].concat());
+    assert_eq!(Shown::of(&web, &format!("/?after={}", cursor(950))).position, "951–1,000 of 1,000");
+    migrated(database, &["seed", "1200"]);
+    for (query, position) in [
+        (String::new(), "1–50 of 1,000+"),
+        (format!("?after={}", cursor(950)), "951–1,000 of 1,000+"),
+        (format!("?after={}", cursor(1000)), "1,001–1,050 of 1,000+"),
+        (format!("?after={}", cursor(1001)), "50 of 1,000+"),
+        (format!("?before={}", cursor(1001)), "951–1,000 of 1,000+"),
+        (format!("?before={}", cursor(1002)), "50 of 1,000+"),
+        ("?sort=-id&limit=1".to_owned(), "1 of 1,000+"),
+        (format!("?sort=-id&before={}", cursor(1100)), "51–100 of 1,000+"),
+    ] {
+        let shown = Shown::of(&web, &format!("/{query}"));
+        // Row 1,001 is the last that is counted, so the page before it or behind it may be the last whose position is known.
+        assert_eq!(shown.position, position, "{query}");
+    }
+    let found = Shown::of(&web, "/?q=ada");
+    assert!(found.position.ends_with(&format!("1–{0} of {0}", found.names.len())), "{}", found.position);
+}
+
+/// A mail program reads the header fields after a `?` (RFC 6068).
+fn an_address_is_a_link_and_nothing_else(database: &Database) {
+    let web = Web::seeded(database);
+    for (email, link) in [
+        ("a.b-c_d@x-y.org", "<a href=\"mailto:a.b-c_d@x-y.org\">a.b-c_d<wbr>@x-y.org</a>"),
+        ("a?cc=b&c@x", "<a href=\"mailto:a%3Fcc%3Db%26c@x\">a?cc=b&#38;c<wbr>@x</a>"),
+        ("50%/\"<b>@x", "<a href=\"mailto:50%25%2F%22%3Cb%3E@x\">50%/&#34;&#60;b&#62;<wbr>@x</a>"),
+        (
+            "j\u{f6}rg@m\u{fc}ller.example",
+            "<a href=\"mailto:j%C3%B6rg@m%C3%BCller.example\">j\u{f6}rg<wbr>@m\u{fc}ller.example</a>",
+        ),
+        ("a@b@x?y", "<a href=\"mailto:a%40b@x%3Fy\">a@b<wbr>@x?y</a>"),
+        ("javascript:", "<td>javascript:"),
+    ] {
+        database.sql().execute(&format!("UPDATE users SET email = '{email}' WHERE id = 2"));
+        for path in ["/", RELATED] {
+            let page = web.get_with(path, &[("accept", "text/html")]).body;
+            assert!(page.contains(link), "{link}: {page}");
+        }
+    }
+}
+
+fn an_empty_page_says_what_to_do(database: &Database) {
+    migrated(database, &["up"]);
+    let web = Web::start(database, &[]);
+    let page = web.get("/").body;
+    assert!(page.contains("<code>migrate seed 200</code>") && page.contains("docs#create_user"), "{page}");
+    assert!(web.get("/docs").body.contains("id=\"create_user\""));
+    let page = web.get("/?q=%3Cnobody%3E").body;
+    assert!(page.contains("begins with “&#60;nobody&#62;”. <a href=\"./\">Show all users</a>"), "{page}");
+}
+
+fn every_page_names_the_release(database: &Database) {
+    let html = [("accept", "text/html")];
+    for (variables, release) in [(&[][..], ""), (&[("RELEASE_ID", "v7<b>")], " · release v7&#60;b&#62;")] {
+        let web = Web::start(database, variables);
+        migrated(database, &["up"]);
+        migrated(database, &["seed"]);
+        for path in ["/", FIRST, RELATED, "/docs", "/nowhere"] {
+            let footer = format!("<footer>roster {}{release}</footer>", env!("CARGO_PKG_VERSION"));
+            let page = web.get_with(path, &html).body;
+            assert!(page.contains(&footer), "{path}: {page}");
+        }
+    }
 }
 
 fn bad_input_is_named(database: &Database) {

@@ -85,6 +85,18 @@ impl Browser {
         self.chromium("Emulation.setEmulatedMedia", &features);
     }
 
+    /// Shows the page as on paper.
+    pub(crate) fn print(&self) {
+        self.chromium("Emulation.setEmulatedMedia", &json!({"media": "print"}));
+    }
+
+    /// The role of the first such element, as a screen reader is told.
+    pub(crate) fn role(&self, css: &str) -> String {
+        let answer = self.agent.get(format!("{}/element/{}/computedrole", self.session, self.element(css))).call();
+        let answer: Value = serde_json::from_str(&answer.unwrap().body_mut().read_to_string().unwrap()).unwrap();
+        answer["value"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn open(&self, url: &str) {
         self.post("/url", &json!({"url": url}));
     }

@@ -18,7 +18,7 @@ use super::access_log::Line;
 use super::client_address;
 use super::request_id::{self, REQUEST_ID};
 use super::trace::{TRACEPARENT, Trace};
-use crate::http::assets;
+use crate::http::assets::{self, Frame};
 use crate::http::problem::Problem;
 use crate::http::representation::prefers_page;
 use crate::http::route::{Route, is_safe};
@@ -159,7 +159,8 @@ impl RequestContext {
 
     fn respond_with(mut self, problem: &Problem) -> HttpResponse {
         let is_write = self.method != UNKNOWN && !is_safe(self.method);
-        let response = problem.render(&self.id, self.page_root.as_deref(), is_write);
+        let frame = self.page_root.take().map(|root| Frame::new(root, self.state.release_id.as_deref()));
+        let response = problem.render(&self.id, frame, is_write);
         self.outcome = Some((response.status(), Some(problem.cause())));
         self.respond(response)
     }

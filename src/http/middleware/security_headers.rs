@@ -9,7 +9,7 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (
         CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
-            "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; \
+            "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; \
              frame-ancestors 'none'",
         ),
     ),

@@ -140,7 +140,7 @@ pub(super) fn the_service_carries_another_application() {
         fs::remove_dir_all(copy.path().join(folder)).unwrap();
     }
     fs::remove_dir_all(copy.path().join("templates/mail")).unwrap();
-    for template in ["users", "friends", "row", "pages"] {
+    for template in ["users", "friends", "row", "email"] {
         fs::remove_file(copy.path().join(format!("templates/{template}.html"))).unwrap();
     }
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
