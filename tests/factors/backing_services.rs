@@ -74,7 +74,7 @@ fn the_url_alone_attaches_the_database(database: &Database) {
     assert_eq!(web.send("HEAD", LISTING, &[]).body, "");
     let page = web.get("/");
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-    assert!(page.body.contains("<td>admin<wbr>@example.com</td>"), "{}", page.body);
+    assert!(page.body.contains("<a href=\"mailto:admin@example.com\">admin<wbr>@example.com</a>"), "{}", page.body);
 
     database.sql().execute("INSERT INTO users (username, email) VALUES ('<b>&\"', '<i>@example.com')");
     let page = web.get("/?q=%3Cb");

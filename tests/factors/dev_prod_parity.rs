@@ -211,7 +211,7 @@ fn friends_have_a_time_alike(database: &Database) {
     }
     assert_eq!(web.all(RELATED)[3]["since"], "2020-01-01T00:00:00Z");
     let page = web.get_with(related!(1, "?sort=-since&limit=2"), &[("accept", "text/html")]).body;
-    assert!(page.contains("<time>9999-12-31T23:59:59Z</time>"), "{page}");
+    assert!(page.contains("<time>9999-12-31</time>"), "{page}");
     assert!(page.contains("aria-sort=\"descending\"><a href=\"?sort=since"), "{page}");
 
     let exported = migrated(database, &["export", "--table", "friends", "--format", "csv", "-"]);
