@@ -8,7 +8,7 @@ use super::state::State;
 
 /// The stylesheet of every page.
 const STYLE: &str = include_str!("../../templates/style.css");
-/// That of the documentation, which is loaded besides.
+/// The additional stylesheet of the documentation.
 const DOCS_STYLE: &str = include_str!("../../templates/docs.css");
 /// The icon, which browsers request by this name also when no page names it.
 const ICON: &str = include_str!("../../templates/favicon.svg");
@@ -65,9 +65,9 @@ pub(super) async fn docs_style(request: HttpRequest) -> HttpResponse {
 /// During a rolling update, a page of one release may request the stylesheet from a process of another. It gets the one that
 /// exists, without permission to cache it.
 fn stylesheet(request: &HttpRequest, name: &str, style: &'static str) -> HttpResponse {
-    let kept =
+    let cache_control =
         if request.path().strip_prefix('/') == Some(name) { "public, max-age=31536000, immutable" } else { "no-store" };
-    respond(kept, "text/css; charset=utf-8", style)
+    respond(cache_control, "text/css; charset=utf-8", style)
 }
 
 /// `GET /favicon.ico`. Browsers read the type of an icon from its header, so it can be drawn by SVG.
@@ -75,9 +75,9 @@ pub(super) async fn icon() -> HttpResponse {
     respond("public, max-age=86400", "image/svg+xml", ICON)
 }
 
-fn respond(kept: &'static str, content_type: &'static str, body: &'static str) -> HttpResponse {
+fn respond(cache_control: &'static str, content_type: &'static str, body: &'static str) -> HttpResponse {
     HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static(kept)))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static(cache_control)))
         .content_type(content_type)
         .body(body)
 }

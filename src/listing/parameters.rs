@@ -23,7 +23,7 @@ pub struct Parameters {
     table: &'static Table,
     pub(crate) limit: Option<u32>,
     pub(crate) after: Option<String>,
-    /// Only a page has it: the links of the API lead forwards.
+    /// Only pages support it. The API has only links to the next page.
     pub(crate) before: Option<String>,
     pub(crate) sort: Option<Sort>,
     pub(crate) q: Option<String>,
@@ -115,7 +115,7 @@ impl Parameters {
     pub(super) fn before(&self, listing: &Listing) -> Result<Option<Key>, Problem> {
         let Some(before) = &self.before else { return Ok(None) };
         if self.after.is_some() {
-            return Err(Problem::bad_parameter("before", "expected no parameter after beside it"));
+            return Err(Problem::bad_parameter("before", "cannot be combined with after; remove one of them"));
         }
         let key = cursor::decode(before, listing.table, listing.column);
         let problem = || Problem::bad_parameter("before", "expected a cursor from a link of this listing");

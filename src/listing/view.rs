@@ -1,4 +1,4 @@
-//! A page of a listing as people see it: its rows, their headings, their position, and the links to other pages.
+//! The HTML view of a page of a listing: its rows, their headings, their position, and the links to other pages.
 
 use std::fmt;
 
@@ -143,7 +143,9 @@ impl Counts {
         let is_known = self.all <= COUNTED_MAX || self.not_before > 0;
         // Rows may be inserted or deleted between the two queries.
         let first = if ends_here { (before - rows).max(0) } else { before };
-        Position { first: is_known.then_some(first + 1), rows, all: self.all }
+        let first = is_known.then_some(first + 1);
+        let all = first.map_or(self.all, |first| self.all.max(first + rows - 1));
+        Position { first, rows, all }
     }
 }
 
@@ -175,6 +177,25 @@ impl fmt::Display for Grouped {
         match (self.0 / 1000, self.0 % 1000) {
             (0, ones) => ones.fmt(f),
             (thousands, ones) => write!(f, "{thousands},{ones:03}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    #[test]
+    fn a_total_includes_the_rows_of_the_page() {
+        for (all, not_before, rows, ends_here, expected) in [
+            (49, 49, 50, false, "1–50 of 50"),
+            (60, 11, 10, false, "50–59 of 60"),
+            (1000, 50, 51, false, "951–1,001 of 1,000+"),
+            (3, 3, 5, true, "1–5 of 5"),
+            (0, 0, 1, false, "1 of 1"),
+        ] {
+            let position = Counts { all, not_before }.position(rows, ends_here);
+            assert_eq!(position.to_string(), expected);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::support::{Tests, tests};
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .each(tests![a_copy_is_confirmed_and_not_sent_again])
-        .any(tests![the_style_is_kept_by_its_address, every_answer_is_guarded])
+        .any(tests![stylesheets_are_cached, every_answer_is_guarded])
         .trials()
 }
 
@@ -53,13 +53,13 @@ fn style_named(page: &Answer, name: &str) -> String {
     page.url.join(link).unwrap().path().to_owned()
 }
 
-fn the_style_is_kept_by_its_address(database: &Database) {
+fn stylesheets_are_cached(database: &Database) {
     let web = Web::seeded(database);
     for (page, name) in [("/", "style-"), ("/docs", "docs-")] {
         let style = web.get(&style_named(&web.get(page), name));
         assert_eq!(style.header("content-type"), Some("text/css; charset=utf-8"));
         assert_eq!(style.header("cache-control"), Some("public, max-age=31536000, immutable"));
-        // The page of another release has its style too, but not for good.
+        // The page of another release has its style, too, which is not cached.
         let other = web.get(&format!("/{name}0123456789abcdef.css"));
         assert_eq!((other.status, other.header("cache-control")), (200, Some("no-store")));
         assert_eq!(other.body, style.body);

@@ -18,11 +18,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_user_is_one_line_of_json_to_every_reader,
             no_cell_of_csv_is_a_formula,
             pages_are_light,
-            pages_lead_forwards_and_back,
+            pages_link_in_both_directions,
             a_total_is_counted_up_to_a_thousand,
             an_address_is_a_link_and_nothing_else,
         ])
-        .any(tests![the_format_is_the_clients_choice, an_empty_page_says_what_to_do, every_page_names_the_release])
+        .any(tests![the_format_is_the_clients_choice, an_empty_page_has_instructions, every_page_names_the_release])
         .trials()
 }
 
@@ -176,8 +176,8 @@ impl Shown {
     }
 }
 
-/// Each page leads to the one before it, which has the same rows as it had on the way there.
-fn pages_lead_forwards_and_back(database: &Database) {
+/// The previous page has the same rows as when it was visited before its next page.
+fn pages_link_in_both_directions(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "120"]);
     database.sql().execute("DELETE FROM friends WHERE user_id = 1");
@@ -233,7 +233,7 @@ fn pages_lead_forwards_and_back(database: &Database) {
     for (query, detail) in [
         ("before=forged", "before: expected a cursor"),
         ("before=aQAAAAAAAAAB&sort=email", "before: expected a cursor"),
-        ("before=aQAAAAAAAAAB&after=aQAAAAAAAAAB", "before: expected no parameter after beside it"),
+        ("before=aQAAAAAAAAAB&after=aQAAAAAAAAAB", "before: cannot be combined with after; remove one of them"),
     ] {
         let refused = web.get(&format!("/?{query}"));
         assert_eq!(refused.status, 400);
@@ -291,7 +291,7 @@ fn an_address_is_a_link_and_nothing_else(database: &Database) {
     }
 }
 
-fn an_empty_page_says_what_to_do(database: &Database) {
+fn an_empty_page_has_instructions(database: &Database) {
     migrated(database, &["up"]);
     let web = Web::start(database, &[]);
     let page = web.get("/").body;

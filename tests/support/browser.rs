@@ -90,7 +90,7 @@ impl Browser {
         self.chromium("Emulation.setEmulatedMedia", &json!({"media": "print"}));
     }
 
-    /// The role of the first such element, as a screen reader is told.
+    /// The computed ARIA role of the first element that matches.
     pub(crate) fn role(&self, css: &str) -> String {
         let answer = self.agent.get(format!("{}/element/{}/computedrole", self.session, self.element(css))).call();
         let answer: Value = serde_json::from_str(&answer.unwrap().body_mut().read_to_string().unwrap()).unwrap();
