@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use actix_service::{ServiceFactory, fn_factory, fn_service, map_config};
@@ -65,33 +65,59 @@ pub fn bind(config: &Config) -> Result<Listener, BindError> {
     let addresses = config.host.addresses().map_err(|cause| {
         error(cause, "HOST is a name that cannot be resolved; set HOST to an address of this machine, or to ::")
     })?;
-    // A machine without IPv6 has no `::`, but a name may have an IPv6 address there.
+    // A machine without IPv6 has no `::`.
     let unspecified = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
     let is_every = config.host == Host::Address(unspecified[0]);
-    let sockets = match listen_on_each(&addresses, config) {
-        Err((_, cause)) if is_every && is_without_ipv6(&cause) => listen_on_each(&unspecified[1..], config),
+    let sockets = match listen_on_one_port(config.port, |port| listen_on_each(&addresses, port, config.reuse_port)) {
+        Err((_, cause)) if is_every && is_without_ipv6(&cause) => {
+            listen_on_each(&unspecified[1..], config.port, config.reuse_port)
+        }
         sockets => sockets,
     };
     let sockets = sockets.map_err(|(address, cause)| bind_error(address, cause))?;
     Ok(Listener { sockets, is_inherited: false })
 }
 
-/// Listens on each address, on one port. An IPv6 address that the machine does not have is left out, unless it is the only
-/// one.
-fn listen_on_each(addresses: &[IpAddr], config: &Config) -> Result<Vec<TcpListener>, (SocketAddr, io::Error)> {
+/// The address that cannot be bound, and why.
+type Failure = (SocketAddr, io::Error);
+
+/// Calls `listen` with this port. The system may choose a port that is free on the first address only; then it chooses
+/// another.
+fn listen_on_one_port<T>(port: u16, mut listen: impl FnMut(u16) -> Result<T, Failure>) -> Result<T, Failure> {
+    const ATTEMPTS: usize = 10;
+    for _ in 1..ATTEMPTS {
+        match listen(port) {
+            Err((_, cause)) if port == 0 && cause.kind() == ErrorKind::AddrInUse => {}
+            done => return done,
+        }
+    }
+    listen(port)
+}
+
+/// Listens on each address, on one port. An IPv6 address that this machine does not have is left out, with a warning,
+/// unless there is no other address.
+fn listen_on_each(addresses: &[IpAddr], port: u16, reuse_port: bool) -> Result<Vec<TcpListener>, Failure> {
     let mut sockets = Vec::<TcpListener>::new();
-    let mut left_out = None;
+    let mut left_out = Vec::new();
     for address in addresses {
         // If the system chose the port, it chose it for the first address.
         let first = sockets.first().and_then(|first| first.local_addr().ok());
-        let address = SocketAddr::new(*address, first.map_or(config.port, |first| first.port()));
-        match listen(address, config.reuse_port) {
+        let address = SocketAddr::new(*address, first.map_or(port, |first| first.port()));
+        match listen(address, reuse_port) {
             Ok(socket) => sockets.push(socket),
-            Err(cause) if address.is_ipv6() && is_without_ipv6(&cause) => left_out = Some((address, cause)),
+            Err(cause) if address.is_ipv6() && is_without_ipv6(&cause) => left_out.push((address, cause)),
             Err(cause) => return Err((address, cause)),
         }
     }
-    left_out.filter(|_| sockets.is_empty()).map_or(Ok(sockets), Err)
+    if sockets.is_empty()
+        && let Some(failure) = left_out.pop()
+    {
+        return Err(failure);
+    }
+    for (address, cause) in left_out {
+        tracing::warn!(%address, %cause, "this machine does not have the address, which is left out");
+    }
+    Ok(sockets)
 }
 
 fn bind_error(address: SocketAddr, cause: io::Error) -> BindError {
@@ -122,7 +148,7 @@ fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether a kernel without IPv6 returns this error.
+/// Whether the kernel returns this error for an IPv6 address that the machine does not have, or if it has no IPv6.
 fn is_without_ipv6(error: &io::Error) -> bool {
     /// `EPROTONOSUPPORT` and `EAFNOSUPPORT`.
     const UNSUPPORTED: [i32; 2] = if cfg!(target_os = "linux") { [93, 97] } else { [43, 47] };
@@ -158,17 +184,19 @@ impl Server<'_> {
         let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&sockets)? };
         let state = Data::new(State::new(config, application, lifecycle.clone(), collectors));
         state.measure_runtime("main".to_owned());
-        let (app_db, threads) = (db.clone(), Arc::new(Mutex::new(Vec::new())));
-        // Each worker calls it once for each listener, on its own thread.
+        let (app_db, workers) = (db.clone(), Arc::new(Mutex::new(Vec::<(ThreadId, Db)>::new())));
+        // Each worker calls it once for each listener, on its own thread. The listeners share a queue of queries.
         let factory = move || {
-            let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
-            let own = thread::current().id();
-            let worker = threads.iter().position(|thread| *thread == own).unwrap_or(threads.len());
-            if worker == threads.len() {
-                threads.push(own);
+            let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
+            let thread = thread::current().id();
+            let known = workers.iter().find(|(known, _)| *known == thread).map(|(_, db)| db.clone());
+            let db = known.unwrap_or_else(|| {
+                let (worker, db) = (workers.len(), app_db.for_worker(workers.len()));
+                workers.push((thread, db.clone()));
                 state.measure_runtime(format!("http-{worker}"));
-            }
-            service(state.clone(), app_db.for_worker(worker))
+                db
+            });
+            service(state.clone(), db)
         };
         let mut server = actix_server::Server::build().workers(config.web_concurrency.get().into()).disable_signals();
         for socket in sockets {
@@ -290,7 +318,7 @@ mod tests {
         static NOTHING: Application = Application { routes: |_| {}, required_schema: 0 };
         let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let config = config();
-        let sockets = listen_on_each(&addresses, &config).unwrap();
+        let sockets = listen_on_each(&addresses, 0, false).unwrap();
         let bound: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         assert_eq!(bound, addresses.map(|address| SocketAddr::new(address, bound[0].port())));
         let db = Db::open(&config);
@@ -322,11 +350,32 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_ipv6_is_left_out_unless_it_is_the_only_one() {
+    fn a_missing_ipv6_address_is_left_out_with_a_warning_unless_it_is_the_only_one() {
         // An address of documentation (RFC 3849), which no machine has.
         let (missing, local) = ("2001:db8::1".parse().unwrap(), Ipv4Addr::LOCALHOST.into());
-        assert_eq!(listen_on_each(&[missing, local], &config()).unwrap().len(), 1);
-        assert!(listen_on_each(&[missing], &config()).is_err());
+        let (mut log, lines) = io::pipe().unwrap();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(Mutex::new(lines)).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(listen_on_each(&[missing], 0, false).is_err());
+            assert_eq!(listen_on_each(&[missing, local], 0, false).unwrap().len(), 1);
+        });
+        let mut logged = String::new();
+        log.read_to_string(&mut logged).unwrap();
+        assert_eq!(logged.lines().count(), 1, "{logged}");
+        assert!(logged.contains("WARN") && logged.contains("address=[2001:db8::1]:"), "{logged}");
+    }
+
+    #[test]
+    fn a_port_that_the_system_chose_is_chosen_again_if_it_is_in_use() {
+        let in_use = |_| -> Failure { ((Ipv6Addr::LOCALHOST, 4711).into(), ErrorKind::AddrInUse.into()) };
+        for (port, failures, attempts, is_bound) in [(0, 9, 10, true), (0, 10, 10, false), (4711, 1, 1, false)] {
+            let mut count = 0;
+            let bound = listen_on_one_port(port, |port| {
+                count += 1;
+                if count > failures { Ok(()) } else { Err(in_use(port)) }
+            });
+            assert_eq!((count, bound.is_ok()), (attempts, is_bound));
+        }
     }
 
     #[test]
