@@ -184,17 +184,12 @@ impl Server<'_> {
         let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&sockets)? };
         let state = Data::new(State::new(config, application, lifecycle.clone(), collectors));
         state.measure_runtime("main".to_owned());
-        let (app_db, workers) = (db.clone(), Arc::new(Mutex::new(Vec::<(ThreadId, Db)>::new())));
-        // Each worker calls it once for each listener, on its own thread. The listeners share a queue of queries.
+        let (app_db, workers) = (db.clone(), Arc::<PerThread<Db>>::default());
+        // Each worker calls it once for each listener, on its own thread. The listeners of a worker share its queue of queries.
         let factory = move || {
-            let mut workers = workers.lock().unwrap_or_else(PoisonError::into_inner);
-            let thread = thread::current().id();
-            let known = workers.iter().find(|(known, _)| *known == thread).map(|(_, db)| db.clone());
-            let db = known.unwrap_or_else(|| {
-                let (worker, db) = (workers.len(), app_db.for_worker(workers.len()));
-                workers.push((thread, db.clone()));
+            let db = workers.get_or_insert_with(|worker| {
                 state.measure_runtime(format!("http-{worker}"));
-                db
+                app_db.for_worker(worker)
             });
             service(state.clone(), db)
         };
@@ -260,6 +255,29 @@ impl Server<'_> {
         };
         let (served, done, ()) = tokio::join!(serving, working, unready);
         served.map(|_| done)
+    }
+}
+
+/// A value for each thread.
+struct PerThread<T>(Mutex<Vec<(ThreadId, T)>>);
+
+impl<T> Default for PerThread<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone> PerThread<T> {
+    /// The value of this thread. `new` makes it from the number of threads that have one.
+    fn get_or_insert_with(&self, new: impl FnOnce(usize) -> T) -> T {
+        let own = thread::current().id();
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, value)) = values.iter().find(|(thread, _)| *thread == own) {
+            return value.clone();
+        }
+        let value = new(values.len());
+        values.push((own, value.clone()));
+        value
     }
 }
 
@@ -376,6 +394,18 @@ mod tests {
             });
             assert_eq!((count, bound.is_ok()), (attempts, is_bound));
         }
+    }
+
+    #[test]
+    fn the_listeners_of_a_worker_share_its_database() {
+        let workers = PerThread::default();
+        let of_listeners = || [(); 2].map(|()| workers.get_or_insert_with(Arc::new));
+        let [first, second] = thread::scope(|scope| {
+            let of_threads = [scope.spawn(of_listeners), scope.spawn(of_listeners)];
+            of_threads.map(|listeners| listeners.join().unwrap())
+        });
+        assert!(Arc::ptr_eq(&first[0], &first[1]) && Arc::ptr_eq(&second[0], &second[1]));
+        assert_eq!(*first[0] + *second[0], 1);
     }
 
     #[test]
