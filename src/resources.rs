@@ -176,7 +176,7 @@ mod tests {
             users::api::list,
             users::api::ndjson,
             users::api::csv,
-            users::api::get,
+            friends::api::user,
             users::writes::create,
             users::writes::change,
             users::writes::remove,

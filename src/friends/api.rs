@@ -9,7 +9,7 @@ use crate::http::{Body, Failures, Format, Problem, negotiate, negotiated};
 use crate::listing::pages::json_page;
 use crate::listing::{Parameters, Query, Resource as _, Unknown, get};
 use crate::users::api::{parse_id, unknown};
-use crate::users::{self, Users};
+use crate::users::{self, User, Users};
 
 const FORMATS: &[Format] = &[Format::Json, Format::Html];
 
@@ -56,10 +56,32 @@ pub(crate) async fn list(request: HttpRequest, id: Path<String>, db: Data<Db>) -
     page.respond().map(negotiated)
 }
 
-/// `GET /users/{id}`: the user as JSON, or the same page.
+/// One user.
+///
+/// For `Accept: text/html`, it is an HTML page, which also has the user's friends.
+#[utoipa::path(
+    get,
+    path = "/users/{id}",
+    tag = "users",
+    operation_id = "get_user",
+    params(("id" = i64, Path, example = 1, description = "The user's id.")),
+    responses(
+        (
+            status = 200,
+            description = "The user.",
+            content((User = "application/json"), (String = "text/html")),
+            headers(("etag" = String, description = "For If-None-Match.")),
+        ),
+        (status = 304, description = "The content matches If-None-Match."),
+        (status = 412, description = "The content does not match If-Match.", body = Body, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
+        (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
+        Failures,
+    )
+)]
 pub(crate) async fn user(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if negotiate(&request, FORMATS)? == Format::Html {
         return page::respond(&request, &db, parse_id(&id)?).await.map(negotiated);
     }
-    users::api::get(request, id, db).await.map(negotiated)
+    users::api::respond(&request, &db, &id).await.map(negotiated)
 }

@@ -3,14 +3,17 @@
 //! The committed file is served, and a test of `src/resources.rs` generates it. So a change of the API is visible in a
 //! review, and the generator, which is as large as all handlers together, is in no release.
 
+mod json;
+
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
-use serde_json::{Map, Value};
+use indexmap::IndexMap;
 use utoipa::IntoResponses;
 
 use super::assets::{DOCS_STYLE_NAME, Frame};
 use super::problem::{self, Problem};
 use super::representation::{self, Format};
+use json::Json;
 
 /// The description, as OpenAPI 3.1.
 pub(crate) const API: &str = include_str!("../../openapi.json");
@@ -163,7 +166,7 @@ struct Member {
 }
 
 /// Whether an operation is of a kind.
-type IsOfKind = fn(&Value) -> bool;
+type IsOfKind = fn(&Json) -> bool;
 
 /// The kinds of requests that have errors in common.
 const KINDS: [(&str, IsOfKind); 3] = [
@@ -173,17 +176,17 @@ const KINDS: [(&str, IsOfKind); 3] = [
 ];
 
 impl<'a> DocsPage<'a> {
-    fn of(api: &Value, frame: Frame<'a>) -> Self {
+    fn of(api: &Json, frame: Frame<'a>) -> Self {
         let common = KINDS.map(|(_, is_of_kind)| common_errors(api, is_of_kind));
-        let is_common = |operation: &Value, response: &(&String, &Value)| {
+        let is_common = |operation: &Json, response: &(&String, &Json)| {
             let of_kinds = KINDS.iter().zip(&common).filter(|((_, is_of_kind), _)| is_of_kind(operation));
             of_kinds.into_iter().any(|(_, common)| common.contains(response))
         };
-        let group = |tag: &Value| Group {
+        let group = |tag: &Json| Group {
             name: text(&tag["name"]),
             description: text(&tag["description"]),
             operations: operations(api)
-                .filter(|(_, _, operation)| items(&operation["tags"]).any(|name| *name == tag["name"]))
+                .filter(|(_, _, operation)| operation["tags"].items().any(|name| *name == tag["name"]))
                 .map(|(path, method, operation)| Operation {
                     anchor: text(&operation["operationId"]),
                     method: method.to_uppercase(),
@@ -195,8 +198,9 @@ impl<'a> DocsPage<'a> {
                     example: Example::of(api, operation),
                     link: (method == "get").then(|| example_target(path, operation)),
                     body: contents(&operation["requestBody"]["content"]).collect(),
-                    parameters: items(&operation["parameters"]).map(Member::parameter).collect(),
-                    responses: members(&operation["responses"])
+                    parameters: operation["parameters"].items().map(Member::parameter).collect(),
+                    responses: operation["responses"]
+                        .members()
                         .filter(|response| !is_common(operation, response))
                         .map(Response::of)
                         .collect(),
@@ -212,11 +216,12 @@ impl<'a> DocsPage<'a> {
                 .map(|error| Response::of(*error))
                 .collect(),
         });
-        let schemas = members(&api["components"]["schemas"]).map(|(name, schema)| Schema {
+        let schemas = api["components"]["schemas"].members().map(|(name, schema)| Schema {
             name: name.clone(),
             description: text(&schema["description"]),
             example: example_of_schema(api, schema).map(|example| example.to_string()),
-            members: members(&schema["properties"])
+            members: schema["properties"]
+                .members()
                 .map(|property| Member::property(property, &schema["required"]))
                 .collect(),
         });
@@ -226,7 +231,7 @@ impl<'a> DocsPage<'a> {
             title: text(&api["info"]["title"]),
             version: text(&api["info"]["version"]),
             description: text(&api["info"]["description"]),
-            groups: items(&api["tags"]).map(group).collect(),
+            groups: api["tags"].items().map(group).collect(),
             errors: errors.filter(|errors| !errors.responses.is_empty()).collect(),
             schemas: schemas.collect(),
         }
@@ -234,37 +239,37 @@ impl<'a> DocsPage<'a> {
 }
 
 /// The path, the method and the description of each operation.
-fn operations(api: &Value) -> impl Iterator<Item = (&String, &'static str, &Value)> {
+fn operations(api: &Json) -> impl Iterator<Item = (&String, &'static str, &Json)> {
     const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
-    members(&api["paths"]).flat_map(|(path, methods)| {
-        METHODS.into_iter().filter_map(move |method| Some((path, method, methods.get(method)?)))
-    })
+    let operations =
+        api["paths"].members().flat_map(|(path, methods)| METHODS.map(|method| (path, method, &methods[method])));
+    operations.filter(|(_, _, operation)| !operation.is_null())
 }
 
 /// The errors that all operations of a kind have.
-fn common_errors(api: &Value, is_of_kind: IsOfKind) -> Vec<(&String, &Value)> {
+fn common_errors(api: &Json, is_of_kind: IsOfKind) -> Vec<(&String, &Json)> {
     let of_kind: Vec<_> = operations(api).map(|(_, _, operation)| operation).filter(|it| is_of_kind(it)).collect();
-    let is_of_all = |(status, response): &(&String, &Value)| {
+    let is_of_all = |(status, response): &(&String, &Json)| {
         status.as_str() >= "400" && of_kind.iter().all(|operation| operation["responses"][status] == **response)
     };
-    of_kind.first().into_iter().flat_map(|first| members(&first["responses"])).filter(is_of_all).collect()
+    of_kind.first().into_iter().flat_map(|first| first["responses"].members()).filter(is_of_all).collect()
 }
 
 /// The name of the schema that this one refers to, or of its items.
-fn schema_name(schema: &Value) -> &str {
+fn schema_name(schema: &Json) -> &str {
     let reference = schema["$ref"].as_str().or_else(|| schema["items"]["$ref"].as_str());
     reference.and_then(|name| name.rsplit('/').next()).unwrap_or_default()
 }
 
 /// The reference of an example of a request, relative to the root.
-fn example_target(path: &str, operation: &Value) -> String {
+fn example_target(path: &str, operation: &Json) -> String {
     let mut target = path.trim_start_matches('/').to_owned();
     let mut query = form_urlencoded::Serializer::new(String::new());
-    for parameter in items(&operation["parameters"]).filter(|parameter| !parameter["example"].is_null()) {
+    for parameter in operation["parameters"].items().filter(|parameter| !parameter["example"].is_null()) {
         let (name, example) = (text(&parameter["name"]), text(&parameter["example"]));
-        if parameter["in"] == "path" {
+        if parameter["in"].as_str() == Some("path") {
             target = target.replace(&format!("{{{name}}}"), &example);
-        } else if parameter["in"] == "query" {
+        } else if parameter["in"].as_str() == Some("query") {
             query.append_pair(&name, &example);
         }
     }
@@ -273,7 +278,7 @@ fn example_target(path: &str, operation: &Value) -> String {
 }
 
 /// A command that sends a request with the examples of the description. `URL` and `TOKEN` are variables of the shell.
-fn curl(api: &Value, path: &str, method: &str, operation: &Value) -> String {
+fn curl(api: &Json, path: &str, method: &str, operation: &Json) -> String {
     let mut words = vec!["curl".to_owned()];
     if method != "get" {
         words.push(format!("-X {}", method.to_uppercase()));
@@ -282,18 +287,24 @@ fn curl(api: &Value, path: &str, method: &str, operation: &Value) -> String {
     if !operation["security"].is_null() {
         words.push("-H \"Authorization: Bearer $TOKEN\"".to_owned());
     }
-    let headers = items(&operation["parameters"]).filter(|parameter| parameter["in"] == "header");
-    let required = headers.filter(|parameter| parameter["required"] == true);
-    words.extend(required.map(|header| format!("-H '{}: {}'", text(&header["name"]), text(&header["example"]))));
-    if let Some((media_type, content)) = members(&operation["requestBody"]["content"]).next() {
-        words.push(format!("-H 'Content-Type: {media_type}'"));
-        words.extend(example(api, content).map(|example| format!("-d '{example}'")));
+    let headers = operation["parameters"].items().filter(|parameter| parameter["in"].as_str() == Some("header"));
+    let required = headers.filter(|parameter| parameter["required"].is_true());
+    let line = |header: &Json| format!("{}: {}", text(&header["name"]), text(&header["example"]));
+    words.extend(required.map(|header| format!("-H {}", quoted(&line(header)))));
+    if let Some((media_type, content)) = operation["requestBody"]["content"].members().next() {
+        words.push(format!("-H {}", quoted(&format!("Content-Type: {media_type}"))));
+        words.extend(example(api, content).map(|example| format!("-d {}", quoted(&example))));
     }
     words.join(" ")
 }
 
-fn contents(content: &Value) -> impl Iterator<Item = Content> {
-    members(content).map(|(media_type, content)| {
+/// A word of a command of a POSIX shell, with this text.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn contents(content: &Json) -> impl Iterator<Item = Content> {
+    content.members().map(|(media_type, content)| {
         let schema = schema_name(&content["schema"]).to_owned();
         Content { media_type: media_type.clone(), schema }
     })
@@ -301,9 +312,9 @@ fn contents(content: &Value) -> impl Iterator<Item = Content> {
 
 impl Example {
     /// That of the first response, in the first format that has one.
-    fn of(api: &Value, operation: &Value) -> Option<Self> {
-        let (status, response) = members(&operation["responses"]).next()?;
-        members(&response["content"]).find_map(|(media_type, content)| {
+    fn of(api: &Json, operation: &Json) -> Option<Self> {
+        let (status, response) = operation["responses"].members().next()?;
+        response["content"].members().find_map(|(media_type, content)| {
             let text = example(api, content)?;
             Some(Self { status: status.clone(), media_type: media_type.clone(), text })
         })
@@ -311,45 +322,45 @@ impl Example {
 }
 
 /// The example of a representation, as it is sent.
-fn example(api: &Value, content: &Value) -> Option<String> {
+fn example(api: &Json, content: &Json) -> Option<String> {
     let example = Some(&content["example"]).filter(|example| !example.is_null());
     let example = example.cloned().or_else(|| example_of_schema(api, &content["schema"]))?;
     Some(example.as_str().map_or_else(|| example.to_string(), str::to_owned))
 }
 
 /// The example of a schema, made of those of its members.
-fn example_of_schema(api: &Value, schema: &Value) -> Option<Value> {
+fn example_of_schema(api: &Json, schema: &Json) -> Option<Json> {
     if let Some(name) = schema["$ref"].as_str().and_then(|name| name.rsplit('/').next()) {
         return example_of_schema(api, &api["components"]["schemas"][name]);
     }
     if !schema["example"].is_null() {
         return Some(schema["example"].clone());
     }
-    if schema["type"] == "array" {
-        return Some(Value::Array(vec![example_of_schema(api, &schema["items"])?]));
+    if schema["type"].as_str() == Some("array") {
+        return Some(Json::Array(vec![example_of_schema(api, &schema["items"])?]));
     }
     let examples =
-        members(&schema["properties"]).filter_map(|(name, it)| Some((name.clone(), example_of_schema(api, it)?)));
-    let object: Map<String, Value> = examples.collect();
-    (!object.is_empty()).then_some(Value::Object(object))
+        schema["properties"].members().filter_map(|(name, it)| Some((name.clone(), example_of_schema(api, it)?)));
+    let object: IndexMap<_, _> = examples.collect();
+    (!object.is_empty()).then_some(Json::Object(object))
 }
 
 impl Response {
-    fn of((status, response): (&String, &Value)) -> Self {
+    fn of((status, response): (&String, &Json)) -> Self {
         // Every error is a problem.
         let content = contents(&response["content"]).filter(|_| status.as_str() < "400");
         Self {
             status: status.clone(),
             description: text(&response["description"]),
             content: content.collect(),
-            headers: members(&response["headers"]).map(Member::header).collect(),
+            headers: response["headers"].members().map(Member::header).collect(),
         }
     }
 }
 
 impl Member {
-    fn parameter(parameter: &Value) -> Self {
-        let is_required = parameter["required"] == true && parameter["in"] != "path";
+    fn parameter(parameter: &Json) -> Self {
+        let is_required = parameter["required"].is_true() && parameter["in"].as_str() != Some("path");
         Self {
             name: text(&parameter["name"]),
             location: text(&parameter["in"]) + if is_required { ", required" } else { "" },
@@ -358,47 +369,53 @@ impl Member {
         }
     }
 
-    fn header((name, header): (&String, &Value)) -> Self {
+    fn header((name, header): (&String, &Json)) -> Self {
         let (location, kind) = (String::new(), kind(&header["schema"]));
         Self { name: name.clone(), location, kind, description: text(&header["description"]) }
     }
 
-    fn property((name, schema): (&String, &Value), required: &Value) -> Self {
-        let is_required = items(required).any(|required| required == name);
+    fn property((name, schema): (&String, &Json), required: &Json) -> Self {
+        let is_required = required.items().any(|required| required.as_str() == Some(name));
         let location = if is_required { "required" } else { "" };
         let description = text(&schema["description"]);
         Self { name: name.clone(), location: location.to_owned(), kind: kind(schema), description }
     }
 }
 
-/// The members of an object; none of anything else.
-fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    value.as_object().into_iter().flat_map(Map::iter)
-}
-
-fn items(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
 /// A piece of text as a person reads it.
-fn text(value: &Value) -> String {
+fn text(value: &Json) -> String {
     match value {
-        Value::String(text) => text.replace('`', ""),
-        Value::Null => String::new(),
+        Json::Text(text) => text.replace('`', ""),
+        value if value.is_null() => String::new(),
         other => other.to_string(),
     }
 }
 
 /// A schema in words, such as `integer, minimum 1, maximum 1000`.
-fn kind(schema: &Value) -> String {
+fn kind(schema: &Json) -> String {
     let types = match &schema["type"] {
-        Value::Array(types) => types.iter().map(text).filter(|name| name != "null").collect::<Vec<_>>().join(" or "),
+        Json::Array(types) => types.iter().map(text).filter(|name| name != "null").collect::<Vec<_>>().join(" or "),
         one => text(one),
     };
     let limits = [("minimum", "minimum"), ("maximum", "maximum"), ("maxLength", "characters at most:")];
     let limits = limits.into_iter().filter(|(key, _)| !schema[*key].is_null());
     let limits = limits.map(|(key, words)| format!("{words} {}", schema[key]));
-    let values = items(&schema["enum"]).map(text).collect::<Vec<_>>().join(", ");
+    let values = schema["enum"].items().map(text).collect::<Vec<_>>().join(", ");
     let values = (!values.is_empty()).then(|| format!("one of {values}"));
     std::iter::once(types).chain(limits).chain(values).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_quoted_for_a_shell() {
+        let api = r#"{"parameters": [{"name": "X-Own", "in": "header", "required": true, "example": "it's"}],
+            "requestBody": {"content": {"application/json": {"example": {"b": "$HOME 'b'", "a": 1}}}}}"#;
+        let operation: Json = serde_json::from_str(api).expect("it is JSON");
+        let command = curl(&operation, "/", "put", &operation);
+        let expected = r#"curl -X PUT "$URL/" -H 'X-Own: it'\''s' -H 'Content-Type: application/json' -d '{"b":"$HOME '\''b'\''","a":1}'"#;
+        assert_eq!(command, expected);
+    }
 }

@@ -1,11 +1,11 @@
 //! Users as JSON, NDJSON and CSV.
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::{User, Users};
 use crate::db::Db;
-use crate::http::{Body, Failures, Format, Problem, negotiate, respond_with_etag};
+use crate::http::{Body, Failures, Format, Problem, respond_with_etag};
 use crate::listing::pages::page_or_stream;
 use crate::listing::row::{ROW_SIZE, write_json};
 use crate::listing::{ID_MAX, Query, parameters, stream};
@@ -85,39 +85,19 @@ pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpRespon
     stream::<Users>(&request, db, Format::Csv).await
 }
 
-/// One user.
+/// Responds with a user as JSON.
 ///
-/// For `Accept: text/html`, it is an HTML page, which also has the user's friends.
-#[utoipa::path(
-    get,
-    path = "/users/{id}",
-    tag = "users",
-    operation_id = "get_user",
-    params(("id" = i64, Path, example = 1, description = "The user's id.")),
-    responses(
-        (
-            status = 200,
-            description = "The user.",
-            content((User = "application/json"), (String = "text/html")),
-            headers(("etag" = String, description = "For If-None-Match.")),
-        ),
-        (status = 304, description = "The content matches If-None-Match."),
-        (status = 412, description = "The content does not match If-Match.", body = Body, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such user.", body = Body, content_type = "application/problem+json"),
-        (status = 406, description = "Neither type is acceptable.", body = Body, content_type = "application/problem+json"),
-        Failures,
-    )
-)]
-pub(crate) async fn get(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
-    negotiate(&request, &[Format::Json])?;
+/// # Errors
+/// 404 if there is no such user, and those of the parameters, of the query and of `If-Match`.
+pub(crate) async fn respond(request: &HttpRequest, db: &Db, id: &str) -> Result<HttpResponse, Problem> {
     parameters::none(request.query_string())?;
     let json = |user: User<'_>| {
         let mut body = Vec::with_capacity(ROW_SIZE);
         write_json(&mut body, &user);
         body
     };
-    let body = crate::listing::get::<Users, _>(&db, parse_id(&id)?, json).await?.ok_or_else(unknown)?;
-    respond_with_etag(&request, Format::Json, body, None)
+    let body = crate::listing::get::<Users, _>(db, parse_id(id)?, json).await?.ok_or_else(unknown)?;
+    respond_with_etag(request, Format::Json, body, None)
 }
 
 /// The problem for an id that no user has.
