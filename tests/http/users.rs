@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::responses::style;
 use crate::support::engine::{Database, Family};
-use crate::support::process::{Answer, Web, migrated};
+use crate::support::process::{Answer, Web, code, import_csv, migrated};
 use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing, related};
 use crate::support::{Tests, tests};
 
@@ -124,15 +124,20 @@ fn no_cell_of_csv_is_a_formula(database: &Database) {
     assert_eq!(read, names);
 }
 
-/// Fifty users and all that it takes to show them are below 14 KB, which is what a server may send before it
-/// hears from the client again (RFC 6928), even where nobody compresses.
+/// A page of fifty users and all that it loads are below 14 KB without compression, which a server may send in its first
+/// round trip (RFC 6928). The ids and the names are longer than those of a million samples are on average.
 fn pages_are_light(database: &Database) {
     migrated(database, &["up"]);
-    migrated(database, &["seed", "200"]);
+    let users = (999_900..1_000_000).map(|id| {
+        let name = format!("grace.hopper{}", id % 1000);
+        format!("{id},{name},{name}@example.com\n")
+    });
+    let csv = format!("id,username,email\n1,admin,admin@example.com\n{}", users.collect::<String>());
+    assert_eq!(code(&import_csv(database, &csv)), 0);
     let web = Web::start(database, &[]);
     let icon = web.get("/favicon.ico");
     assert_eq!((icon.status, icon.header("content-type")), (200, Some("image/svg+xml")));
-    for path in ["/", RELATED, "/?sort=-email&limit=50", "/?sort=-email&limit=50&before=ZW0"] {
+    for path in ["/", "/?sort=-email&limit=50", "/?sort=-email&limit=50&before=ZW0"] {
         let page = web.get_with(path, &[("accept", "text/html")]);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
         let all = page.body.len() + web.get(&style(&page)).body.len() + icon.body.len();
@@ -154,7 +159,7 @@ impl Shown {
     fn of(web: &Web, path: &str) -> Self {
         let answer = web.get_with(path, &[("accept", "text/html")]);
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-        let cells = answer.body.split("<th scope=\"row\">").skip(1);
+        let cells = answer.body.split("<th scope=row>").skip(1);
         let names = cells.map(|cell| cell.split(['<', '>']).nth(2).unwrap().to_owned()).collect();
         let position = answer.body.split_once("id=\"shown\">").map_or("", |(_, rest)| rest);
         let position = position.split("</").next().unwrap().replace("<small>", "");
