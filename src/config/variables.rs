@@ -110,7 +110,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "API_TOKENS_REQUIRED",
         "writes",
-        "`writes`, or `all`: reading needs a token too, except `/livez` and `/readyz`",
+        "`writes`, or `all`: reading needs a token too, except `/livez`, `/readyz`, styles and the icon",
     ),
     variable(
         "SMTP_URL",

@@ -542,6 +542,9 @@ fn reading_can_need_a_token(database: &Database) {
         ("/docs", false),
         ("/livez", true),
         ("/readyz", true),
+        ("/style-x.css", true),
+        ("/docs-x.css", true),
+        ("/favicon.ico", true),
     ] {
         assert_eq!(web.get(path).status, if is_open { 200 } else { 401 }, "{path}");
         assert_eq!(web.get_with(path, &[("authorization", &authorization)]).status, 200, "{path}");

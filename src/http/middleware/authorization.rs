@@ -12,8 +12,8 @@ use crate::config::TokensRequired;
 use crate::http::problem::Problem;
 use crate::http::route::is_safe;
 
-/// The routes that need no token, because load balancers and supervisors have none.
-const ALWAYS_OPEN: [&str; 2] = ["/livez", "/readyz"];
+/// The routes that need no token: load balancers and supervisors have none, and the page of an error has a style.
+const ALWAYS_OPEN: [&str; 5] = ["/livez", "/readyz", "/style-{hash}.css", "/docs-{hash}.css", "/favicon.ico"];
 
 /// The name of the client that sent a request.
 pub(crate) struct Client(pub(crate) String);
