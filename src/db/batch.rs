@@ -310,23 +310,29 @@ impl Query {
     }
 }
 
-/// Counts a request while it waits for a connection, and measures its wait.
+/// Counts a query or a transaction until it begins, and measures its wait.
 pub(super) struct Pending {
     metrics: Arc<Metrics>,
     since: Instant,
+    until: Option<Instant>,
 }
 
 impl Pending {
     pub(super) fn count(metrics: &Arc<Metrics>) -> Self {
         metrics.pending.inc();
-        Self { metrics: metrics.clone(), since: Instant::now() }
+        Self { metrics: metrics.clone(), since: Instant::now(), until: None }
+    }
+
+    /// Ends the wait. Returns the time at which the query begins.
+    pub(super) fn end(mut self) -> Instant {
+        *self.until.insert(Instant::now())
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         self.metrics.pending.dec();
-        self.metrics.wait_times.observe(self.since.elapsed().as_secs_f64());
+        self.metrics.wait_times.observe((self.until.unwrap_or_else(Instant::now) - self.since).as_secs_f64());
     }
 }
 

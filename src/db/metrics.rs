@@ -1,4 +1,4 @@
-//! What is counted of the database. The names are those of OpenTelemetry's semantic conventions, where there is one.
+//! The metrics of the database. The names are those of OpenTelemetry's semantic conventions, where there is one.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -13,7 +13,7 @@ const BUCKETS: [f64; 14] =
 pub(super) struct Metrics {
     connections: IntGaugeVec,
     connections_max: IntGauge,
-    /// Requests whose statement has not begun.
+    /// Queries and transactions that have not begun.
     pub(super) pending: IntGauge,
     /// Their waits, in seconds.
     pub(super) wait_times: Histogram,
@@ -59,12 +59,12 @@ impl Metrics {
             connections_max: IntGauge::new("db_client_connection_max", "The most connections that may be open.")?,
             pending: IntGauge::new(
                 "db_client_connection_pending_requests",
-                "Requests whose statement has not begun: they wait for a connection, or for the statement before.",
+                "Queries and transactions that have not begun: they wait for a connection, or for the statement before.",
             )?,
             wait_times: Histogram::with_opts(
                 HistogramOpts::new(
                     "db_client_connection_wait_time_seconds",
-                    "Time for which a request waited until its statement began, or until its time-out.",
+                    "Time for which a query or a transaction waited until it began, or until its time-out.",
                 )
                 .buckets(BUCKETS.to_vec()),
             )?,

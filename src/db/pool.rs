@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use deadpool::managed::{self, Object, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts};
 use futures_util::FutureExt as _;
 use futures_util::future::{self, pending, select_all};
-use prometheus::HistogramTimer;
 use prometheus::core::Desc;
 use prometheus::proto::MetricFamily;
 use sqlx::{Connection as _, QueryBuilder, SqlStr};
@@ -161,13 +160,12 @@ impl<DB: Dialect> Pool<DB> {
             if self.queue.is_empty()
                 && let Some(session) = self.acquire_for(&runner, self.acquire_free()).await?
             {
-                drop(pending);
+                let began = pending.end();
                 self.queue.begin_one(&runner);
-                let timer = self.metrics.queries.start_timer();
                 let (mut rows, mut each) = (new(), each);
                 let each = &mut |_, row: Option<Row<'_>>| row.map_or(Ok(()), |row| each(&mut rows, row));
                 let outcome = traced::<DB, _>(self.fetch_on(Lease::new(session), &select, each)).await;
-                self.adapt(timer);
+                self.adapt(began);
                 return outcome.map(|()| rows);
             }
         }
@@ -259,7 +257,7 @@ impl<DB: Dialect> Pool<DB> {
         let mut statement = statement(&batch.selects());
         let (is_single, columns) = (batch.is_single(), batch.columns());
         let batch = RefCell::new(batch);
-        let timer = self.metrics.queries.start_timer();
+        let began = Instant::now();
         let outcome = {
             let each = &mut |number, row: Option<Row<'_>>| batch.borrow_mut().row(number, row);
             let running = self.run_on(lease, async |connection, persistent| {
@@ -273,7 +271,7 @@ impl<DB: Dialect> Pool<DB> {
                 () = disconnected => None,
             }
         };
-        self.adapt(timer);
+        self.adapt(began);
         match (outcome, batch.into_inner()) {
             (Some(outcome), batch) if is_single => batch.end(outcome),
             (Some(outcome @ (Ok(()) | Err(Error::Lost(_)))), batch) => batch.end(outcome),
@@ -285,9 +283,11 @@ impl<DB: Dialect> Pool<DB> {
         }
     }
 
-    /// Adapts the sizes of the next statements to the one that ends now.
-    fn adapt(&self, timer: HistogramTimer) {
-        self.queue.adapt(timer.stop_and_record() > self.query_timeout.as_secs_f64() / 20.0);
+    /// Records the duration of the statement that ends now, and adapts the sizes of the next ones to it.
+    fn adapt(&self, began: Instant) {
+        let duration = began.elapsed();
+        self.metrics.queries.observe(duration.as_secs_f64());
+        self.queue.adapt(duration > self.query_timeout / 20);
     }
 
     /// Runs a query on the connection for readiness checks, which are done one after the other.

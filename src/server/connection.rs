@@ -58,7 +58,7 @@ where
                 request.extensions_mut().insert::<Rc<dyn Transport>>(connection.clone());
                 Ok(app.call(request))
             }
-            Err(problem) => Err(RequestContext::reject(&state, connection.clone(), &problem)),
+            Err(problem) => Err(RequestContext::reject(&state, peer, connection.clone(), &problem)),
         };
         async move {
             let response = match answer {
@@ -83,7 +83,7 @@ where
                 Poll::Ready(Ok(())) if !is_complete => is_complete = true,
                 Poll::Ready(Err(error)) if !is_complete && error.is_parse() => {
                     // The error does not contain what was received.
-                    RequestContext::log_rejected(&state, status_of(&error), &error);
+                    RequestContext::log_rejected(&state, peer, status_of(&error), &error);
                     is_complete = true;
                 }
                 Poll::Ready(outcome) => return Poll::Ready(outcome.map_err(Some)),

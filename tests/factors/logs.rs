@@ -28,7 +28,8 @@ pub(crate) fn tests() -> Vec<Trial> {
             junk_stays_one_line,
             a_stalled_reader_of_the_log_blocks_nothing,
             a_trace_is_continued_or_begun,
-            a_collector_that_is_away_harms_nobody
+            a_collector_that_is_away_harms_nobody,
+            requests_keep_their_thread_busy
         ])
         .each(tests![
             nothing_private_is_logged,
@@ -170,7 +171,7 @@ fn an_error_of_the_client_can_be_diagnosed(database: &Database) {
     let web = Web::writable(database, &[]);
     let long = format!("/{}", "path/".repeat(40));
     let cut = format!("{}…", &long[..100]);
-    let token = format!("/{}", "canary".repeat(7));
+    let token = format!("/{}", "canary".repeat(4));
     let read = [
         (listing!("?limit=canary"), "limit: expected an integer from 1 to 1000", None),
         (listing!("?canary=1"), "unknown parameter; this resource supports", None),
@@ -182,6 +183,7 @@ fn an_error_of_the_client_can_be_diagnosed(database: &Database) {
         ("/canary%40example.com", "there is nothing here", Some("/***")),
         ("/canary%2540example.com/", "there is nothing here", Some("/***/")),
         ("/users&after=canary", "there is nothing here", Some("/***")),
+        ("/canary-1/CANARY/x_y.z", "there is nothing here", Some("/***/***/x_y.z")),
         (&*token, "there is nothing here", Some("/***")),
         (&*long, "there is nothing here", Some(&*cut)),
     ];
@@ -235,6 +237,27 @@ fn the_address_of_a_client_behind_a_proxy_is_logged(database: &Database) {
     let by_header = [trusted[0], ("CLIENT_ADDRESS_HEADER", "forwarded")];
     assert_eq!(behind(&by_header, forwarded).as_deref(), Some("2001:db8::1"));
     assert_eq!(behind(&trusted, ("x-forwarded-for", "canary@example.com")), None);
+
+    // A sender of bytes that are no request is the client, unless it is a trusted proxy.
+    for (environment, address) in [(other, Value::from("127.0.0.1")), (trusted, Value::Null)] {
+        let web = Web::start(database, &[environment[0], ("REQUEST_TIMEOUT_MS", "500")]);
+        for (count, bytes, status) in [
+            (1, "\u{1b}\r\n\r\n", 400),
+            (2, "GET /livez HT", 408),
+            (3, "GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", web.port)).unwrap();
+            stream.write_all(bytes.as_bytes()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            let line = web.requests(count).pop().unwrap();
+            assert_eq!(
+                (&line["http.response.status_code"], &line["client.address"]),
+                (&status.into(), &address),
+                "{line}"
+            );
+        }
+    }
 }
 
 fn the_filter_is_the_environments(database: &Database) {
@@ -294,12 +317,18 @@ fn junk_stays_one_line(database: &Database) {
 fn nothing_private_is_logged(database: &Database) {
     let web = Web::seeded(database);
     let next = web.get(listing!("?limit=1&sort=email")).next().unwrap();
+    let cursor = next.split_once("after=").unwrap().1;
     for path in [
         listing!("?q=admin@canary"),
         listing!("?q=canary"),
         "/?q=canary",
         "/canary@example.com",
         listing!("/canary"),
+        // Such as an idempotency key, a short token and a cursor.
+        "/canary-0b9e1c52-77ae",
+        "/canary1",
+        "/canarycanarycanarycanary",
+        &format!("/{cursor}"),
         &next,
         listing!("?after=canary"),
     ] {
@@ -308,9 +337,8 @@ fn nothing_private_is_logged(database: &Database) {
     database.sql().execute(&format!("DROP TABLE {RELATED_TABLE}"));
     assert_eq!(web.get(related!(1, "?after=canary")).status, 400);
     assert_eq!(web.get(RELATED).status, 503);
-    web.requests(10);
+    web.requests(14);
     let log = web.log();
-    let cursor = next.split_once("after=").unwrap().1;
     for private in ["canary", "admin@", "example.com", "after=", "q=", cursor, "sqlite:", "mysql://", "postgres://"] {
         assert!(!log.contains(private), "{private} is in the log: {log}");
     }
@@ -531,7 +559,6 @@ fn metrics_count_by_route(database: &Database) {
         "db_client_operation_batch_size_count 6",
         "db_client_connection_wait_time_seconds_count 6",
         "db_client_connection_pending_requests 0",
-        "tokio_global_queue_depth{thread_name=\"main\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
@@ -547,4 +574,15 @@ fn metrics_count_by_route(database: &Database) {
         }
     }
     assert!(!text.to_lowercase().contains("canary"), "{text}");
+}
+
+fn requests_keep_their_thread_busy(database: &Database) {
+    let web = Web::start(database, &[("WEB_CONCURRENCY", "1")]);
+    let busy = || {
+        let text = web.get("/metrics").body;
+        let (_, value) = text.split_once("\ntokio_worker_busy_seconds_total{thread_name=\"http-0\"} ").unwrap();
+        value.split('\n').next().unwrap().parse::<f64>().unwrap()
+    };
+    let before = busy();
+    eventually("requests raise it", || web.get("/livez").status == 200 && busy() > before);
 }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use opentelemetry::trace::SpanId;
 
 /// The values of the line of a request.
 pub(super) struct Line<'a> {
@@ -24,7 +23,7 @@ pub(super) struct Line<'a> {
     pub(super) cause: Option<&'a str>,
     pub(super) request_id: &'a str,
     pub(super) trace_id: &'a str,
-    pub(super) span_id: SpanId,
+    pub(super) span_id: &'a str,
 }
 
 impl Line<'_> {
@@ -48,7 +47,7 @@ impl Line<'_> {
                     enduser.id = self.client,
                     request_id = self.request_id,
                     trace_id = self.trace_id,
-                    span_id = %self.span_id,
+                    span_id = self.span_id,
                     "request"
                 )
             };

@@ -23,6 +23,12 @@ pub(super) fn of(request: &ServiceRequest, proxies: &Proxies) -> Option<IpAddr> 
     walk(peer, &lines, address, trusted)
 }
 
+/// The address of a connection that has sent no request. None if it is a trusted proxy, because its client is unknown.
+pub(super) fn of_peer(peer: SocketAddr, proxies: &Proxies) -> Option<IpAddr> {
+    let (trusted, peer) = (proxies.trusted.as_ref()?, peer.ip().to_canonical());
+    (!trusted.contains(peer)).then_some(peer)
+}
+
 fn walk(
     peer: IpAddr,
     lines: &[&[u8]],
@@ -68,7 +74,7 @@ mod tests {
     #[test]
     fn the_client_is_the_last_address_that_is_not_trusted() {
         for (peer, header, expected) in [
-            // A client that is no proxy may write what it wants.
+            // The header of an untrusted peer is ignored.
             ("192.0.2.1", &["198.51.100.9"][..], Some("192.0.2.1")),
             ("10.0.0.1", &[], Some("10.0.0.1")),
             ("10.0.0.1", &["198.51.100.9"], Some("198.51.100.9")),

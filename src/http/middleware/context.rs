@@ -1,7 +1,7 @@
 //! A request, from its head to the last byte of its response.
 
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -82,9 +82,11 @@ impl RequestContext {
         context
     }
 
-    /// A request that the application does not receive, and of which nothing is known.
-    fn unknown(state: &Data<State>) -> Self {
-        Self::with(state, Route::default(), UNKNOWN, &HeaderMap::new(), "")
+    /// A request that the application does not receive, and of which only the sender is known.
+    fn unknown(state: &Data<State>, peer: Option<SocketAddr>) -> Self {
+        let mut context = Self::with(state, Route::default(), UNKNOWN, &HeaderMap::new(), "");
+        context.client_address = peer.and_then(|peer| client_address::of_peer(peer, &state.proxies));
+        context
     }
 
     fn with(state: &Data<State>, route: Route, method: &'static str, headers: &HeaderMap, path: &str) -> Self {
@@ -111,15 +113,20 @@ impl RequestContext {
     }
 
     /// The response to a request that the application does not receive.
-    pub(crate) fn reject(state: &Data<State>, transport: Rc<dyn Transport>, problem: &Problem) -> HttpResponse {
-        let mut context = Self::unknown(state);
+    pub(crate) fn reject(
+        state: &Data<State>,
+        peer: Option<SocketAddr>,
+        transport: Rc<dyn Transport>,
+        problem: &Problem,
+    ) -> HttpResponse {
+        let mut context = Self::unknown(state, peer);
         context.transport = Some(transport);
         context.respond_with(problem)
     }
 
     /// Logs and counts a response to bytes that are not a request.
-    pub(crate) fn log_rejected(state: &Data<State>, status: StatusCode, cause: &dyn Display) {
-        Self::unknown(state).outcome = Some((status, Some(cause.to_string())));
+    pub(crate) fn log_rejected(state: &Data<State>, peer: Option<SocketAddr>, status: StatusCode, cause: &dyn Display) {
+        Self::unknown(state, peer).outcome = Some((status, Some(cause.to_string())));
     }
 
     /// The span of the request, which adds its ids to each line of the log.
@@ -129,7 +136,7 @@ impl RequestContext {
 
     /// The ids of the request, for work that it causes.
     pub(super) fn origin(&self) -> Origin {
-        Origin { request_id: self.id.clone(), traceparent: self.trace.traceparent() }
+        Origin { request_id: self.id.clone(), traceparent: self.trace.parent.clone() }
     }
 
     /// When the response must have begun.
@@ -210,11 +217,11 @@ impl Drop for RequestContext {
             bytes: self.bytes,
             cause: cause.as_deref().or(self.aborted),
             request_id: &self.id,
-            trace_id: &self.trace.id,
-            span_id: self.trace.span_id,
+            trace_id: self.trace.id(),
+            span_id: self.trace.span_id(),
         };
         line.write();
-        self.state.metrics.record(self.method, route, status, duration, self.trace.exemplar());
+        self.state.metrics.record(self.method, route, status, duration, self.trace.exemplar);
         if self.aborted.is_some() {
             self.state.metrics.record_aborted();
         }
@@ -223,11 +230,11 @@ impl Drop for RequestContext {
 }
 
 /// A path as the log shows it: its beginning. A segment may be an e-mail address, a query, a cursor or a token, so it is
-/// shown only if it is short and consists of unreserved characters (RFC 3986, section 2.3).
+/// shown only if it is short and has no digit and no capital, as a word has.
 fn loggable(path: &str) -> String {
     const LENGTH: usize = 100;
     let is_shown = |segment: &str| {
-        segment.len() <= 40 && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+        segment.len() <= 20 && segment.bytes().all(|byte| byte.is_ascii_lowercase() || b"-_.".contains(&byte))
     };
     let mut shown = String::new();
     for segment in path.split('/').skip(1) {

@@ -1,5 +1,7 @@
 //! The trace that a request belongs to: continued from its `traceparent`, or begun here (W3C Trace Context).
 
+use std::ops::Range;
+
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::trace::{SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceId};
 use opentelemetry::{Context, KeyValue};
@@ -16,10 +18,11 @@ const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 pub(super) struct Trace {
     /// Belongs to every event of the request.
     pub(super) span: Span,
-    /// The trace's id, as its events show it.
-    pub(super) id: String,
-    pub(super) span_id: SpanId,
-    flags: TraceFlags,
+    /// The `traceparent` of what this request causes, with the id of the request's own span. The log shows its parts, so the
+    /// ids are formatted once.
+    pub(super) parent: String,
+    /// The ids of the request for a metric, if its trace is exported.
+    pub(super) exemplar: Option<Exemplar>,
     exported: bool,
 }
 
@@ -34,11 +37,11 @@ impl Trace {
             Some(parent) => (parent.trace_id(), parent.trace_flags()),
             None => (TraceId::from(fastrand::u128(1..)), TraceFlags::NOT_SAMPLED),
         };
-        let id = trace_id.to_string();
+        let parent = traceparent(trace_id, SpanId::from(fastrand::u64(1..)), flags);
         // At the level ERROR, so that no filter of the log removes the ids from the lines of the request.
-        let span_id = SpanId::from(fastrand::u64(1..));
-        let span = tracing::error_span!("request", request_id, trace_id = id, %span_id);
-        Self { span, id, span_id, flags, exported }
+        let span =
+            tracing::error_span!("request", request_id, trace_id = &parent[TRACE_ID], span_id = &parent[SPAN_ID]);
+        Self { span, parent, exemplar: None, exported }
     }
 
     /// The exporter chooses the ids, and whether the trace is sampled.
@@ -56,26 +59,23 @@ impl Trace {
         }
         let context = span.context();
         let own = context.span().span_context().clone();
-        let id = own.trace_id().to_string();
-        span.record("trace_id", &id).record("span_id", field::display(own.span_id()));
-        Self { span, id, span_id: own.span_id(), flags: own.trace_flags(), exported: true }
+        let (trace_id, span_id) = (own.trace_id(), own.span_id());
+        let parent = traceparent(trace_id, span_id, own.trace_flags());
+        span.record("trace_id", &parent[TRACE_ID]).record("span_id", &parent[SPAN_ID]);
+        Self { span, parent, exemplar: own.is_sampled().then_some(Exemplar { trace_id, span_id }), exported: true }
     }
 
-    /// The `traceparent` of the response, with the id of the request's own span.
+    pub(super) fn id(&self) -> &str {
+        &self.parent[TRACE_ID]
+    }
+
+    pub(super) fn span_id(&self) -> &str {
+        &self.parent[SPAN_ID]
+    }
+
+    /// The `traceparent` of the response.
     pub(super) fn header(&self) -> Option<HeaderValue> {
-        HeaderValue::try_from(self.traceparent()).ok()
-    }
-
-    /// The same as text, for work that this request causes.
-    pub(super) fn traceparent(&self) -> String {
-        format!("00-{}-{}-{:02x}", self.id, self.span_id, self.flags)
-    }
-
-    /// The ids of the request for a metric, if its trace is exported.
-    pub(super) fn exemplar(&self) -> Option<Exemplar> {
-        let is_exported = self.exported && self.flags.is_sampled();
-        let trace_id = is_exported.then(|| TraceId::from_hex(&self.id).ok())??;
-        Some(Exemplar { trace_id, span_id: self.span_id })
+        HeaderValue::from_str(&self.parent).ok()
     }
 
     /// Records the outcome of the request, in the names of OpenTelemetry's semantic conventions for HTTP.
@@ -97,6 +97,14 @@ impl Trace {
             self.span.set_status(Status::error(""));
         }
     }
+}
+
+/// The places of the ids in a `traceparent`.
+const TRACE_ID: Range<usize> = 3..35;
+const SPAN_ID: Range<usize> = 36..52;
+
+fn traceparent(trace_id: TraceId, span_id: SpanId, flags: TraceFlags) -> String {
+    format!("00-{trace_id}-{span_id}-{flags:02x}")
 }
 
 /// The parent in the headers of a request. Without exactly one valid `traceparent`, there is no parent, and

@@ -110,7 +110,8 @@ impl AsyncRead for GuardedStream {
             Poll::Pending if !matches!(self.connection.phase.get(), Phase::Head(_)) => Poll::Ready(Ok(())),
             Poll::Pending => {
                 let cause = "REQUEST_TIMEOUT_MS: the head of the request is incomplete";
-                RequestContext::log_rejected(&self.state, StatusCode::REQUEST_TIMEOUT, &cause);
+                let peer = self.io.peer_addr().ok();
+                RequestContext::log_rejected(&self.state, peer, StatusCode::REQUEST_TIMEOUT, &cause);
                 // It is short, and no other bytes wait to be written.
                 let _ = Pin::new(&mut self.io).poll_write(cx, TIMEOUT);
                 self.poll_shutdown(cx).map(|_| Err(io::ErrorKind::TimedOut.into()))
