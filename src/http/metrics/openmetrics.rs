@@ -1,5 +1,5 @@
 //! The format of OpenMetrics 1.0, <https://prometheus.io/docs/specs/om/open_metrics_spec/>. The library for the metrics writes
-//! the text format only, and the client library of OpenMetrics writes this format only, with a lock for each observation.
+//! the text format only, and the client library of OpenMetrics writes this format only.
 
 use std::fmt::{self, Write as _};
 use std::time::UNIX_EPOCH;
