@@ -72,7 +72,7 @@ where
 impl JsonLine {
     fn write(&self, line: &mut Vec<u8>, event: &Event<'_>) -> Result<(), serde_json::Error> {
         let mut time = String::with_capacity(32);
-        // A clock that cannot be told leaves the time empty.
+        // The time is empty if the clock is before 1970.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let mut serializer = json::serializer(line);
         let mut map = serializer.serialize_map(None)?;

@@ -1,4 +1,4 @@
-//! Log lines for a person: the time of day, the level, the message, and `key=value` for each field but
+//! Log lines for terminals: the time of day, the level, the message, and `key=value` for each field but
 //! the ids of traces.
 
 use std::fmt::{self, Write as _};
@@ -37,7 +37,7 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, Pairs>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let mut time = String::with_capacity(32);
-        // It is empty if the clock is before 1970.
+        // The time is empty if the clock is before 1970.
         let _ = SystemTime.format_time(&mut Writer::new(&mut time));
         let metadata = event.metadata();
         let (dim, reset) = if context.field_format().has_colours { (DIM, RESET) } else { ("", "") };
@@ -58,7 +58,7 @@ where
                 out.write_str(pairs.as_str())?;
             }
         }
-        // The message of another crate is seldom clear without its target.
+        // The target is shown for other crates only.
         if !metadata.target().starts_with(env!("CARGO_PKG_NAME")) {
             write!(out, " {dim}target={reset}{}", metadata.target())?;
         }

@@ -69,10 +69,24 @@ fn each_alert_is_tested_and_has_its_section() {
             RULE_TESTS.matches(&format!("{url}\n")).count() + RULE_TESTS.matches(&format!("{url} }}")).count(),
             1
         );
+        assert!(fires_later(alert), "{alert}: no test expects it, and not before its time");
         alerts.push(alert);
     }
     let sections: Vec<_> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
     assert_eq!(sections, alerts, "the sections have the order of the alerts");
+}
+
+/// Whether a test expects that the alert fires, and that it does not fire at an earlier time.
+fn fires_later(alert: &str) -> bool {
+    RULE_TESTS.split("\n  - name: ").any(|test| {
+        let entries = test.split("eval_time: ").skip(1).filter_map(|entry| {
+            let (minutes, rest) = entry.split_once('m')?;
+            let rest = rest.trim_start_matches(',').trim_start().strip_prefix("alertname: ")?.strip_prefix(alert)?;
+            Some((minutes.parse::<u32>().ok()?, rest.contains("exp_alerts:")))
+        });
+        let (firing, quiet): (Vec<_>, Vec<_>) = entries.partition(|(_, fires)| *fires);
+        firing.iter().any(|(fires, _)| quiet.iter().any(|(before, _)| before < fires))
+    })
 }
 
 /// Every query of the alerts and of the dashboard is valid, and queries metrics and labels that processes have. docs/telemetry.md lists all.
