@@ -209,9 +209,13 @@ const SMTP_FILE: &str = "SMTP_URL_FILE";
 /// The listener that the process was started with, by systemd's protocol of socket activation (`LISTEN_FDS`).
 ///
 /// # Errors
-/// When descriptor 3 is not a TCP listener.
+/// When descriptor 3 is not a TCP listener, or when there is more than one.
 pub fn inherited_listener() -> io::Result<Option<TcpListener>> {
-    ListenFd::from_env().take_tcp_listener(0)
+    let mut listeners = ListenFd::from_env();
+    if listeners.len() > 1 {
+        return Err(io::Error::other(format!("{} listeners were passed, and one is used", listeners.len())));
+    }
+    listeners.take_tcp_listener(0)
 }
 
 impl Config {

@@ -58,7 +58,7 @@ pub fn bind(config: &Config) -> Result<Listener, BindError> {
         Ok(Some(socket)) => return Ok(Listener { sockets: vec![socket], is_inherited: true }),
         Ok(None) => {}
         Err(cause) => {
-            let advice = "LISTEN_FDS announces a TCP listener as descriptor 3; hand one over, or unset it";
+            let advice = "LISTEN_FDS announces a TCP listener as descriptor 3; pass one (::PORT serves IPv6 and IPv4), or unset it";
             return Err(error(cause, advice));
         }
     }

@@ -73,7 +73,9 @@ pub(crate) async fn view<T: Resource, R: Send + 'static, const COLUMNS: usize>(
     let link = |name, key: &Key| {
         format!("?{}", parameters.sorted(parameters.sort, parameters.limit, Some((name, &listing, key))))
     };
-    let is_first = is_first || previous.is_none() && !rows.is_empty();
+    // A page that begins where the listing does, but has fewer rows than the first page, needs a link to it.
+    let is_first = is_first
+        || previous.is_none() && u32::try_from(rows.len()).is_ok_and(|rows| rows == parameters.limit.unwrap_or(LIMIT));
     Ok(View {
         headings: headings(parameters, &listing, columns),
         position: counts.position(rows.len(), before.is_some()),
@@ -151,7 +153,7 @@ impl Counts {
 
 /// Which rows of a listing a page has, in words: `51–100 of 1,000+`.
 pub(crate) struct Position {
-    /// The number of the first row. None if it was not counted.
+    /// The number of the first row. None if it was not counted; then only the number of rows is shown: `50 shown of 1,000+`.
     first: Option<i64>,
     rows: i64,
     all: i64,
@@ -162,7 +164,7 @@ impl fmt::Display for Position {
         match self.first {
             Some(first) if self.rows > 1 => write!(f, "{}–{}", Grouped(first), Grouped(first + self.rows - 1))?,
             Some(first) => Grouped(first).fmt(f)?,
-            None => Grouped(self.rows).fmt(f)?,
+            None => write!(f, "{} shown", Grouped(self.rows))?,
         }
         write!(f, " of {}", Grouped(self.all.min(COUNTED_MAX)))?;
         if self.all > COUNTED_MAX { f.write_str("+") } else { Ok(()) }

@@ -76,6 +76,10 @@ fn a_descriptor_that_is_no_listener_is_told() {
     let done = shell.args(["-c", "exec 3</dev/null; exec \"$0\"", env!("CARGO_BIN_EXE_web")]).output().unwrap();
     assert_eq!(code(&done), 1);
     assert!(stderr(&done).contains("LISTEN_FDS announces a TCP listener as descriptor 3"), "{}", stderr(&done));
+    shell.env("LISTEN_FDS", "2");
+    let done = shell.output().unwrap();
+    assert_eq!(code(&done), 1);
+    assert!(stderr(&done).contains("2 listeners were passed, and one is used"), "{}", stderr(&done));
 }
 
 fn a_foreign_address_is_told_with_its_remedy(database: &Database) {

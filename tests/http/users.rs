@@ -162,7 +162,9 @@ impl Shown {
         let cells = answer.body.split("<th scope=row>").skip(1);
         let names = cells.map(|cell| cell.split(['<', '>']).nth(2).unwrap().to_owned()).collect();
         let position = answer.body.split_once("id=\"shown\">").map_or("", |(_, rest)| rest);
-        let position = position.split("</").next().unwrap().replace("<small>", "");
+        let position =
+            ["<small>", "<bdi>", "</bdi>"].into_iter().fold(position.to_owned(), |text, tag| text.replace(tag, ""));
+        let position = position.split("</").next().unwrap();
         let position = position.split_once(' ').map_or("", |(_, position)| position).to_owned();
         Self { answer, names, position }
     }
@@ -260,9 +262,9 @@ fn a_total_is_counted_up_to_a_thousand(database: &Database) {
         (String::new(), "1–50 of 1,000+"),
         (format!("?after={}", cursor(950)), "951–1,000 of 1,000+"),
         (format!("?after={}", cursor(1000)), "1,001–1,050 of 1,000+"),
-        (format!("?after={}", cursor(1001)), "50 of 1,000+"),
+        (format!("?after={}", cursor(1001)), "50 shown of 1,000+"),
         (format!("?before={}", cursor(1001)), "951–1,000 of 1,000+"),
-        (format!("?before={}", cursor(1002)), "50 of 1,000+"),
+        (format!("?before={}", cursor(1002)), "50 shown of 1,000+"),
         ("?sort=-id&limit=1".to_owned(), "1 of 1,000+"),
         (format!("?sort=-id&before={}", cursor(1100)), "51–100 of 1,000+"),
     ] {
@@ -303,7 +305,7 @@ fn an_empty_page_has_instructions(database: &Database) {
     assert!(page.contains("<code>migrate seed 200</code>") && page.contains("docs#create_user"), "{page}");
     assert!(web.get("/docs").body.contains("id=\"create_user\""));
     let page = web.get("/?q=%3Cnobody%3E").body;
-    assert!(page.contains("begins with “&#60;nobody&#62;”. <a href=\"./\">Show all users</a>"), "{page}");
+    assert!(page.contains("begins with “<bdi>&#60;nobody&#62;</bdi>”. <a href=\"./\">Show all users</a>"), "{page}");
 }
 
 fn every_page_names_the_release(database: &Database) {
