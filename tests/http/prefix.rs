@@ -45,8 +45,10 @@ fn get(url: &Url) -> Answer {
 
 /// The addresses that a page links to, loads or submits a form to.
 fn links(page: &Answer) -> Vec<Url> {
-    let values = [" href=\"", " action=\""].into_iter().flat_map(|attribute| page.body.split(attribute).skip(1));
-    let values = values.map(|rest| rest.split('"').next().unwrap().replace("&#38;", "&"));
+    let values = [" href=", " action="].into_iter().flat_map(|attribute| page.body.split(attribute).skip(1));
+    // The quotes of a value are optional.
+    let values = values.map(|rest| rest.strip_prefix('"').unwrap_or(rest).split(['"', '>']).next().unwrap());
+    let values = values.map(|value| value.replace("&#38;", "&"));
     values.filter(|link| !link.starts_with("mailto:")).map(|link| page.url.join(&link).unwrap()).collect()
 }
 
