@@ -11,7 +11,6 @@ use roster::config::Config;
 use roster::db::migrations::{self, Limits, Run, State, Status};
 use roster::db::{Db, Session};
 use roster::lifecycle::{Signal, Signals, Stop};
-use roster::listing::file::counted;
 use roster::listing::import::Import;
 use roster::listing::{Seeded, Table};
 use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
@@ -33,7 +32,7 @@ mod report;
 
 use files::FileFormat;
 use progress::Progress;
-use report::{Failure, print};
+use report::{Failure, counted, print};
 
 /// Manages the database of DATABASE_URL.
 ///
@@ -74,7 +73,7 @@ Exit codes:
   75   the schema is older than this release; run `migrate up` first
   78   the configuration is not valid
   130  stopped by SIGINT, between two statements
-  141  the reader of the output has ended, such as `head`; there is no message
+  141  the reader of the output has ended, such as `head`
   143  stopped by SIGTERM, between two statements";
 
 #[derive(Subcommand)]
@@ -187,7 +186,7 @@ enum End {
     Complete,
     /// A signal ended it before.
     Stopped,
-    /// It did, and was asked to report a state by this exit code.
+    /// Complete; the exit code reports a state.
     Reported(u8),
 }
 
@@ -307,7 +306,7 @@ async fn seed(session: &mut Session, count: u32, stop: &CancellationToken) -> Re
     let seeded = seeded.await;
     progress.end();
     let how_to_continue = format!(
-        "{} of {} are in place, {} of them inserted by this run; run `migrate seed {count}` again to continue",
+        "this run processed {} of {} and inserted {}; run `migrate seed {count}` again to continue",
         last.processed,
         counted(count.into(), SAMPLE),
         last.inserted

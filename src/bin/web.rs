@@ -17,6 +17,8 @@ use roster::resources::{self, APPLICATION};
 use roster::server::{self, Server};
 use tokio_util::sync::CancellationToken;
 
+#[path = "process/output.rs"]
+mod output;
 #[path = "process/mod.rs"]
 mod process;
 
@@ -56,8 +58,8 @@ pub(crate) async fn main() -> ExitCode {
 async fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {
     let config = process::config;
     match command {
-        Some(Command::Token { name }) => token(&name),
-        Some(Command::Check) => check(&config()?),
+        Some(Command::Token { name }) => token(&name).await,
+        Some(Command::Check) => check(&config()?).await,
         Some(Command::Healthcheck { live }) => healthcheck(&config()?, live),
         None => serve(&config()?).await,
     }
@@ -103,29 +105,28 @@ fn named<E: Display>(variable: &str) -> impl Fn(E) -> anyhow::Error {
     move |error| anyhow::anyhow!("{variable}: {error}")
 }
 
-/// Prints the result of a command. When its reader has ended, the exit code is that of SIGPIPE in a shell. The macros of the
-/// standard library would panic.
-fn print(text: impl Display) -> anyhow::Result<ExitCode> {
-    let mut output = io::stdout().lock();
-    match write!(output, "{text}").and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(141)),
+/// Prints the result of a command. When its reader has ended, the exit code is that of SIGPIPE in a shell.
+async fn print(result: impl Display) -> anyhow::Result<ExitCode> {
+    match output::print(result).await {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::from(output::READER_ENDED)),
         printed => printed.map(|()| ExitCode::SUCCESS).context("cannot write"),
     }
 }
 
 /// Generates a token of 256 random bits. This needs no configuration.
-fn token(name: &str) -> anyhow::Result<ExitCode> {
+async fn token(name: &str) -> anyhow::Result<ExitCode> {
     let mut bits = [0; 32];
     getrandom::fill(&mut bits).context("the system has no randomness")?;
     let token = BASE64_URL_SAFE_NO_PAD.encode(bits);
     let pair = ApiTokens::pair(name, &token).map_err(anyhow::Error::msg)?;
     print(format_args!(
-        "request header of the client:\n  Authorization: Bearer {token}\npair for API_TOKENS of the server:\n  {pair}\n"
+        "request header of the client:\n  Authorization: Bearer {token}\npair for API_TOKENS of the server:\n  {pair}"
     ))
+    .await
 }
 
-fn check(config: &Config) -> anyhow::Result<ExitCode> {
-    let code = print(config)?;
+async fn check(config: &Config) -> anyhow::Result<ExitCode> {
+    let code = print(config.to_string().trim_end()).await?;
     for warning in &config.warnings {
         process::print_error("web", &format_args!("warning: {warning}"));
     }

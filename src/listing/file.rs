@@ -13,12 +13,6 @@ pub enum Format {
     Ndjson,
 }
 
-/// A number with its noun, such as `1 row` and `2 rows`.
-#[must_use]
-pub fn counted(count: u64, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
 /// Why a file could not be imported or exported.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,10 +26,7 @@ pub enum Error {
     #[error("line {0}: {1}")]
     Header(u64, String),
     /// Some rows cannot be imported, so none was.
-    #[error(
-        "{bad} of {} cannot be imported, so none was; correct them, or pass --skip-bad to leave them out",
-        counted(*.rows, "row")
-    )]
+    #[error("{bad} of {rows} rows cannot be imported, so none was; correct them, or pass --skip-bad to leave them out")]
     BadRows {
         /// How many.
         bad: u64,

@@ -129,21 +129,32 @@ impl Place {
         Err(io::Error::other("too many levels of symbolic links"))
     }
 
+    /// Whether this is the file of a path, also by another path.
+    ///
+    /// # Errors
+    /// When one of them cannot be examined.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.identity()? == Identity::of(path)?)
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        match self {
+            Self::Standard => Identity::of_file(&File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+            Self::Descriptor(path) | Self::Special(path) | Self::Regular(path) => Identity::of(path),
+        }
+    }
+
     /// Returns an error if this is a file of the exported SQLite database, also by another path. An export would replace
     /// the database.
     ///
     /// # Errors
     /// When it is one of them, or cannot be examined.
     pub fn check_not_database(&self, database: &Path) -> io::Result<()> {
-        let target = match self {
-            Self::Standard => Identity::of_file(&File::from(io::stdout().as_fd().try_clone_to_owned()?))?,
-            Self::Descriptor(path) | Self::Special(path) | Self::Regular(path) => Identity::of(path)?,
-        };
         // The files of SQLite: https://sqlite.org/tempfiles.html
         for suffix in ["", "-wal", "-shm", "-journal"] {
             let mut file = database.as_os_str().to_owned();
             file.push(suffix);
-            if Identity::of(Path::new(&file))? == target {
+            if self.is_at(Path::new(&file))? {
                 return Err(io::Error::other("it is a file of the database; choose another one"));
             }
         }

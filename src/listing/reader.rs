@@ -9,7 +9,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::Value as Json;
 use serde_json::error::Category;
 
-use super::file::{Error, Format, counted};
+use super::file::{Error, Format};
 use super::new_row::NewRow;
 use super::table::Table;
 
@@ -240,7 +240,7 @@ impl<R: Read> Csv<R> {
         let count = self.columns.count;
         // A row may end with delimiters, as those of spreadsheets do.
         if fields < count || !(count..fields).all(|index| self.is_blank(index)) {
-            return Err(format!("it has {}, the header {count}", counted(fields as u64, "field")));
+            return Err(format!("number of fields: expected {count} as in the header, got {fields}"));
         }
         let row = NewRow::new(self.table, |position, column| {
             let field = self.columns.fields[position].map(|index| self.field(index)).unwrap_or_default();

@@ -21,7 +21,7 @@ pub enum Existing {
 /// What a run that inserts samples did.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seeded {
-    /// Samples that are in place, from the first one on.
+    /// Samples that the run found or inserted, from the first one on.
     pub processed: u64,
     /// Those of them that the run inserted.
     pub inserted: u64,

@@ -44,6 +44,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_newer_releases_migration_is_not_reverted,
             seed_is_the_same_every_time,
             seed_stops_at_a_signal_and_continues,
+            a_failed_seed_reports_its_own_work,
             export_and_import_are_inverse,
             import_is_all_or_nothing,
             import_names_each_bad_row,
@@ -810,12 +811,22 @@ fn seed_stops_at_a_signal_and_continues(database: &Database) {
     let mut printed = String::new();
     child.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
     let expected = format!(
-        "stopped: {users} of 1000000 sample users are in place, {users} of them inserted by this run; \
+        "stopped: this run processed {users} of 1000000 sample users and inserted {users}; \
          run `migrate seed 1000000` again to continue\n"
     );
     assert_eq!(printed, expected);
     migrated(database, &["seed", &(users + 10).to_string()]);
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), users + 10);
+}
+
+fn a_failed_seed_reports_its_own_work(database: &Database) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", "200"]);
+    database.sql().execute("DROP TABLE friends");
+    let failed = migrate(database, &["seed", "200"]);
+    let expected =
+        "; this run processed 0 of 200 sample users and inserted 0; run `migrate seed 200` again to continue\n";
+    assert!(code(&failed) == 75 && stderr(&failed).ends_with(expected), "{}", stderr(&failed));
 }
 
 fn export_and_import_are_inverse(database: &Database) {
@@ -887,7 +898,7 @@ fn import_names_each_bad_row(database: &Database) {
         .collect();
     let expected = BTreeMap::from([
         (3, "id is taken, in the table or by an earlier line"),
-        (4, "it has 2 fields, the header 3"),
+        (4, "number of fields: expected 3 as in the header, got 2"),
         (5, "email is empty"),
         (6, "username is empty"),
         (7, "email is not of the form name@domain: it has no @"),

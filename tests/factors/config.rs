@@ -989,7 +989,7 @@ fn help_lists_the_variables_and_the_exit_codes() {
             let entry = format!(" {variable}{default} {meaning}").replace('`', "");
             assert!(words.contains(&entry), "{name}: {entry}: {help}");
         }
-        for code in ["0", "1", "2", "78", "130", "143"] {
+        for code in ["0", "1", "2", "78", "130", "141", "143"] {
             assert!(help.contains(&format!("\n  {code:<4} ")), "{name}: {code}: {help}");
         }
         let mut lines = help.lines().skip_while(|line| !line.starts_with("Environment variables"));

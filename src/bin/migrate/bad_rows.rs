@@ -7,6 +7,7 @@ use std::io;
 use indicatif::{HumanCount, ProgressBar};
 use roster::listing::import::BadRow;
 use roster::listing::output::Sink;
+use tokio_util::sync::CancellationToken;
 
 /// The rows that are listed on standard error.
 const LISTED_MAX: usize = 100;
@@ -37,7 +38,7 @@ impl BadRows {
         }
         let (listed, others) = rows.split_at(rows.len().min(LISTED_MAX - self.listed));
         self.listed += listed.len();
-        // When nobody can read it, the exit code still reports it.
+        // An error of standard error is ignored: the exit code reports bad rows.
         let _ = self.list.write(text(listed).into()).await;
         for (_, reason) in others {
             if let Some(count) = self.others.get_mut(reason) {
@@ -51,11 +52,21 @@ impl BadRows {
         Ok(())
     }
 
-    /// Sums up what was not listed. Returns the file, which the caller completes.
-    pub(super) async fn finish(mut self) -> Option<Sink> {
+    /// Writes the counts of the rows that are not listed, unless a signal ends the wait for standard error. Returns the
+    /// file, which the caller completes.
+    pub(super) async fn finish(mut self, stop: &CancellationToken) -> Option<Sink> {
+        let file = self.file.take();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.sum_up(file.is_some()) => {}
+        }
+        file
+    }
+
+    async fn sum_up(mut self, has_file: bool) {
         let total = self.others.values().sum::<u64>() + self.rest;
         if total > 0 {
-            let advice = if self.file.is_some() { "" } else { " (--bad-rows FILE writes all of them to a file)" };
+            let advice = if has_file { "" } else { " (--bad-rows FILE writes all of them to a file)" };
             let mut summary = format!("and {} more{advice}:\n", HumanCount(total));
             let mut others: Vec<_> = self.others.into_iter().collect();
             others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -68,7 +79,6 @@ impl BadRows {
             let _ = self.list.write(summary.into()).await;
         }
         let _ = self.list.finish().await;
-        self.file
     }
 }
 
@@ -85,7 +95,7 @@ struct AboveBar(ProgressBar);
 
 impl io::Write for AboveBar {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Meanwhile the bar is locked, and a pipe may block for good.
+        // Meanwhile the bar is locked, and a pipe may block indefinitely.
         if self.0.is_hidden() { io::stderr().write(bytes) } else { self.0.suspend(|| io::stderr().write(bytes)) }
     }
 

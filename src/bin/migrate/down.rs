@@ -6,13 +6,12 @@ use std::thread;
 
 use roster::db::Session;
 use roster::db::migrations::{self, COUNT_MAX, Limits};
-use roster::listing::file::counted;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::report::Failure;
+use super::report::{Failure, counted};
 
-/// Returns an error if nobody can be asked.
+/// Returns an error without a terminal.
 pub(super) fn check_terminal() -> Result<(), Failure> {
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         return Ok(());

@@ -6,10 +6,9 @@ use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use roster::db::{Db, Timestamp};
 use roster::jobs::admin::{self, JobRecord, Selection};
-use roster::listing::file::counted;
 use serde::Serialize;
 
-use super::report::{Failure, print};
+use super::report::{Failure, counted, print};
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -1,4 +1,4 @@
-//! How far a task is: a bar on a terminal, and a log line now and then elsewhere.
+//! The progress of a task: a bar on a terminal, otherwise a log line every two seconds.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};

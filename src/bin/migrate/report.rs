@@ -1,4 +1,4 @@
-//! What a command reports: a result, or an error with its exit code.
+//! What a command reports: counts, or an error with its exit code.
 
 use std::fmt::Display;
 use std::io;
@@ -7,13 +7,19 @@ use roster::config::Problems;
 use roster::db;
 use roster::db::migrations;
 use roster::listing::file;
-use roster::listing::output::Sink;
 
-/// The exit code of a program that SIGPIPE ended, in a shell: 128 and the number of the signal. A pipeline with `pipefail`
-/// does not mistake the beginning of an export for all of it.
-const READER_ENDED: u8 = 141;
+#[path = "../process/output.rs"]
+mod output;
 
-/// An error and the exit code that goes with it. Without a message, the process ends quietly.
+use output::READER_ENDED;
+pub(super) use output::print;
+
+/// A number with its noun, such as `1 row` and `2 rows`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// An error and the exit code that goes with it. Without a message, nothing is printed.
 pub(super) struct Failure(pub(super) u8, pub(super) String);
 
 impl Failure {
@@ -75,11 +81,4 @@ impl From<io::Error> for Failure {
         }
         Self::new(74, &format_args!("cannot write: {error}"))
     }
-}
-
-/// A result on standard output, whose reader may be gone, or may not read.
-pub(super) async fn print(line: impl Display) -> io::Result<()> {
-    let mut output = Sink::standard()?;
-    output.write(format!("{line}\n").into()).await?;
-    output.finish().await
 }

@@ -19,6 +19,7 @@ Exit codes:
   2    the command line is wrong
   78   the configuration is not valid; each problem is reported
   130  a second SIGINT ended the process immediately
+  141  the reader of a command's output has ended, such as `head`
   143  a second SIGTERM ended the process immediately";
 
 /// The end of `--help`: the variables of [`Config::VARIABLES`], and the exit codes.

@@ -72,9 +72,7 @@ pub enum Error {
         holder: String,
     },
     /// The migrations to revert are not those that were confirmed.
-    #[error(
-        "another process has applied or reverted migrations meanwhile; nothing was reverted: run `migrate down` again"
-    )]
+    #[error("the migrations changed after the confirmation; nothing was reverted; run `migrate down` again")]
     NotConfirmed,
     /// A signal arrived while the run waited for a lock.
     #[error("stopped while waiting for a lock; nothing was changed")]

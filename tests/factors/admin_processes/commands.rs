@@ -33,7 +33,15 @@ pub(crate) fn tests() -> Vec<Trial> {
             many_bad_rows_are_summed_up,
             text_has_colours_only_on_a_terminal
         ])
-        .on(&[Engine::Sqlite], tests![a_list_of_bad_rows_is_complete_or_absent])
+        .on(
+            &[Engine::Sqlite],
+            tests![
+                a_list_of_bad_rows_is_complete_or_absent,
+                a_list_of_bad_rows_does_not_replace_the_input,
+                a_failed_list_of_bad_rows_does_not_hide_the_import,
+                a_list_of_bad_rows_without_a_reader_does_not_hide_the_import
+            ],
+        )
         .once(tests![a_command_is_required])
         .trials()
 }
@@ -143,7 +151,7 @@ fn down_reverts_only_what_was_confirmed(database: &Database) {
     terminal.type_line("yes");
     assert_eq!(end(child), (70, String::new()));
     let screen = terminal.into_screen();
-    assert!(screen.contains("another process has applied or reverted migrations"), "{screen}");
+    assert!(screen.contains("the migrations changed after the confirmation"), "{screen}");
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
 }
 
@@ -230,10 +238,10 @@ fn many_bad_rows_are_summed_up(database: &Database) {
         let log = stderr(&done);
         assert_eq!(code(&done), if arguments.len() > 4 { 0 } else { 65 }, "{log}");
         assert_eq!(log.lines().filter(|line| line.starts_with("line ")).count(), 100, "{log}");
-        assert!(log.contains("line 2: it has 1 field, the header 2\nline 3: email "), "{log}");
+        assert!(log.contains("line 2: number of fields: expected 2 as in the header, got 1\nline 3: email "), "{log}");
         assert!(log.contains("\nand 2,245 more"), "{log}");
         assert!(log.contains("\n      2,020  email is not of the form name@domain: it has no @\n"), "{log}");
-        assert!(log.contains("\n        225  it has 1 field, the header 2\n"), "{log}");
+        assert!(log.contains("\n        225  number of fields: expected 2 as in the header, got 1\n"), "{log}");
         assert_eq!(log.contains("--bad-rows FILE"), arguments.len() < 6, "{log}");
         database.sql().execute("DELETE FROM users");
     }
@@ -257,14 +265,87 @@ fn a_list_of_bad_rows_is_complete_or_absent(database: &Database) {
     // The list of an earlier run does not stay.
     assert_eq!(import(path, "username,email\nb,b@x\n").0, 0);
     assert_eq!(fs::read_to_string(&file).unwrap(), "");
-    assert_eq!(import("/dev/full", "username,email\nbad,bad\n").0, 74);
     let (refused, message) = import("/does/not/exist", "username,email\nc,c@x\n");
     assert_eq!(refused, 74);
     assert!(message.contains("cannot write /does/not/exist: "), "{message}");
     let database_file = database.url.trim_start_matches("sqlite:").split('?').next().unwrap();
     let (refused, message) = import(database_file, "username,email\nd,d@x\n");
     assert!(refused == 74 && message.contains("it is a file of the database"), "{message}");
-    assert_eq!(database.sql().texts("SELECT username FROM users"), ["b"]);
+    // Standard output has the list alone.
+    let csv = "username,email\nbad,bad\ne,e@x\n";
+    let done = migrate_from(database, &["import", "-", "--format", "csv", "--skip-bad", "--bad-rows", "-"], csv);
+    let listed = "line 2: email is not of the form name@domain: it has no @\n";
+    assert_eq!((code(&done), String::from_utf8(done.stdout).unwrap()), (0, listed.to_owned()));
+    assert_eq!(database.sql().texts("SELECT username FROM users"), ["b", "e"]);
+}
+
+fn a_list_of_bad_rows_does_not_replace_the_input(database: &Database) {
+    migrated(database, &["up"]);
+    let csv = "username,email\nbad,bad\n";
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let input = path("users.csv");
+    fs::write(&input, csv).unwrap();
+    std::os::unix::fs::symlink(&input, path("symbolic.csv")).unwrap();
+    fs::hard_link(&input, path("hard.csv")).unwrap();
+    for (file, list) in [
+        (&*input, input.clone()),
+        (&path("symbolic.csv"), input.clone()),
+        (&input, path("./users.csv")),
+        (&input, path("symbolic.csv")),
+        (&input, path("hard.csv")),
+        ("-", input.clone()),
+    ] {
+        let arguments = ["import", file, "--format", "csv", "--skip-bad", "--bad-rows", &list];
+        let mut command = migrate_command(&arguments, &[("DATABASE_URL", &database.url)]);
+        let done = command.stdin(fs::File::open(&input).unwrap()).output().unwrap();
+        assert_eq!(fs::read_to_string(&input).unwrap(), csv, "{file} {list}");
+        let message = "migrate: --bad-rows: it is the file to import; choose another one\n";
+        assert_eq!((code(&done), stderr(&done)), (2, message.to_owned()), "{file} {list}");
+    }
+    // A device can be both.
+    let arguments = ["import", "/dev/null", "--format", "ndjson", "--bad-rows", "/dev/null"];
+    assert_eq!(migrated(database, &arguments), "0 users imported, 0 rows left out\n");
+}
+
+fn a_failed_list_of_bad_rows_does_not_hide_the_import(database: &Database) {
+    migrated(database, &["up"]);
+    let many = "bad,bad\n".repeat(100_000);
+    let (imported, full) = ("1 user imported, 1 row left out\n", "the list could not be written: No space left");
+    for (skip_bad, rows, expected, printed, message) in [
+        (&["--skip-bad"][..], "bad,bad\na,a@x\n", 74, imported, &*format!("the rows are imported; {full}")),
+        (&["--skip-bad"], &many, 74, "", "cannot write: No space left"),
+        (&[], "bad,bad\nb,b@x\n", 65, "", "1 of 2 rows cannot be imported, so none was"),
+        (&[], "bad,bad\nb,b@x\n", 65, "", full),
+        (&[], &many, 65, "", full),
+    ] {
+        let arguments = [&["import", "-", "--format", "csv", "--bad-rows", "/dev/full"], skip_bad].concat();
+        let done = migrate_from(database, &arguments, &format!("username,email\n{rows}"));
+        let log = stderr(&done);
+        assert_eq!((code(&done), String::from_utf8(done.stdout).unwrap()), (expected, printed.to_owned()), "{log}");
+        assert!(log.contains(message), "{message}: {log}");
+    }
+    assert_eq!(database.sql().texts("SELECT username FROM users"), ["a"]);
+}
+
+fn a_list_of_bad_rows_without_a_reader_does_not_hide_the_import(database: &Database) {
+    migrated(database, &["up"]);
+    let folder = TempDir::new().unwrap();
+    let (input, list) = (folder.path().join("users.csv"), folder.path().join("list"));
+    fs::write(&input, "username,email\nbad,bad\na,a@x\n").unwrap();
+    assert!(Command::new("mkfifo").arg(&list).status().unwrap().success());
+    let arguments = ["import", input.to_str().unwrap(), "--skip-bad", "--bad-rows", list.to_str().unwrap()];
+    let mut command = migrate_command(&arguments, &[("DATABASE_URL", &database.url)]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut sql = database.sql();
+    eventually("the rows are imported", || sql.number("SELECT COUNT(*) FROM users") == 1);
+    signal(&child, "TERM");
+    let done = child.wait_with_output().unwrap();
+    let log = stderr(&done);
+    let imported = (143, "1 user imported, 1 row left out\n".to_owned());
+    assert_eq!((code(&done), String::from_utf8(done.stdout).unwrap()), imported, "{log}");
+    let message = "the rows are imported; the list could not be written: stopped by a signal\n";
+    assert!(log.ends_with(message), "{log}");
 }
 
 /// <https://no-color.org>
