@@ -18,7 +18,8 @@ pub(super) struct Metrics {
     /// Their waits, in seconds.
     pub(super) wait_times: Histogram,
     durations: HistogramVec,
-    /// The durations of queries, in seconds.
+    /// The durations of queries, in seconds. A query for a page that has its own statement is not measured if its client
+    /// disconnects.
     pub(super) queries: Histogram,
     /// The durations of transactions, in seconds, without the wait for a connection.
     pub(super) transactions: Histogram,
