@@ -1,6 +1,6 @@
 //! `migrate`: one-off admin tasks, from the same release and the same configuration as `web`.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -191,7 +191,6 @@ enum End {
 }
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stderr, reason = "an error of a command goes to the standard error stream")]
 pub(crate) async fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         AnyCommand::OnDatabase(command) => run(on_database(command)).await,
@@ -200,7 +199,8 @@ pub(crate) async fn main() -> ExitCode {
     };
     done.unwrap_or_else(|Failure(code, message)| {
         if !message.is_empty() && telemetry::accepts_line(&io::stderr()) {
-            eprintln!("migrate: {message}");
+            // `eprintln` would panic if standard error cannot be written.
+            let _ = writeln!(io::stderr(), "migrate: {message}");
         }
         ExitCode::from(code)
     })

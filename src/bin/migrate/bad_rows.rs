@@ -15,7 +15,8 @@ const LISTED_MAX: usize = 100;
 const REASONS_MAX: usize = 20;
 
 pub(super) struct BadRows {
-    list: Sink,
+    /// None after an error of standard error, which is ignored: the exit code reports bad rows.
+    list: Option<Sink>,
     /// All rows, if they were asked for.
     file: Option<Sink>,
     listed: usize,
@@ -28,7 +29,7 @@ pub(super) struct BadRows {
 impl BadRows {
     pub(super) fn new(bar: ProgressBar, file: Option<Sink>) -> io::Result<Self> {
         let list = Sink::start(|| Ok(AboveBar(bar)))?;
-        Ok(Self { list, file, listed: 0, others: BTreeMap::new(), rest: 0 })
+        Ok(Self { list: Some(list), file, listed: 0, others: BTreeMap::new(), rest: 0 })
     }
 
     /// Lists or counts these rows.
@@ -38,8 +39,7 @@ impl BadRows {
         }
         let (listed, others) = rows.split_at(rows.len().min(LISTED_MAX - self.listed));
         self.listed += listed.len();
-        // An error of standard error is ignored: the exit code reports bad rows.
-        let _ = self.list.write(text(listed).into()).await;
+        self.list(text(listed)).await;
         for (_, reason) in others {
             if let Some(count) = self.others.get_mut(reason) {
                 *count += 1;
@@ -68,7 +68,7 @@ impl BadRows {
         if total > 0 {
             let advice = if has_file { "" } else { " (--bad-rows FILE writes all of them to a file)" };
             let mut summary = format!("and {} more{advice}:\n", HumanCount(total));
-            let mut others: Vec<_> = self.others.into_iter().collect();
+            let mut others: Vec<_> = std::mem::take(&mut self.others).into_iter().collect();
             others.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
             for (reason, count) in others {
                 let _ = writeln!(summary, "{:>11}  {reason}", HumanCount(count).to_string());
@@ -76,9 +76,19 @@ impl BadRows {
             if self.rest > 0 {
                 let _ = writeln!(summary, "{:>11}  other reasons", HumanCount(self.rest).to_string());
             }
-            let _ = self.list.write(summary.into()).await;
+            self.list(summary).await;
         }
-        let _ = self.list.finish().await;
+        if let Some(list) = self.list {
+            let _ = list.finish().await;
+        }
+    }
+
+    async fn list(&mut self, text: String) {
+        if let Some(list) = &mut self.list
+            && list.write(text.into()).await.is_err()
+        {
+            self.list = None;
+        }
     }
 }
 

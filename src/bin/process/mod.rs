@@ -1,6 +1,7 @@
 //! What the processes have in common that run until a signal.
 
 use std::fmt::{Display, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -80,7 +81,7 @@ pub(crate) fn exit_code(name: &str, outcome: anyhow::Result<ExitCode>) -> ExitCo
     })
 }
 
-#[expect(clippy::print_stderr, reason = "a process that does not serve has no log")]
+/// Prints an error. `eprintln` would panic if standard error cannot be written.
 pub(crate) fn print_error(name: &str, message: &dyn Display) {
-    eprintln!("{name}: {message}");
+    let _ = writeln!(io::stderr(), "{name}: {message}");
 }

@@ -39,7 +39,8 @@ pub(crate) fn tests() -> Vec<Trial> {
                 a_list_of_bad_rows_is_complete_or_absent,
                 a_list_of_bad_rows_does_not_replace_the_input,
                 a_failed_list_of_bad_rows_does_not_hide_the_import,
-                a_list_of_bad_rows_without_a_reader_does_not_hide_the_import
+                a_list_of_bad_rows_without_a_reader_does_not_hide_the_import,
+                a_broken_standard_error_changes_no_result
             ],
         )
         .once(tests![a_command_is_required])
@@ -346,6 +347,23 @@ fn a_list_of_bad_rows_without_a_reader_does_not_hide_the_import(database: &Datab
     assert_eq!((code(&done), String::from_utf8(done.stdout).unwrap()), imported, "{log}");
     let message = "the rows are imported; the list could not be written: stopped by a signal\n";
     assert!(log.ends_with(message), "{log}");
+}
+
+/// Each batch of an import reports its bad rows.
+fn a_broken_standard_error_changes_no_result(database: &Database) {
+    migrated(database, &["up"]);
+    let folder = TempDir::new().unwrap();
+    let input = folder.path().join("users.csv");
+    let rows = (0..3000).map(|n| if n % 50 == 0 { format!("n{n},bad\n") } else { format!("n{n},n{n}@x\n") });
+    fs::write(&input, "username,email\n".to_owned() + &rows.collect::<String>()).unwrap();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let import = ["import", input.to_str().unwrap()];
+    let url = [("DATABASE_URL", &*database.url)];
+    assert_eq!(migrate_command(&import, &url).stderr(full()).status().unwrap().code(), Some(65));
+    let done = migrate_command(&[&import[..], &["--skip-bad"]].concat(), &url).stderr(full()).output().unwrap();
+    assert_eq!((code(&done), String::from_utf8(done.stdout).unwrap().contains("2,940 users imported")), (0, true));
+    let mut web = Command::new(env!("CARGO_BIN_EXE_web"));
+    assert_eq!(web.env_clear().stderr(full()).status().unwrap().code(), Some(78));
 }
 
 /// <https://no-color.org>
