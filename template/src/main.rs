@@ -1,0 +1,381 @@
+//! Copies this project as a new one, with a name of its own and the engines that it needs: `bin/new`.
+//!
+//! The sources need no placeholders. Names are replaced as words. What mentions a removed engine is removed: files,
+//! Rust items and match arms, entries of YAML, sections and sentences of documents. Lines between `[only NAME]` and
+//! `[end]` are for one engine, or for the `original`, where these rules are not enough.
+
+mod blocks;
+mod prose;
+mod rust;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Parser, ValueEnum};
+use regex::Regex;
+
+use prose::Prose;
+use rust::Source;
+
+/// Copies this project as a new one.
+#[derive(Parser)]
+#[command(name = "bin/new", bin_name = "bin/new")]
+struct Arguments {
+    /// The name of the new service: a lower-case letter, then 1 to 14 lower-case letters or digits
+    name: String,
+    /// The folder to create
+    path: PathBuf,
+    /// The databases that the new service supports
+    #[arg(long, value_enum, default_value_t = Engine::All)]
+    engine: Engine,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    All,
+    /// It can be left out, but a copy cannot have it alone yet.
+    #[value(skip)]
+    Sqlite,
+    Mysql,
+    Postgres,
+}
+
+/// Each engine, what mentions it, and its files whose paths do not.
+const ENGINES: [(Engine, &str, &str, &[&str]); 3] = [
+    (Engine::Sqlite, "sqlite", "sqlite", &[]),
+    (Engine::Mysql, "mysql", "mysql|mariadb|galera|wsrep|innodb|my_?sql", &["tests/factors/dev_prod_parity/mysql.rs"]),
+    (
+        Engine::Postgres,
+        "postgres",
+        "postgres|pgbouncer|patroni|pgbench|libpq|psql|pg_[a-z]|pgpass|\\bpg",
+        &["tests/support/pooler.rs"],
+    ),
+];
+
+/// Names that only the code for these engines uses. They do not mention the engines.
+const USED_BY: [(&[Engine], &str); 5] = [
+    (&[Engine::Sqlite], "[Pp]acked|^(Embedded|OneOf)$"),
+    (&[Engine::Mysql], "^(SocketPath|socket_path|Collation|interrupted)$"),
+    (&[Engine::Postgres], "^(HostOrFolder|host_or_folder|IpAddress|Pooler|is_host_given|Statement|not_undone)$"),
+    (&[Engine::Sqlite, Engine::Postgres], "^of_step$"),
+    (&[Engine::Mysql, Engine::Postgres], "^(ReadOnlyServer|SERVERS)$|it has no server"),
+];
+
+/// What a copy does not have: what is about the original alone, its results and pictures, the profile of its release,
+/// and the tests under load of the service that carries the application.
+const OMITTED: [&str; 30] = [
+    "CHANGELOG.md",
+    "LICENSE",
+    "benches/harness",
+    "benches/instructions.json",
+    "benches/jobs",
+    "benches/load.lua",
+    "benches/peers",
+    "benches/results.json",
+    "benches/run",
+    "benches/writes",
+    "benches/writes.lua",
+    "bin/build.profdata.gz",
+    "bin/new",
+    "docs/guide/upgrade.md",
+    "docs/performance.md",
+    "docs/pictures",
+    "template",
+    "tests/chaos",
+    "tests/containers/compose",
+    "tests/containers/docker",
+    "tests/containers/kubernetes",
+    "tests/containers/logs",
+    "tests/containers/releases",
+    "tests/containers/rolling",
+    "tests/containers/stand-ins",
+    "tests/containers/systemd",
+    "tests/docs",
+    "tests/guide",
+    "tests/platform",
+    "tests/template",
+];
+
+/// What mentions the omitted files.
+const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|upgrade\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
+
+/// Texts that name one engine, and what they are in a copy without it.
+const REPLACED: [(Engine, &str, &str, &str); 6] = [
+    (Engine::Sqlite, ".cargo/config.toml", "sqlite:roster.db?mode=rwc", "{url}"),
+    (Engine::Sqlite, "bin/release", "sqlite:stand-in", "{url}"),
+    (Engine::Sqlite, "justfile", "engine=\"sqlite\"", "engine=\"{engine}\""),
+    (Engine::Mysql, ".devcontainer/devcontainer.json", " mariadb-server", ""),
+    (Engine::Mysql, "deploy/compose/make-secrets", "{1:-mariadb}", "{1:-postgres}"),
+    (Engine::Postgres, ".devcontainer/devcontainer.json", " postgresql", ""),
+];
+
+/// The names that documents enumerate.
+const NAMES: &str = r"sqlite|mysql|mariadb|galera|postgres(?:ql)?(?:18)?|pgbouncer|patroni";
+
+const ORIGINAL: &str = "roster";
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bin/new: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let (name, target) = (&*arguments.name, &*arguments.path);
+    let is_name = Regex::new("^[a-z][a-z0-9]{1,14}$")?.is_match(name);
+    ensure!(
+        is_name,
+        "the name {name:?} is not valid; expected a lower-case letter, then 1 to 14 lower-case letters or digits"
+    );
+    ensure!(!target.exists(), "{} exists; name a folder to create", target.display());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the checkout has no folder")?;
+    let engines = arguments.engine;
+    let removed: Vec<_> = ENGINES
+        .iter()
+        .filter(|(engine, ..)| ![engines, Engine::All].contains(engine) && engines != Engine::All)
+        .collect();
+
+    let mut files = BTreeMap::new();
+    for path in output(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?.split_terminator('\0') {
+        let is_removed = |(_, _, words, paths): &&(Engine, &str, &str, &[&str])| {
+            let is_word = Regex::new(&format!("(?i){words}")).is_ok_and(|words| words.is_match(path));
+            is_word || paths.contains(&path)
+        };
+        if !OMITTED.iter().any(|omitted| Path::new(path).starts_with(omitted)) && !removed.iter().any(is_removed) {
+            files.insert(path.to_owned(), File::read(&root.join(path))?);
+        }
+    }
+    let kept = |marker: &str| {
+        engines == Engine::All && marker != "original"
+            || ENGINES.iter().any(|(engine, name, ..)| *engine == engines && *name == marker)
+    };
+    for (path, file) in &mut files {
+        if let Some(text) = file.text_mut() {
+            *text = without_markers(text, &kept).with_context(|| path.clone())?;
+        }
+    }
+    let word = Regex::new(&format!(r"(?i)\b{name}\b"))?;
+    for (path, file) in &files {
+        if let Some(line) = file.text().and_then(|text| text.lines().find(|line| word.is_match(line))) {
+            bail!(
+                "the name {name:?} is a word of {path}, so it could not be told apart: {:?}; choose another",
+                line.trim()
+            );
+        }
+    }
+    let mentions = Prose::new(&Regex::new(MENTIONS)?, NAMES);
+    for (path, file) in &mut files {
+        if let (true, Some(text)) = (path.ends_with(".md"), file.text_mut()) {
+            *text = mentions.document(text, 120);
+        }
+    }
+    if !removed.is_empty() {
+        for (_, path, from, to) in
+            REPLACED.iter().filter(|(engine, ..)| removed.iter().any(|(removed, ..)| removed == engine))
+        {
+            let text = files.get_mut(*path).and_then(File::text_mut).with_context(|| format!("{path} is missing"))?;
+            ensure!(text.contains(from), "{path} does not contain {from:?}");
+            let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
+            let to = to
+                .replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}"))
+                .replace("{engine}", url);
+            *text = text.replace(from, &to);
+        }
+        let words = removed.iter().map(|(_, _, words, _)| *words).collect::<Vec<_>>().join("|");
+        let unused = USED_BY.iter().filter(|(users, _)| !users.contains(&engines)).map(|(_, names)| *names);
+        let unused = unused.collect::<Vec<_>>().join("|");
+        prune(&mut files, &Regex::new(&format!("(?i){words}"))?, &Regex::new(&format!("(?i:{words})|{unused}"))?)?;
+    }
+    fs::create_dir_all(target)?;
+    for (path, mut file) in files {
+        if let Some(text) = file.text_mut() {
+            *text = renamed(text, name);
+        }
+        file.write(&target.join(renamed(&path, name)))?;
+    }
+    fs::copy(root.join("LICENSE"), target.join(format!("LICENSE-{ORIGINAL}")))?;
+    finish(name, target)
+}
+
+/// Formats the sources, and makes the first commit.
+fn finish(name: &str, target: &Path) -> Result<()> {
+    let run =
+        |program: &str, arguments: &[&str]| output(Command::new(program).args(arguments).current_dir(target)).map(drop);
+    run("cargo", &["fmt"])?;
+    // The name of the package, and the packages of removed engines.
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        run("cargo", &["update", "--quiet", "--workspace", "--manifest-path", manifest])?;
+    }
+    run("git", &["init", "--quiet", "--initial-branch", "main"])?;
+    run("git", &["add", "--all"])?;
+    let identity = output(Command::new("git").args(["config", "user.email"]).current_dir(target)).is_ok();
+    let as_nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"];
+    let mut commit = if identity { vec![] } else { as_nobody.to_vec() };
+    let message = format!("all: begin {name}");
+    commit.extend(["commit", "--quiet", "--message", &message]);
+    run("git", &commit)?;
+    println!(
+        "{name} is in {}. Next:\n\n    cd {}\n    cargo run     # http://localhost:5000\n    cargo test",
+        target.display(),
+        target.display()
+    );
+    Ok(())
+}
+
+/// The words of a removed engine, removed from all files.
+fn prune(files: &mut BTreeMap<String, File>, words: &Regex, in_code: &Regex) -> Result<()> {
+    let prose = Prose::new(words, NAMES);
+    let mut sources = HashMap::new();
+    for (path, file) in files.iter_mut() {
+        let Some(text) = file.text_mut() else { continue };
+        let extension = Path::new(path).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+        match extension {
+            "rs" => {
+                let mut source = Source::new(prose.comments(text, "//"));
+                source.remove(in_code).with_context(|| path.clone())?;
+                sources.insert(path.clone(), source);
+            }
+            "md" => *text = prose.document(text, 120),
+            "yaml" | "yml" | "toml" if prose.mentions(text) => {
+                *text = blocks::indented(&prose.comments(text, "#"), words)
+            }
+            "lock" | "json" | "html" | "css" | "sql" | "txt" | "svg" => {}
+            _ if prose.mentions(text) => *text = blocks::script(&prose.comments(text, "#"), words, &prose),
+            _ => {}
+        }
+    }
+    remove_unused(&mut sources, files)?;
+    for (path, source) in sources {
+        files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
+    }
+    Ok(())
+}
+
+/// Removes items and imports that only the removed code used.
+fn remove_unused(sources: &mut HashMap<String, Source>, files: &BTreeMap<String, File>) -> Result<()> {
+    let declaration = Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);")?;
+    loop {
+        let before: usize = sources.values().map(|source| source.text.len()).sum();
+        let mut candidates: HashSet<String> =
+            sources.values().flat_map(|source| source.removed.iter().cloned()).collect();
+        // Modules without a file.
+        for (path, source) in sources.iter_mut() {
+            let folder = Path::new(path).with_extension("");
+            let folder = if folder.ends_with("mod") || folder.ends_with("main") || folder.ends_with("lib") {
+                folder.parent().unwrap_or(Path::new("")).to_owned()
+            } else {
+                folder
+            };
+            let missing: HashSet<_> = declaration
+                .captures_iter(&source.text.clone())
+                .map(|found| found[1].to_owned())
+                .filter(|name| {
+                    let file = folder.join(name);
+                    let inner = file.join("mod.rs");
+                    !files.contains_key(&format!("{}.rs", file.display()))
+                        && !files.contains_key(&inner.display().to_string())
+                        && !source.text.contains("#[path")
+                })
+                .collect();
+            candidates.extend(missing.iter().cloned());
+            source.remove_items(&missing)?;
+        }
+        for source in sources.values_mut() {
+            source.remove_variables(&candidates)?;
+            source.remove_imports(&candidates)?;
+        }
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for source in sources.values() {
+            for name in source.names()? {
+                *counts.entry(name).or_default() += 1;
+            }
+        }
+        let unused: HashSet<_> = candidates.into_iter().filter(|name| counts.get(name) == Some(&1)).collect();
+        for source in sources.values_mut() {
+            source.remove_items(&unused)?;
+        }
+        if sources.values().map(|source| source.text.len()).sum::<usize>() == before {
+            return Ok(());
+        }
+    }
+}
+
+/// The lines without those between `[only NAME]` and `[end]` of a name that is not kept, and without these markers.
+fn without_markers(text: &str, kept: &dyn Fn(&str) -> bool) -> Result<String> {
+    let marker = Regex::new(r"^\s*(?:#|//|--|<!--) \[(?:only (\w+)|end)\](?: -->)?$")?;
+    let (mut result, mut open) = (String::with_capacity(text.len()), None);
+    for line in text.split_inclusive('\n') {
+        if let Some(found) = marker.captures(line.trim_end()) {
+            let name = found.get(1).map(|name| kept(name.as_str()));
+            ensure!(open.is_some() != name.is_some(), "a marker has no counterpart: {line:?}");
+            open = name;
+        } else if open != Some(false) {
+            result.push_str(line);
+        }
+    }
+    ensure!(open.is_none(), "[end] is missing");
+    Ok(result)
+}
+
+/// The text with another name.
+fn renamed(text: &str, name: &str) -> String {
+    let title = name[..1].to_uppercase() + &name[1..];
+    text.replace(ORIGINAL, name).replace("Roster", &title).replace("ROSTER", &name.to_uppercase())
+}
+
+struct File {
+    mode: u32,
+    content: Content,
+}
+
+enum Content {
+    Text(String),
+    Bytes(Vec<u8>),
+    Link(PathBuf),
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self> {
+        let metadata = path.symlink_metadata().with_context(|| path.display().to_string())?;
+        let content = if metadata.is_symlink() {
+            Content::Link(fs::read_link(path)?)
+        } else {
+            String::from_utf8(fs::read(path)?).map_or_else(|error| Content::Bytes(error.into_bytes()), Content::Text)
+        };
+        Ok(Self { mode: metadata.permissions().mode(), content })
+    }
+
+    fn text(&self) -> Option<&str> {
+        if let Content::Text(text) = &self.content { Some(text) } else { None }
+    }
+
+    fn text_mut(&mut self) -> Option<&mut String> {
+        if let Content::Text(text) = &mut self.content { Some(text) } else { None }
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        match &self.content {
+            Content::Text(text) => fs::write(path, text)?,
+            Content::Bytes(bytes) => fs::write(path, bytes)?,
+            Content::Link(target) => return Ok(symlink(target, path)?),
+        }
+        Ok(fs::set_permissions(path, fs::Permissions::from_mode(self.mode))?)
+    }
+}
+
+/// The standard output of a command that succeeds.
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let done = command.output().with_context(|| format!("{name} cannot be run"))?;
+    ensure!(done.status.success(), "{name} failed: {}", String::from_utf8_lossy(&done.stderr).trim());
+    Ok(String::from_utf8(done.stdout)?)
+}
