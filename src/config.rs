@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use api_tokens::{ApiTokens, TokensRequired};
 pub use database_url::DatabaseUrl;
-pub(crate) use database_url::DriverOptions;
+pub(crate) use database_url::{DriverOptions, EXAMPLES as EXAMPLE_URLS};
 pub use host::Host;
 pub use schedule::Schedule;
 pub(crate) use smtp_url::Encryption;
@@ -266,12 +266,12 @@ impl Config {
             let similar = unread.iter().find(|(_, likely)| *likely == URL || *likely == URL_FILE);
             let similar = similar.map(|(name, likely)| format!("{name} is set: rename it to {likely}, or "));
             problems.push(format!(
-                "{URL}: required; {}set it to a URL such as sqlite:roster.db?mode=rwc, \
-                 mysql://user:password@host/database or postgres://user:password@host/database",
-                similar.unwrap_or_default()
+                "{URL}: required; {}set it to a URL such as {}",
+                similar.unwrap_or_default(),
+                names::list(&EXAMPLE_URLS)
             ));
         }
-        problems.extend(database_url::environment_problems(&vars));
+        problems.extend(database_url::postgres_problems(&vars));
         problems.extend(traces::problems(&vars));
         if vars.contains_key(SMTP) && !vars.contains_key("MAIL_FROM") {
             problems.push(format!("MAIL_FROM: required with {SMTP}; set it to the sender, such as roster@example.com"));
@@ -279,7 +279,7 @@ impl Config {
 
         // envy stops at the first problem, so each variable is tried by itself beside a stand-in for
         // the one that is required.
-        let stand_in = (URL.to_owned(), "sqlite:stand-in".to_owned());
+        let stand_in = (URL.to_owned(), EXAMPLE_URLS[0].to_owned());
         for (name, value) in &vars {
             let from = set_by.get(name.as_str()).copied().unwrap_or(name);
             let stand_in = (name != URL).then(|| stand_in.clone());

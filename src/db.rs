@@ -19,7 +19,6 @@ mod transaction;
 mod value;
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::time::Duration;
 
 use prometheus::core::Collector;
@@ -29,7 +28,7 @@ use crate::config::{Config, DriverOptions};
 pub use batch::statement;
 pub use dialect::Dialect;
 pub(crate) use engine::on_engine;
-use engine::{mysql, postgres, sqlite};
+use engine::{mysql, sqlite};
 pub use error::Error;
 pub use metrics::Connections;
 use pool::Pool;
@@ -207,12 +206,7 @@ impl Db {
     /// Calls `wake` when a process has published on this channel, until it is dropped. Only PostgreSQL has channels, and a pooler
     /// does not pass them on; without them, it does nothing.
     pub async fn listen(&self, channel: &'static str, wake: impl Fn()) -> Infallible {
-        match self {
-            Self::Postgres(pool) if !pool.transaction_pooling() => {
-                postgres::listen(pool.options().clone(), channel, wake).await
-            }
-            _ => pending().await,
-        }
+        on_engine!(Db, self, pool => pool.listen(channel, wake).await)
     }
 
     /// The same pool for this worker, which prefers the connections that it opened. A connection wakes the thread that

@@ -143,7 +143,7 @@ mod tests {
     use actix_web::web::Data;
 
     use super::{Application, State, at};
-    use crate::config::Config;
+    use crate::config::{Config, EXAMPLE_URLS};
 
     static NONE: Application = Application { routes: |_| {}, required_schema: 0 };
 
@@ -155,7 +155,7 @@ mod tests {
         }
         actix_web::rt::System::new().block_on(async {
             // The test does not use the database.
-            let url = ("DATABASE_URL".to_owned(), "sqlite:none.db".to_owned());
+            let url = ("DATABASE_URL".to_owned(), EXAMPLE_URLS[0].to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
             let state = Data::new(State::new(&config, &NONE, Arc::default(), Vec::new()));
             let app = App::new().app_data(state).service(at("/").get(handler));

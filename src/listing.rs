@@ -23,7 +23,6 @@ mod table;
 mod view;
 pub mod writes;
 
-pub(crate) use column::ID_MAX;
 pub use column::{Column, Kind};
 pub use new_row::{InvalidRow, NewRow};
 pub use parameters::{Parameters, Query, Unknown};

@@ -22,11 +22,11 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
-use super::names::nearest;
+use super::names::{list, nearest};
 use location::{Location, Transport};
 use tls::Tls;
 
-pub(super) use postgres::environment_problems;
+pub(super) use postgres::postgres_problems;
 
 /// Where the database is and how to log in. Shown, it hides the password.
 #[derive(Clone, Deserialize)]
@@ -49,6 +49,11 @@ pub(crate) enum DriverOptions {
 }
 
 const SCHEMES: [&str; 5] = ["sqlite", "mysql", "mariadb", "postgres", "postgresql"];
+/// How each of them begins.
+const BEGINNINGS: [&str; 5] = ["sqlite:", "mysql://", "mariadb://", "postgres://", "postgresql://"];
+/// A URL of each engine.
+pub(crate) const EXAMPLES: [&str; 3] =
+    ["sqlite:roster.db?mode=rwc", "mysql://user:password@host/database", "postgres://user:password@host/database"];
 
 impl DatabaseUrl {
     /// The host and port, the socket, or the file: what an operator needs to find the database, and
@@ -61,7 +66,17 @@ impl DatabaseUrl {
     /// Whether the connection to a server is encrypted and the server verified.
     #[must_use]
     pub fn protection(&self) -> Option<&'static str> {
-        self.location.transport.protection()
+        Some(match self.location.transport {
+            Transport::Embedded => return None,
+            Transport::Socket => "a Unix socket: not encrypted, and not sent over a network",
+            Transport::Network { tls, .. } => match tls {
+                Tls::Disabled => "not encrypted, server not verified",
+                Tls::Preferred => "encrypted only if the server supports TLS, server not verified",
+                Tls::Required => "encrypted, server not verified",
+                Tls::VerifyAuthority => "encrypted, server certificate verified, host name not verified",
+                Tls::VerifyHost => "encrypted, server certificate and host name verified",
+            },
+        })
     }
 
     /// A warning when the connection leaves this machine and may be in plain text.
@@ -132,10 +147,10 @@ fn check_text(text: &str) -> Result<(), String> {
 
 /// A URL without a scheme may begin with a password, so the message does not contain the text before the colon.
 fn unknown_scheme(scheme: &str, rest: &str) -> String {
-    let all = "use sqlite:, mysql://, mariadb://, postgres:// or postgresql://";
+    let all = format!("use {}", list(&BEGINNINGS));
     let engine = scheme.split('+').next().unwrap_or_default();
     if scheme == "jdbc" {
-        return format!("unknown scheme; remove jdbc: and write it as postgres://user:password@host/database; {all}");
+        return format!("unknown scheme; remove jdbc: and write it as {}; {all}", EXAMPLES[EXAMPLES.len() - 1]);
     }
     if scheme.contains('+') && SCHEMES.contains(&engine) {
         return format!("unknown scheme; remove the driver's name, from the + to the colon; {all}");

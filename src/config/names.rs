@@ -17,6 +17,14 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     distances.filter(|(distance, _)| *distance <= most).min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
+/// Several alternatives, as in a sentence.
+pub(super) fn list(alternatives: &[&str]) -> String {
+    match alternatives {
+        [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => alternatives.concat(),
+    }
+}
+
 /// The end of an error message: the most similar known name, or all known names.
 pub(super) fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str, IntoIter: Clone>) -> String {
     let known = known.into_iter();

@@ -107,17 +107,17 @@ enum Rule {
     /// A boolean.
     Boolean,
     /// One of these. The error for other values has the advice.
-    OneOf(&'static [&'static str], &'static str),
+    AnyOf(&'static [&'static str], &'static str),
     /// Several of these, separated by commas.
     Several(&'static [&'static str], &'static str),
     /// Nothing.
     Refused(&'static str),
 }
 
-use Rule::{Boolean, Integer, OneOf, Pairs, Ratio, Refused, Several, Text};
+use Rule::{AnyOf, Boolean, Integer, Pairs, Ratio, Refused, Several, Text};
 
-const PROTOCOL: Rule = OneOf(&["http/protobuf"], "only http/protobuf is supported; collectors have it on port 4318");
-const COMPRESSION: Rule = OneOf(&["none"], "compression is not supported; set none");
+const PROTOCOL: Rule = AnyOf(&["http/protobuf"], "only http/protobuf is supported; collectors have it on port 4318");
+const COMPRESSION: Rule = AnyOf(&["none"], "compression is not supported; set none");
 const CERTIFICATE: Rule = Refused("only public certificate authorities are supported; remove it");
 const LIMIT: Rule = Refused("this limit is not supported; remove it");
 const NO_METRICS: &str = "metrics are not sent; collect them from /metrics";
@@ -143,7 +143,7 @@ const RULES: &[(&str, Rule)] = &[
     ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", CERTIFICATE),
     (
         SAMPLER,
-        OneOf(
+        AnyOf(
             &[
                 "always_on",
                 "always_off",
@@ -172,8 +172,8 @@ const RULES: &[(&str, Rule)] = &[
     ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", LIMIT),
     ("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", LIMIT),
     ("OTEL_LINK_ATTRIBUTE_COUNT_LIMIT", LIMIT),
-    ("OTEL_METRICS_EXPORTER", OneOf(&["none", "prometheus"], NO_METRICS)),
-    ("OTEL_LOGS_EXPORTER", OneOf(&["none", "console"], NO_LOGS)),
+    ("OTEL_METRICS_EXPORTER", AnyOf(&["none", "prometheus"], NO_METRICS)),
+    ("OTEL_LOGS_EXPORTER", AnyOf(&["none", "console"], NO_LOGS)),
     ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", Refused(NO_METRICS)),
     ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", Refused(NO_LOGS)),
     ("OTEL_LOG_LEVEL", Refused("set the level by RUST_LOG, such as info,opentelemetry_sdk=debug")),
@@ -232,12 +232,12 @@ fn check(rule: &Rule, value: &str) -> Result<(), String> {
             _ => Err(format!("expected a number from 0 to 1, got {}", shown(value))),
         },
         Boolean => parse_boolean(value).map(drop),
-        OneOf(known, _) if known.contains(&value) => Ok(()),
-        OneOf(known, "") => Err(not_one_of(value, known.iter().copied())),
+        AnyOf(known, _) if known.contains(&value) => Ok(()),
+        AnyOf(known, "") => Err(not_one_of(value, known.iter().copied())),
         Several(known, _) if value.split(',').all(|one| known.contains(&one.trim())) && value.contains(known[0]) => {
             Ok(())
         }
-        OneOf(_, advice) | Several(_, advice) => Err(format!("{advice}; got {}", shown(value))),
+        AnyOf(_, advice) | Several(_, advice) => Err(format!("{advice}; got {}", shown(value))),
         Refused(advice) => Err((*advice).to_owned()),
     }
 }

@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_row_is_that_of_its_query() {
+    async fn each_packed_row_is_that_of_its_query() {
         let queue = queue(1);
         let mut waiting = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
         let mut batch = Batch::new(queue.next_batch());
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_repeated_query_starts_anew_and_alone() {
+    async fn a_repeated_query_starts_anew_and_alone_with_packed_rows() {
         let queue = queue(1);
         let [mut first, second, third] = [push(&queue, "a"), push(&queue, "a"), push(&queue, "a")];
         let _last = push(&queue, "a");

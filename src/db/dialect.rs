@@ -1,6 +1,9 @@
 //! What the queries, the pool and the sessions need of an engine. The files in `engine/` implement it. Placeholders
 //! differ as well, and `QueryBuilder` writes those.
 
+use std::convert::Infallible;
+use std::future::{pending, ready};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -50,6 +53,10 @@ pub trait Dialect: Values {
     }
     /// Ends an `INSERT` or an `UPDATE` that wakes the processes which listen on a channel. Only PostgreSQL has channels.
     fn notify(_statement: &mut QueryBuilder<Self>, _channel: &'static str) {}
+    /// Calls `wake` for each notification of a channel, until it is dropped.
+    fn listen(_options: Options<Self>, _channel: &'static str, _wake: impl Fn()) -> impl Future<Output = Infallible> {
+        pending()
+    }
     /// Makes the ids that the database generates for a table continue after the highest id that was inserted
     /// explicitly. None where the engine does so itself.
     #[must_use]
@@ -88,6 +95,10 @@ pub trait Dialect: Values {
         each(query_number(Self::row(row, 0))?, Some(Self::row(row, 1)))
     }
 
+    /// The file of the database of a session. None for a server, and for a database in memory.
+    fn file(_connection: &mut Self::Connection) -> impl Future<Output = Result<Option<PathBuf>, sqlx::Error>> + Send {
+        ready(Ok(None))
+    }
     /// Sets what this crate relies on in a new session, whatever the defaults of the server, the database and the user.
     /// With a limit, which is the client's, the server ends each statement a little later by itself.
     fn set_up(

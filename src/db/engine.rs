@@ -35,7 +35,7 @@ pub(super) enum Kind {
     /// The same, because another session held the lock of a table or a row for too long.
     LockTimeout,
     /// The server refuses writes, at the moment.
-    ReadOnly,
+    ReadOnlyServer,
     /// The database is read-only by its file or its URL.
     ReadOnlyFile,
     /// The connection cannot be used any more.

@@ -125,7 +125,7 @@ impl From<sqlx::Error> for Error {
                 Kind::Schema => Self::Schema(error),
                 Kind::Statement => Self::Statement(error),
                 Kind::Transient | Kind::Conflict | Kind::LockTimeout => Self::Transient(error),
-                Kind::ReadOnly | Kind::ReadOnlyFile => Self::ReadOnly(error),
+                Kind::ReadOnlyServer | Kind::ReadOnlyFile => Self::ReadOnly(error),
                 Kind::Lost => Self::Lost(error),
                 Kind::Other => Self::Query(error),
             },
@@ -178,36 +178,54 @@ fn describe(error: &sqlx::Error) -> String {
             format!("the row breaks the constraint {}", constraint(cause.as_ref()))
         }
         sqlx::Error::Database(cause) => {
+            const REWORDED: [fn(&str) -> Option<&'static str>; 1] = [sqlite::reworded];
             let message = cause.message();
-            sqlite::reworded(message).map_or_else(|| with_advice(message.to_owned()), str::to_owned)
+            let reworded = REWORDED.iter().find_map(|reworded| reworded(message));
+            reworded.map_or_else(|| with_advice(message.to_owned()), str::to_owned)
         }
         sqlx::Error::Io(cause) => with_advice(cause.to_string()),
         other => with_advice(other.to_string()),
     }
 }
 
-/// Adds the fix for an error of a server's certificate, for which the driver has no type, or of a read-only session.
-fn with_advice(message: String) -> String {
-    let advice = if message.contains("UnsupportedCertVersion") {
+/// The fixes for errors of a server's certificate, for which the drivers have no types, and of read-only sessions: a part of
+/// the message, and the fix.
+const ADVICE: [(&str, &str); 7] = [
+    (
+        "UnsupportedCertVersion",
         "the server's certificate is of X.509 version 1, which is not supported; issue a certificate of version 3 that \
-         has the server's name as a subjectAltName"
-    } else if message.contains("CaUsedAsEndEntity") {
+         has the server's name as a subjectAltName",
+    ),
+    (
+        "CaUsedAsEndEntity",
         "the server's certificate is that of an authority (CA:TRUE), which is not supported; issue one with \
-         basicConstraints=CA:FALSE, which may be self-signed"
-    } else if message.contains("UnknownIssuer") {
-        "the server's certificate is not signed by a trusted authority; set sslrootcert (PostgreSQL) or ssl-ca (MySQL) \
-         in DATABASE_URL to the file of the authority that signed it"
-    } else if message.contains("certificate not valid for name") {
+         basicConstraints=CA:FALSE, which may be self-signed",
+    ),
+    (
+        "UnknownIssuer",
+        "the server's certificate is not signed by a trusted authority; set sslrootcert or ssl-ca in DATABASE_URL to the \
+         file of the authority that signed it",
+    ),
+    (
+        "certificate not valid for name",
         "the server's certificate is for another name; use a name of the certificate in DATABASE_URL, or issue one \
-         that has this name as a subjectAltName"
-    } else if message.contains("server does not support TLS") {
-        "enable TLS in the server; sslmode=prefer or ssl-mode=PREFERRED in DATABASE_URL allows plain text"
-    } else if message.contains("in a read-only transaction") {
-        "the server is a standby, or default_transaction_read_only is on for this server, database or user"
-    } else if message.contains("READ ONLY transaction") {
-        "transaction_read_only (tx_read_only on MariaDB) is on for this server"
-    } else {
-        return message;
-    };
-    format!("{message}: {advice}")
+         that has this name as a subjectAltName",
+    ),
+    (
+        "server does not support TLS",
+        "enable TLS in the server; sslmode=prefer or ssl-mode=PREFERRED in DATABASE_URL allows plain text",
+    ),
+    (
+        "in a read-only transaction",
+        "the server is a standby, or default_transaction_read_only is on for this server, database or user",
+    ),
+    // MariaDB and MySQL have the same message, and MariaDB another name.
+    ("READ ONLY transaction", "transaction_read_only (tx_read_only on MariaDB) is on for this server"),
+];
+
+fn with_advice(message: String) -> String {
+    match ADVICE.iter().find(|(part, _)| message.contains(part)) {
+        Some((_, advice)) => format!("{message}: {advice}"),
+        None => message,
+    }
 }

@@ -7,6 +7,7 @@
 //! statement, so that there are never more sessions, or more work in the server, than connections.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -454,13 +455,13 @@ impl<DB: Dialect> Pool<DB> {
         outcome
     }
 
-    pub(super) const fn transaction_pooling(&self) -> bool {
-        self.transaction_pooling
-    }
-
-    /// What the connections are opened with.
-    pub(super) fn options(&self) -> &Options<DB> {
-        &self.shares[self.own].manager().options
+    /// Calls `wake` for each notification of a channel, until it is dropped. A pooler does not pass them on.
+    pub(super) async fn listen(&self, channel: &'static str, wake: impl Fn()) -> Infallible {
+        if self.transaction_pooling {
+            return pending().await;
+        }
+        let options = self.shares[self.own].manager().options.clone();
+        DB::listen(options, channel, wake).await
     }
 
     pub(super) fn connections(&self) -> Connections {
@@ -829,14 +830,15 @@ impl Health {
     }
 }
 
+// It needs an engine without a server.
 #[cfg(test)]
-mod tests {
+mod tests_on_sqlite {
     use deadpool::managed::Manager as _;
     use sqlx::Sqlite;
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
-    use crate::config::DriverOptions;
+    use crate::config::EXAMPLE_URLS;
 
     fn connector() -> Connector<Sqlite> {
         // A database of this one connection, which is never used for more than a ping.
@@ -872,18 +874,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_worker_whose_share_is_in_use_takes_from_the_others() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let url = format!("sqlite:{}?mode=rwc", folder.path().join("roster.db").display());
         let vars = [
-            ("DATABASE_URL", url.as_str()),
+            ("DATABASE_URL", EXAMPLE_URLS[0]),
             ("DATABASE_MAX_CONNECTIONS", "3"),
             ("DATABASE_ACQUIRE_TIMEOUT_MS", "50"),
             ("WEB_CONCURRENCY", "2"),
         ];
         let config =
             Config::from_vars(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))).expect("complete");
-        let DriverOptions::Sqlite(options) = &config.database_url.options else { panic!("the URL is of SQLite") };
-        let pool = Pool::<Sqlite>::new(options, &config);
+        let options = SqliteConnectOptions::new().filename(":memory:");
+        let pool = Pool::<Sqlite>::new(&options, &config);
         let second = pool.for_worker(1);
         assert_eq!(pool.connections().max, 3);
 

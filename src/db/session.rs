@@ -47,24 +47,25 @@ impl Session {
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self, Error> {
-        if url.transaction_pooling {
-            return Err(Error::Pooler);
-        }
         let never = Abandoned::default();
-        let mut opened = match &url.options {
+        let opened = match &url.options {
             DriverOptions::Sqlite(options) => connect::<Sqlite>(options, false, None, &never).await.map(Self::Sqlite),
             DriverOptions::MySql(options) => {
                 connect::<MySql>(&mysql::options(options.clone()), false, None, &never).await.map(Self::MySql)
             }
             DriverOptions::Postgres(options) => {
-                connect::<Postgres>(options, false, None, &never).await.map(Self::Postgres)
+                if url.transaction_pooling {
+                    return Err(Error::Pooler);
+                }
+                let mut opened = connect::<Postgres>(options, false, None, &never).await;
+                if let Ok(conn) = &mut opened
+                    && pooler::shares_session(conn, options).await?
+                {
+                    return Err(Error::Pooler);
+                }
+                opened.map(Self::Postgres)
             }
         };
-        if let (Ok(Self::Postgres(conn)), DriverOptions::Postgres(options)) = (&mut opened, &url.options)
-            && pooler::shares_session(conn, options).await?
-        {
-            return Err(Error::Pooler);
-        }
         opened.map_err(|cause| Error::connect(url.address(), cause))
     }
 
@@ -94,10 +95,13 @@ impl Session {
     /// # Errors
     /// Those of the statement.
     pub async fn file(&mut self) -> Result<Option<PathBuf>, Error> {
-        let Self::Sqlite(conn) = self else { return Ok(None) };
-        let file = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'");
-        let file: Option<String> = file.fetch_one(conn).await?;
-        Ok(file.filter(|file| !file.is_empty()).map(PathBuf::from))
+        async fn of<C>(connection: &mut C) -> Result<Option<PathBuf>, sqlx::Error>
+        where
+            C: Connection<Database: Dialect<Connection = C>>,
+        {
+            C::Database::file(connection).await
+        }
+        Ok(on_engine!(Session, self, conn => of(conn).await)?)
     }
 
     /// Closes the session. An error changes nothing, because the work is committed.

@@ -201,7 +201,7 @@ impl<'r> Row<'r> {
     /// # Errors
     /// When the row has no such column, or its text is not a whole number.
     pub fn integer(&self, position: usize) -> Result<i64, sqlx::Error> {
-        cell!(self, position, |text: &str| text.parse().map_err(decode))
+        cell!(self, position, |text: &str| text.parse::<i64>().map_err(|cause| sqlx::Error::Decode(cause.into())))
     }
 
     /// Reads text.
@@ -217,18 +217,16 @@ impl<'r> Row<'r> {
     /// # Errors
     /// When the row has no such column, or its text is not a timestamp of RFC 3339.
     pub fn time(&self, position: usize) -> Result<Timestamp, sqlx::Error> {
-        let time = cell!(self, position, |text| Timestamp::parse(text).map(|time| time.0).map_err(decode));
+        let time = cell!(self, position, |text| Timestamp::parse(text)
+            .map(|time| time.0)
+            .map_err(|cause| sqlx::Error::Decode(cause.into())));
         time.map(Timestamp)
     }
 }
 
-fn decode(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> sqlx::Error {
-    sqlx::Error::Decode(cause.into())
-}
-
 /// The same code for the types of each driver.
 macro_rules! values {
-    ($($engine:ident: $time:expr, $now:literal);+) => {
+    ($($engine:ident: ($time:expr, $now:literal),)+) => {
         $(impl Values for $engine {
             const NOW: &'static str = $now;
 
@@ -246,12 +244,12 @@ macro_rules! values {
         })+
     };
 }
-values!(
-    Sqlite: identity, "unixepoch()";
+values! {
+    Sqlite: (identity, "unixepoch()"),
     // MariaDB limits parameters of the type TIMESTAMP to 2038.
-    MySql: |time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()), "unix_timestamp()";
-    Postgres: identity, "floor(extract(epoch FROM statement_timestamp()))::bigint"
-);
+    MySql: (|time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()), "unix_timestamp()"),
+    Postgres: (identity, "floor(extract(epoch FROM statement_timestamp()))::bigint"),
+}
 
 #[cfg(test)]
 mod tests {

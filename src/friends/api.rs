@@ -6,10 +6,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::{Friend, Friends, of, page};
 use crate::db::Db;
 use crate::http::{Body, Failures, Format, Problem, negotiate, negotiated};
-use crate::listing::pages::json_page;
-use crate::listing::{Parameters, Query, Resource as _, Unknown, get};
-use crate::users::api::{parse_id, unknown};
-use crate::users::{self, User, Users};
+use crate::listing::pages::{json_page, json_row, unknown};
+use crate::listing::{Parameters, Query, Resource as _, Unknown, get, parameters};
+use crate::users::{User, Users};
 
 const FORMATS: &[Format] = &[Format::Json, Format::Html];
 
@@ -45,13 +44,13 @@ const FORMATS: &[Format] = &[Format::Json, Format::Html];
 )]
 pub(crate) async fn list(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if negotiate(&request, FORMATS)? == Format::Html {
-        return page::respond(&request, &db, parse_id(&id)?).await.map(negotiated);
+        return page::respond(&request, &db, parameters::id(&id)?).await.map(negotiated);
     }
-    let id = parse_id(&id)?;
+    let id = parameters::id(&id)?;
     let parameters = Parameters::parse(Friends::TABLE, request.query_string(), Unknown::Refuse)?;
     let page = json_page::<Friends>(&request, &db, &parameters, Some(of(id))).await?;
     if page.is_empty() {
-        get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown)?;
+        get::<Users, _>(&db, id, |_| ()).await?.ok_or_else(unknown::<Users>)?;
     }
     page.respond().map(negotiated)
 }
@@ -81,7 +80,7 @@ pub(crate) async fn list(request: HttpRequest, id: Path<String>, db: Data<Db>) -
 )]
 pub(crate) async fn user(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     if negotiate(&request, FORMATS)? == Format::Html {
-        return page::respond(&request, &db, parse_id(&id)?).await.map(negotiated);
+        return page::respond(&request, &db, parameters::id(&id)?).await.map(negotiated);
     }
-    users::api::respond(&request, &db, &id).await.map(negotiated)
+    json_row::<Users>(&request, &db, &id).await.map(negotiated)
 }

@@ -7,8 +7,8 @@ use futures_util::future::try_join;
 use super::{Friend, Friends, of};
 use crate::db::Db;
 use crate::http::{Frame, Problem, respond_with_page};
+use crate::listing::pages::unknown;
 use crate::listing::{Parameters, Resource as _, Unknown, View, get, view};
-use crate::users::api::unknown;
 use crate::users::pages::Row;
 use crate::users::{User, Users};
 
@@ -43,7 +43,7 @@ impl FriendRow {
 pub(super) async fn respond(request: &HttpRequest, db: &Db, id: i64) -> Result<HttpResponse, Problem> {
     let parameters = Parameters::parse(Friends::TABLE, request.query_string(), Unknown::Ignore)?;
     let columns = [("id", "Id"), ("username", "Username"), ("email", "E-mail"), ("since", "Since")];
-    let row = async { get::<Users, _>(db, id, Row::of).await?.ok_or_else(unknown) };
+    let row = async { get::<Users, _>(db, id, Row::of).await?.ok_or_else(unknown::<Users>) };
     let view = view::<Friends, _, 4>(db, &parameters, Some(of(id)), columns, FriendRow::of);
     let (row, view) = try_join(row, view).await?;
     respond_with_page(request, &FriendsPage { frame: Frame::of(request), row, view })

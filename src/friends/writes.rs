@@ -5,8 +5,9 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use crate::db::{Db, Select, Sql, Transaction};
 use crate::http::{Body, Failures, Problem, WriteFailures, conditions, respond_without_content};
+use crate::listing::pages::unknown;
 use crate::listing::parameters;
-use crate::users::api::{parse_id, unknown};
+use crate::users::Users;
 
 /// Makes two users friends of each other. If they are already, nothing changes.
 #[utoipa::path(
@@ -100,7 +101,7 @@ async fn lock_users(transaction: &mut Transaction<'_>, one: i64, other: i64) -> 
         Ok(())
     });
     let expected = if one == other { 1 } else { 2 };
-    if found.await? == expected { Ok(()) } else { Err(unknown()) }
+    if found.await? == expected { Ok(()) } else { Err(unknown::<Users>()) }
 }
 
 /// Checks the conditions of a request. A friendship has no representation, so it either exists or does not.
@@ -123,5 +124,5 @@ async fn check_conditions(
 }
 
 fn parse_ids((one, other): &(String, String)) -> Result<(i64, i64), Problem> {
-    Ok((parse_id(one)?, parse_id(other)?))
+    Ok((parameters::id(one)?, parameters::id(other)?))
 }

@@ -41,7 +41,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The relative reference from a path to the root of the service, such as `../../` from `/books/1/authors` (RFC 3986,
+/// The relative reference from a path to the root of the service, such as `../../` from `/songs/1/singers` (RFC 3986,
 /// section 5.2). Every link starts with it, because a proxy may publish the service under a prefix that it strips.
 pub(super) fn root(path: &str) -> String {
     // No resource has a path that deep. Without the limit, an error page could be several times as long as its request.
@@ -93,8 +93,8 @@ mod tests {
             ("/", "./"),
             ("/docs", "./"),
             ("/docs/", "../"),
-            ("/books/1/authors", "../../"),
-            ("/books/1/authors/", "../../../"),
+            ("/songs/1/singers", "../../"),
+            ("/songs/1/singers/", "../../../"),
             ("//a", "../"),
             ("/a%2Fb/c", "../"),
         ] {

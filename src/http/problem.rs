@@ -56,7 +56,7 @@ impl Problem {
         Self { cause: Some(reason), ..Self::new(StatusCode::BAD_REQUEST, detail) }
     }
 
-    pub(crate) fn not_found(detail: &'static str) -> Self {
+    pub(crate) fn not_found(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 

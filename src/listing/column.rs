@@ -6,7 +6,7 @@ use crate::db::{Timestamp, Value};
 
 /// The highest id: the largest whole number that every reader of JSON supports (RFC 8259, section 6). It leaves room for
 /// the ids that the database chooses after it.
-pub(crate) const ID_MAX: i64 = (1 << 53) - 1;
+pub(super) const ID_MAX: i64 = (1 << 53) - 1;
 
 /// A column of a table, as the API, files and SQL name it.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,11 @@
-//! A page of a listing as JSON.
+//! A page of a listing, and one row, as JSON.
 
 use actix_web::http::header::HeaderValue;
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::parameters::{Parameters, Unknown};
-use super::query::{Scope, page};
+use super::parameters::{self, Parameters, Unknown};
+use super::query::{Scope, get, page};
 use super::resource::Resource;
 use super::row::{ROW_SIZE, write_json};
 use super::stream;
@@ -26,6 +26,27 @@ pub(crate) async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<
     }
     let parameters = Parameters::parse(T::TABLE, request.query_string(), Unknown::Refuse)?;
     json_page::<T>(request, &db, &parameters, None).await?.respond().map(negotiated)
+}
+
+/// Responds with the row of this id as JSON.
+///
+/// # Errors
+/// 400 for an id that is not a number, 404 for one that no row has, 406, and those of the query.
+pub(crate) async fn json_row<T: Resource>(request: &HttpRequest, db: &Db, id: &str) -> Result<HttpResponse, Problem> {
+    negotiate(request, &[Format::Json])?;
+    parameters::none(request.query_string())?;
+    let json: fn(T::Row<'_>) -> Vec<u8> = |row| {
+        let mut body = Vec::with_capacity(ROW_SIZE);
+        write_json(&mut body, &row);
+        body
+    };
+    let body = get::<T, _>(db, parameters::id(id)?, json).await?.ok_or_else(unknown::<T>)?;
+    respond_with_etag(request, Format::Json, body, None)
+}
+
+/// The problem for an id that no row has.
+pub(crate) fn unknown<T: Resource>() -> Problem {
+    Problem::not_found(format!("there is no {} with this id", T::TABLE.row))
 }
 
 /// A page as JSON, which is not sent yet.

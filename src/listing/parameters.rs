@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
-use super::column::Kind;
+use super::column::{ID_MAX, Kind};
 use super::cursor;
 use super::query::{Key, Listing, Scope};
 use super::resource::Resource;
@@ -159,6 +159,15 @@ impl Parameters {
 /// The first one, named.
 pub fn none(query: &str) -> Result<(), Problem> {
     read(query, &[], Unknown::Refuse, |_, _| Ok(()))
+}
+
+/// Reads an id in a path. A row has one URL, so only the canonical form of a number is accepted, such as `1` and not `01`.
+///
+/// # Errors
+/// 400, if it is not a number.
+pub fn id(id: &str) -> Result<i64, Problem> {
+    let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
+    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("expected an integer from 1 to {ID_MAX}")))
 }
 
 /// Passes each parameter of a query string to `each`.

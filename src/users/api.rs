@@ -5,10 +5,9 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::{User, Users};
 use crate::db::Db;
-use crate::http::{Body, Failures, Format, Problem, respond_with_etag};
+use crate::http::{Body, Failures, Format, Problem};
 use crate::listing::pages::page_or_stream;
-use crate::listing::row::{ROW_SIZE, write_json};
-use crate::listing::{ID_MAX, Query, parameters, stream};
+use crate::listing::{Query, stream};
 
 type Parameters = Query<Users>;
 
@@ -83,33 +82,4 @@ pub(crate) async fn ndjson(request: HttpRequest, db: Data<Db>) -> Result<HttpRes
 )]
 pub(crate) async fn csv(request: HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     stream::<Users>(&request, db, Format::Csv).await
-}
-
-/// Responds with a user as JSON.
-///
-/// # Errors
-/// 404 if there is no such user, and those of the parameters, of the query and of `If-Match`.
-pub(crate) async fn respond(request: &HttpRequest, db: &Db, id: &str) -> Result<HttpResponse, Problem> {
-    parameters::none(request.query_string())?;
-    let json = |user: User<'_>| {
-        let mut body = Vec::with_capacity(ROW_SIZE);
-        write_json(&mut body, &user);
-        body
-    };
-    let body = crate::listing::get::<Users, _>(db, parse_id(id)?, json).await?.ok_or_else(unknown)?;
-    respond_with_etag(request, Format::Json, body, None)
-}
-
-/// The problem for an id that no user has.
-pub(crate) fn unknown() -> Problem {
-    Problem::not_found("there is no user with this id")
-}
-
-/// Reads an id in a path. A user has one URL, so only the canonical form of a number is accepted, such as `1` and not `01`.
-///
-/// # Errors
-/// 400, if it is not a number.
-pub(crate) fn parse_id(id: &str) -> Result<i64, Problem> {
-    let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
-    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("expected an integer from 1 to {ID_MAX}")))
 }

@@ -3,7 +3,6 @@
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::api::{parse_id, unknown};
 use super::{User, Users, welcome};
 use crate::db::Db;
 use crate::http::{
@@ -11,6 +10,7 @@ use crate::http::{
     json_object, negotiate, once, origin, respond_with_state, respond_without_content,
 };
 use crate::jobs;
+use crate::listing::pages::unknown;
 use crate::listing::{Resource as _, parameters, writes};
 
 /// The members of a new user.
@@ -151,17 +151,17 @@ pub(crate) async fn change(
 ) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
     parameters::none(request.query_string())?;
-    let id = parse_id(&id)?;
+    let id = parameters::id(&id)?;
     let changes = writes::changes(Users::TABLE, &json_object(&request, &body, MERGE_PATCH)?)?;
     conditions::require_match(&request)?;
     let json = db.transaction(async |transaction| {
-        let current = writes::read::<Users>(transaction, id).await?.ok_or_else(unknown)?;
+        let current = writes::read::<Users>(transaction, id).await?.ok_or_else(unknown::<Users>)?;
         conditions::check(&request, Some(&current))?;
         if changes.is_empty() {
             return Ok(current);
         }
         writes::change::<Users>(transaction, id, &changes).await?;
-        writes::read::<Users>(transaction, id).await?.ok_or_else(unknown)
+        writes::read::<Users>(transaction, id).await?.ok_or_else(unknown::<Users>)
     });
     json.await.map(respond_with_state)
 }
@@ -187,9 +187,9 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn remove(request: HttpRequest, id: Path<String>, db: Data<Db>) -> Result<HttpResponse, Problem> {
     parameters::none(request.query_string())?;
-    let id = parse_id(&id)?;
+    let id = parameters::id(&id)?;
     let removed = db.transaction(async |transaction| {
-        let current = writes::read::<Users>(transaction, id).await?.ok_or_else(unknown)?;
+        let current = writes::read::<Users>(transaction, id).await?.ok_or_else(unknown::<Users>)?;
         conditions::check(&request, Some(&current))?;
         Ok::<_, Problem>(writes::remove::<Users>(transaction, id).await?)
     });

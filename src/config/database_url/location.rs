@@ -17,7 +17,7 @@ pub(super) struct Location {
 /// How the bytes reach the database.
 #[derive(Clone, Copy)]
 pub(super) enum Transport {
-    File,
+    Embedded,
     Socket,
     Network {
         tls: Tls,
@@ -30,23 +30,6 @@ impl Transport {
     /// A connection to a host.
     pub(super) fn network(tls: Tls, host: &str) -> Self {
         Self::Network { tls, is_local: is_this_machine(host) }
-    }
-
-    /// Whether the connection to a server is encrypted and the server verified.
-    pub(super) fn protection(self) -> Option<&'static str> {
-        Some(match self {
-            Self::File => return None,
-            Self::Socket => "a Unix socket: not encrypted, and not sent over a network",
-            Self::Network { tls: Tls::Disabled, .. } => "not encrypted, server not verified",
-            Self::Network { tls: Tls::Preferred, .. } => {
-                "encrypted only if the server supports TLS, server not verified"
-            }
-            Self::Network { tls: Tls::Required, .. } => "encrypted, server not verified",
-            Self::Network { tls: Tls::VerifyAuthority, .. } => {
-                "encrypted, server certificate verified, host name not verified"
-            }
-            Self::Network { tls: Tls::VerifyHost, .. } => "encrypted, server certificate and host name verified",
-        })
     }
 }
 

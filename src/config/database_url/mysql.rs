@@ -3,7 +3,7 @@
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 use super::location::Location;
-use super::parameters::Parameter::{Collation, Number, Only, Pem, Refused, RootCertificate, Socket, SslMode};
+use super::parameters::Parameter::{Collation, Number, Only, Pem, Refused, RootCertificate, SocketPath, SslMode};
 use super::parameters::{
     ACQUIRE_TIMEOUT, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS, Row,
     STATEMENTS, UTC,
@@ -21,7 +21,7 @@ const PARAMETERS: &[Row] = &[
     ("ssl-cert", &[], Pem(CERTIFICATE)),
     ("ssl-key", &[], Pem(PRIVATE_KEY)),
     ("statement-cache-capacity", &[], Number(0, 10_000)),
-    ("socket", &["unix_socket", "socket_path"], Socket),
+    ("socket", &["unix_socket", "socket_path"], SocketPath),
     ("charset", &["character_encoding", "encoding"], Only(&["utf8mb4"], CHARSET)),
     ("collation", &["connection_collation"], Collation),
     ("timezone", &["server_timezone", "connection_timezone", "loc"], Only(&["utc", "+00:00", " 00:00"], UTC)),
@@ -81,6 +81,6 @@ pub(super) fn parse(scheme: &str, rest: &str) -> Result<(MySqlConnectOptions, Lo
         options = options.host(&address.to_string());
     }
     let (host, port) = (options.get_host().to_owned(), options.get_port());
-    let socket = server.parameters.socket.clone();
+    let socket = server.parameters.socket_path.clone();
     Ok((options, server.location(socket, &host, port, tls)))
 }

@@ -22,11 +22,11 @@ pub(super) enum Parameter {
     /// The path of a readable file that contains PEM with this label, passed to the driver.
     Pem(&'static str),
     /// The folder of a Unix socket, or a host.
-    Host,
+    HostOrFolder,
     /// An IP address.
-    Address,
+    IpAddress,
     /// The path of a Unix socket.
-    Socket,
+    SocketPath,
     /// The protection by TLS.
     SslMode,
     /// The file with the certificate authority of the server.
@@ -86,8 +86,8 @@ pub(super) struct Parameters {
     pub(super) driver: Vec<(String, String)>,
     pub(super) tls: Option<Tls>,
     pub(super) authority: Option<Authority>,
-    pub(super) socket: Option<String>,
-    pub(super) host: Option<String>,
+    pub(super) socket_path: Option<String>,
+    pub(super) host_or_folder: Option<String>,
     pub(super) is_pooler: bool,
     /// Canonical names of the parameters, and of the parts that the URL has before its parameters.
     pub(super) seen: BTreeSet<String>,
@@ -170,24 +170,24 @@ impl Parameters {
                 pass(value);
                 self.authority = Some(Authority::File);
             }
-            Parameter::Host => {
+            Parameter::HostOrFolder => {
                 let host = value.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(value);
                 if host.is_empty() || host.contains(',') {
                     return Err("expected one host, or the folder of a Unix socket".into());
                 }
                 pass(host);
-                self.host = Some(host.to_owned());
+                self.host_or_folder = Some(host.to_owned());
             }
-            Parameter::Address => {
+            Parameter::IpAddress => {
                 value.parse::<IpAddr>().map_err(|_| "expected an IP address")?;
                 pass(value);
-                self.host = Some(value.to_owned());
+                self.host_or_folder = Some(value.to_owned());
             }
-            Parameter::Socket if value.starts_with('/') => {
+            Parameter::SocketPath if value.starts_with('/') => {
                 pass(value);
-                self.socket = Some(value.to_owned());
+                self.socket_path = Some(value.to_owned());
             }
-            Parameter::Socket => return Err("expected the path of a Unix socket, which begins with /".into()),
+            Parameter::SocketPath => return Err("expected the path of a Unix socket, which begins with /".into()),
             Parameter::SslMode => self.tls = Some(Tls::parse(value, own)?),
             Parameter::Collation => {
                 let is_plain = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

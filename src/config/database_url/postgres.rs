@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::location::Location;
-use super::parameters::Parameter::{Address, Host, Number, Only, Pem, Pooler, Refused, RootCertificate, SslMode, Text};
+use super::parameters::Parameter::{
+    HostOrFolder, IpAddress, Number, Only, Pem, Pooler, Refused, RootCertificate, SslMode, Text,
+};
 use super::parameters::{
     ACQUIRE_TIMEOUT, Authority, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS,
     Row, STATEMENTS, UTC,
@@ -28,8 +30,8 @@ const PARAMETERS: &[Row] = &[
     ("sslcert", &[], Pem(CERTIFICATE)),
     ("sslkey", &[], Pem(PRIVATE_KEY)),
     ("statement-cache-capacity", &[], Number(0, 10_000)),
-    ("host", &[], Host),
-    ("hostaddr", &[], Address),
+    ("host", &[], HostOrFolder),
+    ("hostaddr", &[], IpAddress),
     ("port", &[], Number(1, 65_535)),
     ("dbname", &[], Text),
     ("user", &[], Text),
@@ -105,7 +107,7 @@ pub(super) fn parse(scheme: &str, rest: &str) -> Result<(PgConnectOptions, bool,
     } else if !server.parameters.has("statement-cache-capacity") {
         options = options.statement_cache_capacity(STATEMENTS);
     }
-    if server.parameters.host.is_none() {
+    if server.parameters.host_or_folder.is_none() {
         if let Some(address) = server.ipv6() {
             options = options.host(&address.to_string());
         } else if !server.is_host_given && server.url.port().is_none() {
@@ -150,7 +152,7 @@ fn is_set(variable: &str) -> bool {
 
 /// The problems of the variables of libpq for TLS. The driver applies them to a URL without these parameters. It ignores
 /// an unknown mode, and reads the files only when it connects.
-pub(in crate::config) fn environment_problems(vars: &BTreeMap<String, String>) -> Vec<String> {
+pub(in crate::config) fn postgres_problems(vars: &BTreeMap<String, String>) -> Vec<String> {
     let mode = |value: &str| match Tls::parse(value, "sslmode") {
         // A name of MySQL is valid in a URL, but not here.
         Ok(_) if value.parse::<PgSslMode>().is_err() => Err("use a name of libpq, such as verify-full".to_owned()),

@@ -39,9 +39,9 @@ impl Server {
             return Err("it names more than one host; name one".into());
         }
         // The parser rejects an empty host after a user, as in user@/database?host=/socket.
-        let is_host_given = !host.is_empty() && !host.starts_with(':');
         let (login, at) = login.map_or(("", ""), |login| (login, "@"));
-        let assumed = if is_host_given { "" } else { "localhost" };
+        let assumed = if host.is_empty() || host.starts_with(':') { "localhost" } else { "" };
+        let is_host_given = assumed.is_empty();
         let url = Url::parse(&format!("{scheme}://{login}{at}{assumed}{host}{tail}")).map_err(|error| match error {
             ParseError::InvalidPort => format!(
                 "the port is not a number from 1 to 65535, or {UNENCODED}; an IPv6 address is written in brackets"

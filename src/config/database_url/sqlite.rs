@@ -44,6 +44,6 @@ pub(super) fn parse(rest: &str) -> Result<(SqliteConnectOptions, Location), Stri
     if file.is_empty() || file.ends_with('/') {
         return Err("the SQLite URL names no file; write it as sqlite:roster.db?mode=rwc".into());
     }
-    let location = Location { transport: Transport::File, address: file, redacted };
+    let location = Location { transport: Transport::Embedded, address: file, redacted };
     Ok((options.statement_cache_capacity(STATEMENTS).disable_statement_logging(), location))
 }

@@ -16,7 +16,7 @@ pub(super) enum Tls {
 }
 
 impl Tls {
-    /// The names of PostgreSQL and of MySQL. Both are accepted in the URL of either server.
+    /// The names of `sslmode` and of `ssl-mode`. Both are accepted by either parameter.
     const NAMES: [(&str, &str, Self); 5] = [
         ("disable", "DISABLED", Self::Disabled),
         ("prefer", "PREFERRED", Self::Preferred),
@@ -25,7 +25,7 @@ impl Tls {
         ("verify-full", "VERIFY_IDENTITY", Self::VerifyHost),
     ];
 
-    /// Reads the value of a parameter. Its name decides whether an error has the names of PostgreSQL or of MySQL.
+    /// Reads the value of a parameter. An error has the names of this parameter.
     pub(super) fn parse(value: &str, parameter: &str) -> Result<Self, String> {
         let name = canonical(value);
         if name == "allow" {
@@ -34,7 +34,7 @@ impl Tls {
         let found =
             Self::NAMES.into_iter().find(|(one, other, _)| [one, other].map(|known| canonical(known)).contains(&name));
         found.map(|(.., tls)| tls).ok_or_else(|| {
-            let names = Self::NAMES.map(|(postgres, mysql, _)| if parameter == "ssl-mode" { mysql } else { postgres });
+            let names = Self::NAMES.map(|(lower, upper, _)| if parameter == "ssl-mode" { upper } else { lower });
             format!("unknown value; {}", suggestion(value, names))
         })
     }

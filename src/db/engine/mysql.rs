@@ -118,7 +118,7 @@ fn kind_of(number: u16, state: &str) -> Kind {
         // The prepared statement is unknown, or does not fit the table any more.
         | 1243 | 1615 => Kind::Lost,
         // --read-only, a replica, InnoDB in read-only mode, a read-only transaction.
-        1290 | 1792 | 1836 | 1874 => Kind::ReadOnly,
+        1290 | 1792 | 1836 | 1874 => Kind::ReadOnlyServer,
         // Lock wait time-out.
         1205 => Kind::LockTimeout,
         // Deadlock (in XA, in user locks and when a group replicates, too).
@@ -177,7 +177,7 @@ mod tests {
             (Kind::Transient, &[1461, 1637, 1969, 3024, 3572]),
             (Kind::Lost, &[1040, 1047, 1053, 1129, 1152, 1158, 1159, 1160, 1161, 1184, 1243, 1317, 1615, 1927]),
             (Kind::Lost, &[2006, 2013, 3032, 3169, 4031]),
-            (Kind::ReadOnly, &[1290, 1792, 1836, 1874]),
+            (Kind::ReadOnlyServer, &[1290, 1792, 1836, 1874]),
             (Kind::Value, &[1264, 1265, 1292, 1300, 1366, 1406, 1690]),
             (Kind::Schema, &[1054, 1146]),
             (Kind::Other, &[1044, 1045, 1049, 1064, 1142, 1305]),

@@ -4,15 +4,15 @@ mod listener;
 mod migrations;
 pub(in crate::db) mod pooler;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
-use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSeverity};
 use sqlx::{PgConnection, Postgres, QueryBuilder, SqlStr};
 
 use super::Kind;
 use crate::db::dialect::{Abandoned, Dialect, MARGIN, execution};
-pub(in crate::db) use listener::listen;
 
 impl Dialect for Postgres {
     const SYSTEM: &'static str = "postgresql";
@@ -22,6 +22,10 @@ impl Dialect for Postgres {
     // The notification is sent when the transaction is committed.
     fn notify(statement: &mut QueryBuilder<Self>, channel: &'static str) {
         statement.push(" RETURNING pg_notify('").push(channel).push("', '')");
+    }
+
+    async fn listen(options: PgConnectOptions, channel: &'static str, wake: impl Fn()) -> Infallible {
+        listener::listen(options, channel, wake).await
     }
 
     async fn set_up(
@@ -115,7 +119,7 @@ fn kind_of(code: &str, message: &str) -> Kind {
         // No such prepared statement, or a second one of its name.
         "26000" | "42P05" => Kind::Statement,
         // Read-only transaction: the server is a standby, or has become one.
-        "25006" => Kind::ReadOnly,
+        "25006" => Kind::ReadOnlyServer,
         // A migration changed a table that a prepared statement of this connection reads.
         "0A000" if message.starts_with("cached plan") => Kind::Lost,
         // Connection failures that a pooler reports, and shutdowns.
@@ -148,7 +152,7 @@ mod tests {
             (Kind::LockTimeout, &["55P03"]),
             (Kind::Transient, &["55006", "57014", "58000", "58030", "58P01"]),
             (Kind::Lost, &["08000", "08003", "08006", "08P01", "57P01", "57P02", "57P03", "57P04", "57P05"]),
-            (Kind::ReadOnly, &["25006"]),
+            (Kind::ReadOnlyServer, &["25006"]),
             (Kind::Value, &["22001", "22003", "22021", "22P02", "22P05"]),
             (Kind::Constraint, &["23001", "23P01"]),
             (Kind::Schema, &["42P01", "42703"]),

@@ -2,6 +2,7 @@
 
 mod migrations;
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ impl Dialect for Sqlite {
     const IN_UNION: (&'static str, &'static str) = ("", "");
 
     execution!(Sqlite);
+
+    async fn file(connection: &mut SqliteConnection) -> Result<Option<PathBuf>, sqlx::Error> {
+        let file = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'");
+        let file: Option<String> = file.fetch_one(connection).await?;
+        Ok(file.filter(|file| !file.is_empty()).map(PathBuf::from))
+    }
 
     async fn insert(
         connection: &mut SqliteConnection,
@@ -195,7 +202,7 @@ mod tests {
                 assert_eq!(kind_of(code, ""), kind_of_code, "{code}");
             }
         }
-        for message in ["no such table: books", "table books has no column named title"] {
+        for message in ["no such table: songs", "table songs has no column named title"] {
             assert_eq!(kind_of(1, message), Kind::Schema, "{message}");
         }
     }

@@ -22,7 +22,7 @@ pub(crate) fn table(folder: &Path) -> Result<String, String> {
     let mut migrations = BTreeSet::new();
     for (engine, file) in engines.iter().flat_map(|(engine, files)| files.keys().map(move |file| (engine, file))) {
         migrations.insert(parse(file).ok_or_else(|| {
-            format!("{}: expected a name such as 0001_books.up.sql", folder.join(engine).join(file).display())
+            format!("{}: expected a name such as 0001_songs.up.sql", folder.join(engine).join(file).display())
         })?);
     }
     check_numbers(folder, &migrations)?;
@@ -136,7 +136,7 @@ mod tests {
                 (format!("{engine}/{number}.{direction}.sql"), if direction == "up" { up } else { "SELECT 1" })
             })
         };
-        [of("mysql"), of("postgres")].concat()
+        [of("first"), of("second")].concat()
     }
 
     fn table_of_all(files: &[(String, &str)]) -> Result<String, String> {
@@ -145,16 +145,16 @@ mod tests {
 
     #[test]
     fn each_engine_has_a_table_of_its_files() {
-        let files: Vec<_> = (1..=12).flat_map(|number| both(&format!("{number:04}_books"), "SELECT 1")).collect();
+        let files: Vec<_> = (1..=12).flat_map(|number| both(&format!("{number:04}_songs"), "SELECT 1")).collect();
         let code = table_of_all(&files).expect("it is complete");
-        assert!(code.contains("const MYSQL: &[Files]") && code.contains("const POSTGRES: &[Files]"), "{code}");
-        assert!(code.contains("version: 12, name: \"books\"") && code.contains("LATEST: i64 = 12;"), "{code}");
-        assert!(code.contains("/postgres/0010_books.down.sql") && !code.contains("no_transaction: true"), "{code}");
+        assert!(code.contains("const FIRST: &[Files]") && code.contains("const SECOND: &[Files]"), "{code}");
+        assert!(code.contains("version: 12, name: \"songs\"") && code.contains("LATEST: i64 = 12;"), "{code}");
+        assert!(code.contains("/second/0010_songs.down.sql") && !code.contains("no_transaction: true"), "{code}");
     }
 
     #[test]
     fn a_first_line_excludes_the_transaction() {
-        let code = table_of_all(&both("0001_books", "-- no transaction\nSELECT 1")).expect("it is complete");
+        let code = table_of_all(&both("0001_songs", "-- no transaction\nSELECT 1")).expect("it is complete");
         assert_eq!(code.matches("no_transaction: true").count(), 2, "{code}");
         assert!(excludes_transaction("-- no transaction\r\nSELECT 1") && excludes_transaction("-- no-transaction"));
         for other in ["", "SELECT 1\n-- no transaction", "-- no transactions", "-- no transaction is needed"] {
@@ -165,39 +165,39 @@ mod tests {
     #[test]
     fn an_incomplete_folder_is_reported() {
         let without = |file: &str| {
-            let files = [both("0001_books", "SELECT 1"), both("0002_shelves", "SELECT 1")].concat();
+            let files = [both("0001_songs", "SELECT 1"), both("0002_tracks", "SELECT 1")].concat();
             let files: Vec<_> = files.into_iter().filter(|(name, _)| !name.contains(file)).collect();
             table_of_all(&files).expect_err("it is incomplete")
         };
-        for file in ["mysql/0002_shelves.down.sql", "postgres/0001_books.up.sql"] {
+        for file in ["first/0002_tracks.down.sql", "second/0001_songs.up.sql"] {
             let problem =
                 format!("migrations/{file} is missing: each engine has an up and a down file for each migration");
             assert_eq!(without(file), problem);
         }
-        assert!(without("mysql/0002").starts_with("migrations/mysql/0002_shelves.up.sql is missing"));
-        assert_eq!(without("0001"), "migrations: 0001 is missing before 0002_shelves");
-        assert_eq!(without("sql"), "migrations has no migration files");
+        assert!(without("first/0002").starts_with("migrations/first/0002_tracks.up.sql is missing"));
+        assert_eq!(without("0001"), "migrations: 0001 is missing before 0002_tracks");
+        assert_eq!(without(".sql"), "migrations has no migration files");
     }
 
     #[test]
     fn a_wrong_name_is_reported() {
         let problem = |file: &str| {
-            let mut files = both("0001_books", "SELECT 1");
+            let mut files = both("0001_songs", "SELECT 1");
             files.push((file.to_owned(), "SELECT 1"));
             table_of_all(&files).expect_err("it is wrong")
         };
-        for file in ["mysql/2_x.up.sql", "mysql/0002.up.sql", "mysql/0002_.up.sql", "mysql/0002_x.sql", "mysql/notes"] {
-            assert_eq!(problem(file), format!("migrations/{file}: expected a name such as 0001_books.up.sql"));
+        for file in ["first/2_x.up.sql", "first/0002.up.sql", "first/0002_.up.sql", "first/0002_x.sql", "first/notes"] {
+            assert_eq!(problem(file), format!("migrations/{file}: expected a name such as 0001_songs.up.sql"));
         }
-        assert_eq!(problem("mysql/0001_shelves.up.sql"), "migrations: 0001 has two names, books and shelves; keep one");
+        assert_eq!(problem("first/0001_tracks.up.sql"), "migrations: 0001 has two names, songs and tracks; keep one");
     }
 
     #[test]
     fn sqlite_has_no_migration_without_a_transaction() {
-        let files = [("sqlite/0001_books.up.sql", "-- no transaction"), ("sqlite/0001_books.down.sql", "SELECT 1")];
+        let files = [("sqlite/0001_songs.up.sql", "-- no transaction"), ("sqlite/0001_songs.down.sql", "SELECT 1")];
         assert_eq!(
             table_of(&files).expect_err("it is rejected"),
-            "migrations/sqlite/0001_books.up.sql: remove its first line: on SQLite, all migrations of a run are one transaction"
+            "migrations/sqlite/0001_songs.up.sql: remove its first line: on SQLite, all migrations of a run are one transaction"
         );
     }
 }

@@ -62,8 +62,8 @@ mod tests {
     #[test]
     fn tables_are_those_that_lose_rows_or_columns() {
         for (sql, expected) in [
-            ("DROP TABLE books;\n", &["books"][..]),
-            ("-- DROP TABLE kept;\nDROP TABLE IF EXISTS books", &["books"]),
+            ("DROP TABLE songs;\n", &["songs"][..]),
+            ("-- DROP TABLE kept;\nDROP TABLE IF EXISTS songs", &["songs"]),
             ("DROP INDEX by_id;\nALTER TABLE pages DROP COLUMN number;\nALTER TABLE pages DROP x;", &["pages"]),
             ("DROP TABLE b;DROP TABLE a;", &["a", "b"]),
             ("DROP INDEX CONCURRENTLY by_id;", &[]),

@@ -11,7 +11,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Calls `wake` for each notification of a channel, and after each new connection, because notifications may have been lost
 /// before. Runs until it is dropped.
-pub(in crate::db) async fn listen(options: PgConnectOptions, channel: &'static str, wake: impl Fn()) -> Infallible {
+pub(super) async fn listen(options: PgConnectOptions, channel: &'static str, wake: impl Fn()) -> Infallible {
     loop {
         let outcome: Result<(), sqlx::Error> = async {
             let pool = PgPoolOptions::new().max_connections(1).acquire_slow_threshold(Duration::MAX);
