@@ -8,12 +8,15 @@ run:
 
 # Serve, and again after each change (needs watchexec); `just dev postgres` starts that database server in a container
 dev engine="sqlite":
-    [ {{engine}} = sqlite ] || docker compose --file deploy/compose/databases.yaml up --detach --wait {{engine}}
-    DATABASE_URL='{{ \
-        if engine == "sqlite" { "sqlite:roster.db?mode=rwc" } \
-        else if engine == "postgres" { "postgres://roster:secret@127.0.0.1/roster" } \
-        else { "mysql://roster:secret@127.0.0.1/roster" } \
-    }}' watchexec --restart --watch src --watch templates --watch migrations --watch Cargo.toml cargo run
+    #!/bin/sh
+    set -eu
+    case {{engine}} in
+        sqlite) url='sqlite:roster.db?mode=rwc' ;;
+        postgres) url=postgres://roster:secret@127.0.0.1/roster server={{engine}} ;;
+        mariadb | mysql) url=mysql://roster:secret@127.0.0.1/roster server={{engine}} ;;
+    esac
+    ${server:+docker compose --file deploy/compose/databases.yaml up --detach --wait $server}
+    DATABASE_URL=$url watchexec --restart --watch src --watch templates --watch migrations --watch Cargo.toml cargo run
 
 # Run every test, on every engine that is installed
 test:
@@ -23,6 +26,7 @@ test:
 ci:
     .ci/run
 
+# [only original]
 # Replace processes under load, with and without HAProxy and nginx
 chaos rounds="1":
     tests/chaos/releases {{rounds}}
@@ -40,13 +44,17 @@ bench *arguments:
 failover:
     tests/chaos/galera
     tests/chaos/patroni
+# [end]
 
 # Build the image, and test it and the files in deploy/
 containers:
     tests/containers/bases
     tests/containers/image
+    # [only original]
     for what in releases rolling logs compose kubernetes; do tests/containers/$what || exit; done
+    # [end]
 
+# [only original]
 # Push to a repository whose hook builds and runs the commit
 platform:
     tests/platform/push
@@ -54,6 +62,7 @@ platform:
 # Cause faults under load: kills, overload, full disks
 faults:
     tests/chaos/faults
+# [end]
 
 # Generate openapi.json from the handlers
 openapi:
@@ -67,18 +76,26 @@ tools:
 manual:
     MANUAL=target/manual cargo test --test integration the_manual
 
+# [only original]
 # Take new pictures for the README
 pictures:
     UPDATE_PICTURES=1 cargo test --test integration the_readme_shows
+# [end]
 
 # Format the code, and run the checks that run nothing of the project (needs `just tools`)
 lint:
     cargo fmt
     .ci/lint
 
+# [only original]
 # Run the shell commands of the documents
 docs:
     tests/docs/run
+
+# Follow the guides of docs/guide in a clone
+guides *guides:
+    tests/guide/run {{guides}}
+# [end]
 
 # Fuzz a property of src/fuzzing.rs with cargo-fuzz: `just fuzz cursor 600`
 fuzz target seconds="60":

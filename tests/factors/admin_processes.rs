@@ -20,7 +20,7 @@ use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
 };
-use crate::support::resource::{CREATE_NEWEST, DROP_NEWEST, FIRST, INSERT_NEWEST, LISTING, RELATED, TABLES};
+use crate::support::resource::{FIRST, LISTING, RELATED, TABLES};
 use crate::support::sql::Sql;
 use crate::support::step_proxy::{Point, StepProxy};
 use crate::support::{Tests, eventually, tests};
@@ -490,9 +490,10 @@ fn nothing_pending_needs_no_rights(database: &Database) {
 
     // A default of the server is respected, and named.
     let setting = match database.engine {
+        Engine::Sqlite => unreachable!("it has no server"),
         Engine::MariaDb => "tx_read_only",
         Engine::MySql => "transaction_read_only",
-        _ => "default_transaction_read_only",
+        Engine::Postgres | Engine::Postgres18 => "default_transaction_read_only",
     };
     if database.engine.family() == Family::MySql {
         admin.execute("SET GLOBAL read_only = 0");
@@ -585,8 +586,9 @@ fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
     migrated(database, &["up"]);
     let mut lock = database.sql();
     match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::Postgres => lock.execute(&format!("BEGIN; LOCK TABLE {}", TABLES[0])),
-        _ => lock.execute(&format!("LOCK TABLES {} READ", TABLES[0])),
+        Family::MySql => lock.execute(&format!("LOCK TABLES {} READ", TABLES[0])),
     }
     let refused = migrate(database, &["down", "--yes", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
@@ -682,7 +684,8 @@ fn a_lock_before_the_record_is_waited_for(database: &Database) {
 /// The signal arrives while the last migration runs, so the run completes.
 fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
     up_but_one(database);
-    let is_chosen = |_, message: &[u8]| message.windows(CREATE_NEWEST.len()).any(|bytes| bytes == CREATE_NEWEST);
+    let create = format!("CREATE TABLE {}", TABLES[0]).into_bytes();
+    let is_chosen = move |_, message: &[u8]| message.windows(create.len()).any(|bytes| bytes == create);
     let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url_at(proxy.port))]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -701,7 +704,7 @@ fn a_changed_migration_is_refused(database: &Database) {
     up_but_one(database);
     database.sql().execute(match database.engine.family() {
         Family::Postgres => "UPDATE roster_migrations SET checksum = '\\x00'",
-        _ => "UPDATE roster_migrations SET checksum = x'00'",
+        Family::Sqlite | Family::MySql => "UPDATE roster_migrations SET checksum = x'00'",
     });
     let refused = migrate(database, &["up"]);
     assert_eq!(code(&refused), 70);
@@ -726,29 +729,35 @@ fn somebody_elses_table_is_left_alone(database: &Database) {
 /// What a kill at each point leaves behind, on the engine whose migrations are no transactions.
 fn an_interrupted_statement_is_repeated(database: &Database) {
     let interrupt = &format!("UPDATE roster_migrations SET success = FALSE WHERE version = {LATEST}");
-    let rows = || database.sql().number(&format!("SELECT COUNT(*) FROM {}", TABLES[0]));
+    let newest = TABLES[0];
+    let drop_newest = &format!("DROP TABLE {newest}");
+    let marked = || {
+        let tables = "FROM information_schema.tables WHERE table_schema = DATABASE()";
+        let mark = format!("table_name = '{newest}' AND table_comment = 'a mark'");
+        database.sql().number(&format!("SELECT COUNT(*) {tables} AND {mark}"))
+    };
     migrated(database, &["up"]);
-    database.sql().execute(INSERT_NEWEST);
+    database.sql().execute(&format!("ALTER TABLE {newest} COMMENT 'a mark'"));
 
     // Killed after the statement of `up`, or before that of `down`: the table exists.
     database.sql().execute(interrupt);
     assert_eq!(states(database), state(["applied", "interrupted"]));
     assert!(migrated(database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(rows(), 1);
+    assert_eq!(marked(), 1);
 
     // Killed before the statement of `up`, or after that of `down`.
     database.sql().execute(interrupt);
-    database.sql().execute(DROP_NEWEST);
+    database.sql().execute(drop_newest);
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(rows(), 0);
+    assert_eq!(marked(), 0);
 
     // The same, then `down`.
     database.sql().execute(interrupt);
     assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     migrated(database, &["up"]);
     database.sql().execute(interrupt);
-    database.sql().execute(DROP_NEWEST);
+    database.sql().execute(drop_newest);
     assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }
@@ -853,7 +862,7 @@ fn export_and_import_are_inverse(database: &Database) {
 }
 
 /// A file of ten thousand rows, of which the 7,000th has the address of the 12th.
-fn ten_thousand_rows() -> String {
+fn ten_thousand_marked() -> String {
     let row = |n: usize| format!("u{n},u{}@example.com\n", if n == 7000 { 12 } else { n });
     "username,email\n".to_owned() + &(1..=10_000).map(row).collect::<String>()
 }
@@ -861,7 +870,7 @@ fn ten_thousand_rows() -> String {
 fn import_is_all_or_nothing(database: &Database) {
     migrated(database, &["up"]);
     let mut sql = database.sql();
-    let refused = import_csv(database, &ten_thousand_rows());
+    let refused = import_csv(database, &ten_thousand_marked());
     assert_eq!(code(&refused), 65);
     let told = stderr(&refused);
     assert!(told.contains("line 7001: email is taken, in the table or by an earlier line\n"), "{told}");
@@ -869,7 +878,7 @@ fn import_is_all_or_nothing(database: &Database) {
     assert!(!told.contains('@'), "{told}");
     assert_eq!(sql.number("SELECT COUNT(*) FROM users"), 0);
 
-    let done = migrate_from(database, &["import", "-", "--format", "csv", "--skip-bad"], &ten_thousand_rows());
+    let done = migrate_from(database, &["import", "-", "--format", "csv", "--skip-bad"], &ten_thousand_marked());
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     assert_eq!(String::from_utf8(done.stdout.clone()).unwrap(), "9999 users imported, 1 row left out\n");
     assert!(stderr(&done).contains("line 7001: "));

@@ -16,7 +16,7 @@ use crate::support::engine::{Certificate, Database, Engine, Family, Server};
 use crate::support::fault_proxy::Proxy;
 use crate::support::load::Load;
 use crate::support::pooler::{Mode, Pooler};
-use crate::support::process::{Web, code, import_csv, migrate_command, migrated, seed, stderr, web};
+use crate::support::process::{self, Web, code, import_csv, migrate_command, migrated, seed, stderr};
 use crate::support::resource::{
     COUNT, FIRST, LISTING, LISTING_JSON, NDJSON, RELATED, RELATED_JSON, SECOND, SECOND_JSON, TABLE, WIDE_ROWS, listing,
     wide_rows,
@@ -156,8 +156,9 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     let mut admin = server.admin();
     admin.execute("CREATE DATABASE app");
     admin.execute(match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => "CREATE USER roster IDENTIFIED BY 'right'",
-        _ => "CREATE ROLE roster LOGIN PASSWORD 'right'",
+        Family::Postgres => "CREATE ROLE roster LOGIN PASSWORD 'right'",
     });
     let url = server.url_of("roster:canary", "app");
     let done = migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
@@ -179,8 +180,9 @@ fn a_wrong_login_is_told_without_its_secret(database: &Database) {
     assert!(!web.log().contains("canary") && !body.contains("canary"));
     // A login that succeeds has other messages.
     server.admin().execute(match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => "ALTER USER roster IDENTIFIED BY 'canary'",
-        _ => "ALTER ROLE roster PASSWORD 'canary'",
+        Family::Postgres => "ALTER ROLE roster PASSWORD 'canary'",
     });
     eventually("the login succeeds", || !web.get("/readyz").body.contains("cannot connect"));
     let done = migrate_command(&["status"], &[&[("DATABASE_URL", &*url)], &environment[..]].concat()).output().unwrap();
@@ -281,13 +283,14 @@ fn an_idle_connection_that_was_killed_is_noticed(database: &Database) {
     assert_eq!(web.get(LISTING).status, 200);
     let mut sql = database.sql();
     match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => {
             let others = "SELECT CAST(id AS CHAR) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
             for id in sql.texts(others) {
                 sql.execute(&format!("KILL {id}"));
             }
         }
-        _ => sql.execute(
+        Family::Postgres => sql.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
         ),
     }
@@ -397,7 +400,7 @@ fn migrate_refuses_a_pooler_that_shares_sessions(database: &Database) {
             assert_eq!(code(&done), 78, "{version:?}: {}", stderr(&done));
             assert!(stderr(&done).contains("use the URL of the server itself"), "{}", stderr(&done));
         }
-        let done = web(&[], &[("DATABASE_URL", &pooler.url("")), ("AUTO_MIGRATE", "true")]);
+        let done = process::web(&[], &[("DATABASE_URL", &pooler.url("")), ("AUTO_MIGRATE", "true")]);
         assert_ne!(code(&done), 0);
         assert!(stderr(&done).contains("use the URL of the server itself"), "{}", stderr(&done));
     }
@@ -422,6 +425,7 @@ fn a_server_that_is_full_is_told(database: &Database) {
     admin.execute("CREATE DATABASE app");
     // Whoever administers the server may come in all the same, so others fill it.
     let (setup, told) = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => (
             [
                 "CREATE USER roster IDENTIFIED BY 'word'",
@@ -430,7 +434,7 @@ fn a_server_that_is_full_is_told(database: &Database) {
             ],
             "Too many connections",
         ),
-        _ => (
+        Family::Postgres => (
             [
                 "CREATE ROLE roster LOGIN PASSWORD 'word'",
                 "ALTER DATABASE app OWNER TO roster",
@@ -484,8 +488,9 @@ fn behind_a_network(engine: Engine) -> (Server, Proxy, Web) {
     seed(&url);
     let proxy = Proxy::start(server.socket());
     let url = match engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => format!("mysql://root@127.0.0.1:{}/app", proxy.port),
-        _ => format!("postgres://postgres@127.0.0.1:{}/app", proxy.port),
+        Family::Postgres => format!("postgres://postgres@127.0.0.1:{}/app", proxy.port),
     };
     let limits = [
         ("DATABASE_QUERY_TIMEOUT_MS", "700"),
@@ -563,7 +568,11 @@ fn a_certificate_that_cannot_be_verified_is_explained(database: &Database) {
         server_with_certificate(engine, Some(certificate))
     };
     let up = |port: u16, mode: &str| {
-        let user = if engine.family() == Family::MySql { "mysql://roster" } else { "postgres://postgres" };
+        let user = match engine.family() {
+            Family::Sqlite => unreachable!("it has no server"),
+            Family::MySql => "mysql://roster",
+            Family::Postgres => "postgres://postgres",
+        };
         let authority = if mode.starts_with("verify") { format!("&ssl-ca={}", file.display()) } else { String::new() };
         let url = format!("{user}@localhost:{port}/app?sslmode={mode}{authority}");
         migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap()
@@ -604,8 +613,11 @@ fn a_server_is_verified_when_that_is_asked(database: &Database) {
     let (right, other) = (authority("right.pem", &own.authority), authority("other.pem", &foreign.authority));
     let missing = folder.path().join("missing.pem").display().to_string();
     let verified = |port: u16, authority: &str| match engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => format!("mysql://roster@localhost:{port}/app?ssl-mode=VERIFY_IDENTITY&ssl-ca={authority}"),
-        _ => format!("postgres://postgres@localhost:{port}/app?sslmode=verify-full&sslrootcert={authority}"),
+        Family::Postgres => {
+            format!("postgres://postgres@localhost:{port}/app?sslmode=verify-full&sslrootcert={authority}")
+        }
     };
     let start = |certificate: Option<&Certificate>| server_with_certificate(engine, certificate);
     let up = |url: &str| migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
@@ -657,6 +669,7 @@ fn an_unreachable_host_is_told() {
     for (url, address) in [
         ("postgres://u:canary@127.0.0.1:1/app", "127.0.0.1:1"),
         ("mysql://u:canary@127.0.0.1:1/app", "127.0.0.1:1"),
+        ("mysql://u:canary@no.such.host.invalid/app", "no.such.host.invalid:3306"),
         ("postgres://u:canary@no.such.host.invalid/app", "no.such.host.invalid:5432"),
     ] {
         let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();

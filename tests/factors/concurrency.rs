@@ -13,8 +13,8 @@ use roster::friends::{self, Friends};
 use roster::listing::{Key, Listing, Resource as _};
 use roster::users::Users;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Connection as _, Execute as _, Executor as _, MySql, MySqlConnection, PgConnection,
-    Postgres, QueryBuilder, Row as _, Sqlite, SqliteConnection,
+    AssertSqlSafe, Connection as _, Execute as _, MySql, MySqlConnection, PgConnection, Postgres, QueryBuilder, Sqlite,
+    SqliteConnection,
 };
 
 use crate::support::engine::{Database, Engine, Family};
@@ -46,21 +46,18 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
     database.sql().execute("INSERT INTO friends (user_id, friend_id) SELECT 1, id FROM users WHERE id > 1");
     database.sql().execute(match database.engine.family() {
         Family::MySql => "ANALYZE TABLE users, friends",
-        _ => "ANALYZE",
+        Family::Sqlite | Family::Postgres => "ANALYZE",
     });
     let mut explained = 0;
     for (column, value) in
         [("id", 10_000.into()), ("username", "mary.kim3".into()), ("email", "mary.kim3@example.com".into())]
     {
-        let index = match (column, database.engine.family()) {
-            ("id", Family::MySql) => "PRIMARY",
-            ("id", Family::Postgres) => "users_pkey",
-            ("id", Family::Sqlite) => "PRIMARY KEY",
-            ("username", Family::Sqlite) => "sqlite_autoindex_users_1",
-            (_, Family::Sqlite) => "sqlite_autoindex_users_2",
-            ("username", _) => "users_username_key",
-            _ => "users_email_key",
+        let indexes = match database.engine.family() {
+            Family::Sqlite => ["PRIMARY KEY", "sqlite_autoindex_users_1", "sqlite_autoindex_users_2"],
+            Family::MySql => ["PRIMARY", "users_username_key", "users_email_key"],
+            Family::Postgres => ["users_pkey", "users_username_key", "users_email_key"],
         };
+        let index = indexes[["id", "username", "email"].iter().position(|name| *name == column).unwrap()];
         let middle = Key { value, id: None };
         let listing = Listing {
             table: Users::TABLE,
@@ -94,12 +91,12 @@ fn every_listing_is_one_range_of_one_index(database: &Database) {
     for (column, value, id) in
         [("id", 10_000.into(), None), ("since", Timestamp::parse("2018-01-01T00:00:00Z").unwrap().into(), Some(10_000))]
     {
-        let index = match (column, database.engine.family()) {
-            ("id", Family::MySql) => "PRIMARY",
-            ("id", Family::Postgres) => "friends_pkey",
-            ("id", Family::Sqlite) => "PRIMARY KEY",
-            _ => "friends_user_id_since",
+        let primary_key = match database.engine.family() {
+            Family::Sqlite => "PRIMARY KEY",
+            Family::MySql => "PRIMARY",
+            Family::Postgres => "friends_pkey",
         };
+        let index = if column == "id" { primary_key } else { "friends_user_id_since" };
         for (after, descending) in [(None, false), (None, true), (Some(Key { value, id }), false)] {
             let listing = Listing {
                 table: Friends::TABLE,
@@ -136,7 +133,7 @@ fn assert_counted(database: &Database, index: &str, listing: &Listing) {
 }
 
 /// Explains a query of the product on a connection of its engine.
-macro_rules! explained {
+macro_rules! plan_of {
     ($database:expr, $query:ident: $engine:ident => $build:expr, $explain:literal, $connection:ty, $row:expr) => {
         async {
             let mut connection = <$connection>::connect(&$database.url).await.unwrap();
@@ -156,13 +153,15 @@ macro_rules! explain {
         runtime.block_on(async {
             match $database.engine.family() {
                 Family::Sqlite => {
-                    let plan = explained!($database, $query: Sqlite => $build, "EXPLAIN QUERY PLAN", SqliteConnection, |row| row.get(3));
+                    use sqlx::Row as _;
+                    let plan = plan_of!($database, $query: Sqlite => $build, "EXPLAIN QUERY PLAN", SqliteConnection, |row| row.get(3));
                     // The rows of a page, as they are packed.
                     plan.await.replace("SCAN page", "").replace("SCAN CONSTANT ROW", "")
                 }
                 Family::Postgres => kept_plan($database, $build).await,
                 Family::MySql => {
-                    explained!($database, $query: MySql => $build, "EXPLAIN FORMAT=TRADITIONAL", MySqlConnection, |row| {
+                    use sqlx::Row as _;
+                    plan_of!($database, $query: MySql => $build, "EXPLAIN FORMAT=TRADITIONAL", MySqlConnection, |row| {
                         let text = |column: &str| row.get::<Option<String>, _>(column).unwrap_or_default();
                         format!("{} {} {} {}", text("table"), text("type"), text("key"), text("Extra"))
                     })
@@ -175,6 +174,8 @@ macro_rules! explain {
 
 /// The plan that PostgreSQL keeps for a statement, whatever its values will be.
 async fn kept_plan(database: &Database, mut query: QueryBuilder<Postgres>) -> String {
+    use sqlx::{Arguments as _, Executor as _};
+
     let mut connection = PgConnection::connect(&database.url).await.unwrap();
     let keep = format!("SET plan_cache_mode = force_generic_plan; PREPARE kept AS {}", query.sql().as_str());
     connection.execute(AssertSqlSafe(keep)).await.unwrap();
@@ -207,10 +208,10 @@ fn assert_index(engine: Engine, index: &str, bounded: bool, plans: &[String], of
 fn assert_plan(engine: Engine, index: &str, bounded: bool, plan: &str, of: &str) {
     let (good, bad): (Vec<String>, &[&str]) = match engine.family() {
         // An index that has all columns of the query is a covering index.
-        Family::Sqlite if bounded => (vec![named(index)], &["SCAN", "TEMP B-TREE"]),
+        Family::Sqlite if bounded => (vec![sqlite_index(index)], &["SCAN", "TEMP B-TREE"]),
         // Ordered by the row's id, a table is its own index.
         Family::Sqlite if index == "PRIMARY KEY" => (vec!["SCAN users".to_owned()], &["TEMP B-TREE"]),
-        Family::Sqlite => (vec![named(index)], &["TEMP B-TREE"]),
+        Family::Sqlite => (vec![sqlite_index(index)], &["TEMP B-TREE"]),
         Family::Postgres if bounded => (vec![index.to_owned(), "Index Cond".to_owned()], &["Seq Scan", "Sort"]),
         Family::Postgres => (vec![index.to_owned()], &["Seq Scan", "Sort"]),
         Family::MySql => (vec![index.to_owned()], &["filesort", "temporary", "users ALL ", "friends ALL "]),
@@ -246,7 +247,7 @@ fn a_statement_keeps_its_plan(database: &Database) {
 }
 
 /// How SQLite's plans speak of an index.
-fn named(index: &str) -> String {
+fn sqlite_index(index: &str) -> String {
     if index == "PRIMARY KEY" { "INTEGER PRIMARY KEY".to_owned() } else { format!("INDEX {index}") }
 }
 

@@ -11,7 +11,7 @@ use libtest_mimic::Trial;
 use roster::config::{ClientAddressHeader, Config, Endpoint, LogFormat, TokensRequired, Variable};
 
 use crate::support::engine::{Database, Engine, Family, Server};
-use crate::support::process::{PROGRAMS, Web, code, migrate_command, seed, stderr, web};
+use crate::support::process::{self, PROGRAMS, Web, code, migrate_command, seed, stderr, web};
 use crate::support::resource::LISTING;
 use crate::support::{Tests, tests};
 
@@ -29,7 +29,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             no_part_of_a_secret_is_repeated,
             no_part_of_the_login_of_mail_is_repeated,
             an_unknown_parameter_is_refused_by_name,
-            parameters_of_hosts_are_applied_or_refused,
+            parameters_of_postgres_hosts_are_applied_or_refused,
             variables_of_libpq_are_checked_as_parameters,
             parameters_of_mysql_hosts_are_applied_or_refused,
             a_file_of_a_url_is_checked_before_anything_starts,
@@ -57,6 +57,11 @@ fn read(vars: &[(&str, &str)]) -> Result<Config, String> {
     Config::from_vars(vars).map_err(|problems| problems.to_string())
 }
 
+/// The schemes of servers.
+const SCHEMES: [&str; 2] = ["postgres", "mysql"];
+/// A complete configuration.
+const URL: (&str, &str) = ("DATABASE_URL", Engine::ALL[0].unused_url());
+
 fn without_a_database_nothing_starts() {
     for done in [web(&[], &[]), web(&["check"], &[]), migrate_command(&["status"], &[]).output().unwrap()] {
         assert_eq!(code(&done), 78);
@@ -66,7 +71,7 @@ fn without_a_database_nothing_starts() {
 }
 
 fn defaults_are_those_of_the_readme() {
-    let done = web(&["check"], &[("DATABASE_URL", "sqlite:a.db")]);
+    let done = web(&["check"], &[URL]);
     assert_eq!(code(&done), 0);
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let rows = Config::VARIABLES
@@ -203,7 +208,7 @@ fn every_problem_is_told_at_once() {
 }
 
 fn an_empty_variable_is_unset() {
-    let config = read(&[("DATABASE_URL", "sqlite:a.db"), ("PORT", ""), ("RELEASE_ID", ""), ("DATABASE_URL_FILE", "")]);
+    let config = read(&[URL, ("PORT", ""), ("RELEASE_ID", ""), ("DATABASE_URL_FILE", "")]);
     let config = config.unwrap();
     assert_eq!(config.port, 5000);
     assert_eq!(config.release_id, None);
@@ -247,17 +252,19 @@ fn the_url_may_be_in_a_file() {
     let file = folder.path().join("url");
     let file = file.to_str().unwrap();
     // As editors and secret stores write it.
-    for text in ["mysql://u:secret@db/app\n", "\u{feff}mysql://u:secret@db/app\r\n", "  mysql://u:secret@db/app"] {
-        fs::write(file, text).unwrap();
-        assert_eq!(read(&[("DATABASE_URL_FILE", file)]).unwrap().database_url.address(), "db:3306", "{text:?}");
+    let url = URL.1;
+    let address = read(&[URL]).unwrap().database_url.address().to_owned();
+    for text in [format!("{url}\n"), format!("\u{feff}{url}\r\n"), format!("  {url}")] {
+        fs::write(file, &text).unwrap();
+        assert_eq!(read(&[("DATABASE_URL_FILE", file)]).unwrap().database_url.address(), address, "{text:?}");
     }
     let long = vec![b'x'; 20_000];
     for (text, reason) in [
         (&b"\n"[..], "is empty"),
         (b"\xff\xfem\0y\0", "is not UTF-8"),
-        (b"'mysql://u:canary@db/app'", "quotation mark"),
-        (b"mysql://u:canary@db/app\nmysql://u:canary@db/app", "control character"),
-        (b"DATABASE_URL=mysql://u:canary@db/app", "the name of a variable"),
+        (b"'scheme://u:canary@db/app'", "quotation mark"),
+        (b"scheme://u:canary@db/app\nscheme://u:canary@db/app", "control character"),
+        (b"DATABASE_URL=scheme://u:canary@db/app", "the name of a variable"),
         (&long, "longer than 16384 bytes"),
     ] {
         fs::write(file, text).unwrap();
@@ -265,7 +272,7 @@ fn the_url_may_be_in_a_file() {
         assert!(message.contains("DATABASE_URL_FILE: ") && message.contains(reason), "{reason}: {message}");
         assert!(!message.contains("canary"), "{message}");
     }
-    let both = read(&[("DATABASE_URL_FILE", file), ("DATABASE_URL", "sqlite:a.db")]).unwrap_err();
+    let both = read(&[("DATABASE_URL_FILE", file), URL]).unwrap_err();
     assert!(both.contains("DATABASE_URL_FILE: DATABASE_URL is set as well"), "{both}");
     for (path, reason) in [("/does/not/exist", "cannot read /does/not/exist"), ("/dev/zero", "longer than 16384 bytes")]
     {
@@ -390,17 +397,16 @@ fn no_part_of_a_secret_is_repeated() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "canary"),
         ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20canary"),
         // A URL in the wrong variable.
-        ("RELEASE_ID", "mysql://user:canary@127.0.0.1:1/app"),
-        ("RUST_LOG", "mysql://user:canary@127.0.0.1:1/app"),
-        ("LOG_FORMAT", "mysql://user:canary@127.0.0.1:1/app"),
-        ("AUTO_SEED", "mysql://user:canary@127.0.0.1:1/app"),
-        ("OTEL_TRACES_EXPORTER", "mysql://user:canary@127.0.0.1:1/app"),
+        ("RELEASE_ID", "scheme://user:canary@127.0.0.1:1/app"),
+        ("RUST_LOG", "scheme://user:canary@127.0.0.1:1/app"),
+        ("LOG_FORMAT", "scheme://user:canary@127.0.0.1:1/app"),
+        ("AUTO_SEED", "scheme://user:canary@127.0.0.1:1/app"),
+        ("OTEL_TRACES_EXPORTER", "scheme://user:canary@127.0.0.1:1/app"),
         ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "authorization=Bearer%20canary,%canary"),
     ] {
-        let mut environment = vec![(name, value), ("RUST_LOG", "trace"), ("HOST", "127.0.0.1"), ("PORT", &port)];
-        if !name.starts_with("DATABASE") {
-            environment.push(("DATABASE_URL", "sqlite:a.db"));
-        }
+        let url = if name.starts_with("DATABASE") { &[][..] } else { &[URL] };
+        let environment =
+            [&[(name, value), ("RUST_LOG", "trace"), ("HOST", "127.0.0.1"), ("PORT", &port)], url].concat();
         for done in [
             web(&["check"], &environment),
             web(&["healthcheck"], &[&environment[..], &[("PORT", "1")]].concat()),
@@ -423,7 +429,7 @@ fn no_part_of_the_login_of_mail_is_repeated() {
                 if special == '@' && rest.is_empty() {
                     continue;
                 }
-                let vars = [("DATABASE_URL", "sqlite:a.db"), ("MAIL_FROM", "a@example.com"), ("SMTP_URL", &url)];
+                let vars = [URL, ("MAIL_FROM", "a@example.com"), ("SMTP_URL", &url)];
                 let message = match read(&vars) {
                     Ok(config) => format!("{config:?} {config} {:?}", config.warnings),
                     Err(problems) => problems,
@@ -467,7 +473,7 @@ fn an_unknown_parameter_is_refused_by_name() {
     }
 }
 
-fn parameters_of_hosts_are_applied_or_refused() {
+fn parameters_of_postgres_hosts_are_applied_or_refused() {
     for query in [
         "channel_binding=prefer",
         "target_session_attrs=any",
@@ -620,7 +626,7 @@ fn a_file_of_a_url_is_checked_before_anything_starts() {
         ("sslrootcert=".to_owned(), "", "expected the path of a file"),
     ] {
         fs::write(&file, text).unwrap();
-        for scheme in ["postgres", "mysql"] {
+        for scheme in SCHEMES {
             let message = read(&[("DATABASE_URL", &format!("{scheme}://u:p@h/d?{query}"))]).unwrap_err();
             assert!(message.replace("ssl-", "ssl").contains(reason), "{scheme} {query}: {message}");
         }
@@ -694,16 +700,16 @@ fn plain_text_to_another_machine_is_logged_once() {
 fn text_around_a_url_is_rejected_by_name() {
     for (url, reason) in [
         ("\"postgres://u:canary@h/d\"", "quotation mark"),
-        ("'postgres://u:canary@h/d'", "quotation mark"),
-        ("postgres://u:canary@h/d\"", "quotation mark"),
+        ("'mysql://u:canary@h/d'", "quotation mark"),
+        ("mysql://u:canary@h/d\"", "quotation mark"),
         ("\u{201c}postgres://u:canary@h/d\u{201d}", "quotation mark"),
         ("`postgres://u:canary@h/d`", "quotation mark"),
         (" postgres://u:canary@h/d", "begins or ends with a blank"),
-        ("postgres://u:canary@h/d\n", "begins or ends with a blank"),
+        ("mysql://u:canary@h/d\n", "begins or ends with a blank"),
         ("postgres://u:canary@h/d\u{a0}", "begins or ends with a blank"),
         ("\u{feff}postgres://u:canary@h/d", "byte order mark (U+FEFF)"),
         ("postgres://u:ca\nnary@h/d", "line break"),
-        ("postgres://u:ca\tnary@h/d", "a tab"),
+        ("mysql://u:ca\tnary@h/d", "a tab"),
         ("DATABASE_URL=postgres://u:canary@h/d", "the name of a variable"),
         ("export DATABASE_URL=postgres://u:canary@h/d", "the name of a variable"),
         ("postgres://u:canary%00@h/d", "%00"),
@@ -752,22 +758,26 @@ fn a_url_may_name_a_socket_or_an_ipv6_address(database: &Database) {
     let port = listener.local_addr().unwrap().port();
     forward(listener, server.socket());
     let socket = server.socket();
-    let urls = if database.engine.family() == Family::MySql {
-        let socket = socket.display();
-        [
-            format!("mysql://root@[::1]:{port}/app"),
-            format!("MySQL://root@/app?socket={socket}"),
-            format!("mysql://root@localhost/app?unix_socket={socket}"),
-            format!("mariadb://root@:1/app?socket={socket}"),
-        ]
-    } else {
-        let folder = socket.parent().unwrap().display().to_string();
-        [
-            format!("POSTGRES://postgres@[::1]:{port}/app?sslmode=disable"),
-            format!("postgres://postgres@/app?host={folder}&sslmode=require"),
-            format!("postgresql:///app?host={folder}&user=postgres"),
-            format!("postgres://postgres@{}/app", folder.replace('/', "%2F")),
-        ]
+    let urls = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
+        Family::MySql => {
+            let socket = socket.display();
+            [
+                format!("mysql://root@[::1]:{port}/app"),
+                format!("MySQL://root@/app?socket={socket}"),
+                format!("mysql://root@localhost/app?unix_socket={socket}"),
+                format!("mariadb://root@:1/app?socket={socket}"),
+            ]
+        }
+        Family::Postgres => {
+            let folder = socket.parent().unwrap().display().to_string();
+            [
+                format!("POSTGRES://postgres@[::1]:{port}/app?sslmode=disable"),
+                format!("postgres://postgres@/app?host={folder}&sslmode=require"),
+                format!("postgresql:///app?host={folder}&user=postgres"),
+                format!("postgres://postgres@{}/app", folder.replace('/', "%2F")),
+            ]
+        }
     };
     for url in urls {
         let done = migrate_command(&["up"], &[("DATABASE_URL", &url)]).output().unwrap();
@@ -826,7 +836,7 @@ fn a_number_out_of_range_is_refused_with_the_range() {
         ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", 1, 86_400_000),
         ("OTEL_BSP_MAX_QUEUE_SIZE", 1, 1_000_000),
     ] {
-        let with = |value: &str| read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]);
+        let with = |value: &str| read(&[URL, (name, value)]);
         for good in [least, most] {
             assert!(with(&good.to_string()).is_ok(), "{name}={good}");
         }
@@ -889,12 +899,12 @@ fn a_wrong_value_is_shown_with_the_accepted_ones() {
         ("CLEANUP_SCHEDULE", "60 * * * *", &format!("{SCHEDULE}\"60 * * * *\"")),
         ("CLEANUP_SCHEDULE", "0 0 30 2 *", &format!("{SCHEDULE}\"0 0 30 2 *\", which has no times")),
     ] {
-        let message = read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]).unwrap_err();
+        let message = read(&[URL, (name, value)]).unwrap_err();
         assert_eq!(message, format!("the configuration is not valid:\n  {name}: {expected}"));
     }
     // In any case.
     let config = read(&[
-        ("DATABASE_URL", "sqlite:a.db"),
+        URL,
         ("LOG_FORMAT", "TEXT"),
         ("API_TOKENS_REQUIRED", "All"),
         ("AUTO_MIGRATE", "True"),
@@ -905,7 +915,6 @@ fn a_wrong_value_is_shown_with_the_accepted_ones() {
 
 /// Every variable with every kind of wrong value: the error has its name, and no words of a parser or of a type in Rust.
 fn no_error_has_the_words_of_a_library() {
-    let url = ("DATABASE_URL", "sqlite:a.db");
     let long = "9".repeat(400);
     for Variable { name, .. } in Config::VARIABLES {
         let values = [
@@ -947,7 +956,7 @@ fn no_error_has_the_words_of_a_library() {
             "\u{0}",
         ];
         for value in values {
-            let vars = if *name == url.0 { vec![(*name, value)] } else { vec![url, (*name, value)] };
+            let vars = if *name == URL.0 { vec![(*name, value)] } else { vec![URL, (*name, value)] };
             let Err(message) = read(&vars) else { continue };
             let problem = message.strip_prefix("the configuration is not valid:\n  ").unwrap();
             assert!(
@@ -1001,23 +1010,20 @@ fn help_lists_the_variables_and_the_exit_codes() {
 
 fn a_name_is_an_address_to_bind() {
     for (host, shown) in [("localhost", "localhost"), ("db_1.example", "db_1.example"), ("[::1]", "::1")] {
-        let config = read(&[("DATABASE_URL", "sqlite:a.db"), ("HOST", host)]).unwrap();
+        let config = read(&[URL, ("HOST", host)]).unwrap();
         assert_eq!(config.host.to_string(), shown);
     }
-    let config = read(&[("DATABASE_URL", "sqlite:a.db"), ("HOST", "localhost")]).unwrap();
+    let config = read(&[URL, ("HOST", "localhost")]).unwrap();
     assert!(config.host.addresses().unwrap().iter().all(IpAddr::is_loopback));
-    let web = Web::start_at("sqlite:/does/not/exist.db", &[("HOST", "localhost")]);
+    let web = Web::start_at(URL.1, &[("HOST", "localhost")]);
     let port = web.port.to_string();
     let check = ["healthcheck", "--live"];
-    let done = crate::support::process::web(
-        &check,
-        &[("DATABASE_URL", "sqlite:a.db"), ("HOST", "localhost"), ("PORT", &port)],
-    );
+    let done = process::web(&check, &[URL, ("HOST", "localhost"), ("PORT", &port)]);
     assert_eq!(code(&done), 0, "{}", stderr(&done));
 }
 
 fn a_log_filter_without_effect_is_refused() {
-    let with = |filter: &str| read(&[("DATABASE_URL", "sqlite:a.db"), ("RUST_LOG", filter)]);
+    let with = |filter: &str| read(&[URL, ("RUST_LOG", filter)]);
     for (filter, expected) in [
         ("warning", "\"warning\" is not a level; did you mean warn?"),
         ("WARNING", "did you mean warn?"),
@@ -1049,7 +1055,6 @@ fn a_log_filter_without_effect_is_refused() {
 }
 
 fn a_similar_name_is_reported() {
-    let url = ("DATABASE_URL", "sqlite:a.db");
     for (name, likely) in [
         ("DATABASE_MAX_CONNECTION", "DATABASE_MAX_CONNECTIONS"),
         ("LOGFORMAT", "LOG_FORMAT"),
@@ -1060,9 +1065,9 @@ fn a_similar_name_is_reported() {
         ("OTEL_EXPORTER_OTLP_ENDPOINTS", "OTEL_EXPORTER_OTLP_ENDPOINT"),
         ("OTEL_TRACE_SAMPLER", "OTEL_TRACES_SAMPLER"),
     ] {
-        let config = read(&[url, (name, "canary")]).unwrap();
+        let config = read(&[URL, (name, "canary")]).unwrap();
         assert_eq!(config.warnings, [format!("{name} is not read; did you mean {likely}?")]);
-        let done = web(&["check"], &[url, (name, "canary")]);
+        let done = web(&["check"], &[URL, (name, "canary")]);
         assert_eq!(code(&done), 0);
         assert!(stderr(&done).contains(likely) && !output(&done).contains("canary"), "{}", output(&done));
     }
@@ -1080,24 +1085,24 @@ fn a_similar_name_is_reported() {
         "RUST_BACKTRACE",
         "OTEL_NODE_IP",
     ] {
-        assert_eq!(read(&[url, (name, "x")]).unwrap().warnings, [""; 0], "{name}");
+        assert_eq!(read(&[URL, (name, "x")]).unwrap().warnings, [""; 0], "{name}");
     }
     // If the known variable is set as well, there is no warning.
-    assert_eq!(read(&[url, ("DATABASE_URI", "x")]).unwrap().warnings, [""; 0]);
+    assert_eq!(read(&[URL, ("DATABASE_URI", "x")]).unwrap().warnings, [""; 0]);
     let message = read(&[("DATABASE_URI", "sqlite:canary.db")]).unwrap_err();
     assert!(message.contains("DATABASE_URL: required; DATABASE_URI is set: rename it to DATABASE_URL"), "{message}");
     assert!(!message.contains("canary"), "{message}");
     // `web` writes the warning to its log.
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = busy.local_addr().unwrap().port().to_string();
-    let done = web(&[], &[url, ("LOGFORMAT", "text"), ("HOST", "127.0.0.1"), ("PORT", &port)]);
+    let done = web(&[], &[URL, ("LOGFORMAT", "text"), ("HOST", "127.0.0.1"), ("PORT", &port)]);
     let log = String::from_utf8(done.stdout).unwrap();
     assert_eq!(log.matches("\"level\":\"WARN\"").count(), 1, "{log}");
     assert!(log.contains("LOGFORMAT is not read; did you mean LOG_FORMAT?"), "{log}");
 }
 
 fn opentelemetry_variables_are_honoured_or_refused() {
-    let with = |name: &str, value: &str| read(&[("DATABASE_URL", "sqlite:a.db"), (name, value)]);
+    let with = |name: &str, value: &str| read(&[URL, (name, value)]);
     for (name, value, expected) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "only http/protobuf is supported"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/json", "only http/protobuf is supported"),
@@ -1154,11 +1159,7 @@ fn opentelemetry_variables_are_honoured_or_refused() {
     let unused = with("OTEL_METRIC_EXPORT_INTERVAL", "1000").unwrap();
     assert_eq!(unused.warnings, ["OTEL_METRIC_EXPORT_INTERVAL has no effect: only traces are sent"]);
     // If tracing is disabled, the variables are not checked.
-    let disabled = read(&[
-        ("DATABASE_URL", "sqlite:a.db"),
-        ("OTEL_SDK_DISABLED", "true"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-    ]);
+    let disabled = read(&[URL, ("OTEL_SDK_DISABLED", "true"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]);
     assert!(disabled.is_ok(), "{disabled:?}");
 }
 
@@ -1166,7 +1167,7 @@ fn traces_are_sent_where_the_standard_says() {
     const BASE: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318/");
     const WHOLE: (&str, &str) = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://t/custom");
     let endpoint = |vars: &[(&str, &str)]| {
-        let vars: Vec<_> = [("DATABASE_URL", "sqlite:a.db")].into_iter().chain(vars.iter().copied()).collect();
+        let vars: Vec<_> = [URL].into_iter().chain(vars.iter().copied()).collect();
         read(&vars).unwrap().traces_endpoint()
     };
     assert_eq!(endpoint(&[]), None);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::iter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -29,30 +29,32 @@ pub(crate) fn tests() -> Vec<Trial> {
         .trials()
 }
 
-fn migrations() -> [(&'static str, BTreeSet<String>); 3] {
-    ["sqlite", "mysql", "postgres"].map(|engine| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
-        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
-        (engine, files.collect())
-    })
+const FOLDERS: [&str; 3] = ["sqlite", "mysql", "postgres"];
+
+/// The folder of an engine's migrations, and the names of its files.
+fn migrations(engine: &str) -> (PathBuf, BTreeSet<String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine);
+    let files = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let files = files.collect();
+    (folder, files)
 }
 
 fn every_engine_has_the_same_migrations() {
-    let [(_, sqlite), (_, mysql), (_, postgres)] = migrations();
-    assert_eq!(sqlite, mysql);
-    assert_eq!(sqlite, postgres);
-    let ups = sqlite.iter().filter(|file| file.ends_with(".up.sql"));
-    assert!(ups.clone().all(|up| sqlite.contains(&up.replace(".up.", ".down."))));
+    let (_, first) = migrations(FOLDERS[0]);
+    for engine in FOLDERS {
+        assert_eq!(migrations(engine).1, first, "{engine}");
+    }
+    let ups = first.iter().filter(|file| file.ends_with(".up.sql"));
+    assert!(ups.clone().all(|up| first.contains(&up.replace(".up.", ".down."))));
     // Every file is part of the binary.
     assert_eq!(i64::try_from(ups.count()).unwrap(), roster::db::migrations::LATEST);
 }
 
 /// An interrupted migration is finished by repeating its statement, so it must have one alone.
 fn a_mysql_migration_is_one_statement() {
-    let [_, (engine, files), _] = migrations();
+    let (folder, files) = migrations("mysql");
     for file in files {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(engine).join(&file);
-        let sql = fs::read_to_string(path).unwrap();
+        let sql = fs::read_to_string(folder.join(&file)).unwrap();
         let sql: String = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
         assert_eq!(sql.matches(';').count(), 1, "{file}");
         assert!(sql.trim_end().ends_with(';'), "{file}");

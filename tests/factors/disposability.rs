@@ -57,10 +57,13 @@ fn a_signal_stops_it_with_success(database: &Database) {
 fn wait_for_waiting(database: &Database) {
     let mut sql = database.sql();
     let waiting = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => {
             "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND state LIKE 'Waiting for table%'"
         }
-        _ => "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        Family::Postgres => {
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        }
     };
     eventually("the query waits", || sql.number(waiting) == 1);
 }
@@ -233,8 +236,9 @@ fn a_hangup_is_ignored(database: &Database) {
 
 fn it_stops_while_the_database_is_down(database: &Database) {
     let url = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => "mysql://u:p@127.0.0.1:1/app",
-        _ => "postgres://u:p@127.0.0.1:1/app",
+        Family::Postgres => "postgres://u:p@127.0.0.1:1/app",
     };
     let mut web = Web::start_at(url, &[]);
     assert_eq!(web.get("/livez").status, 200);

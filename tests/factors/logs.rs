@@ -352,7 +352,8 @@ fn a_canary_is_nowhere(database: &Database) {
     // A server is asked with a password that is wrong, a file by a name that is secret.
     let wrong = match database.engine.family() {
         Family::Sqlite => database.url.replace("roster.db", "missing/canary.db"),
-        _ => "postgres://roster:canary@127.0.0.1:1/roster".to_owned(),
+        Family::MySql => "mysql://roster:canary@127.0.0.1:1/roster".to_owned(),
+        Family::Postgres => "postgres://roster:canary@127.0.0.1:1/roster".to_owned(),
     };
     let environment = [("REQUEST_TIMEOUT_MS", "500"), ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str())];
     let full = [environment[0], environment[1], ("MAX_IN_FLIGHT", "1")];

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 
-use crate::support::engine::Database;
+use crate::support::engine::{Database, Engine};
 use crate::support::process::{Web, code, migrated, stderr, web};
 use crate::support::{Port, Tests, tests};
 
@@ -72,7 +72,7 @@ fn a_port_in_use_is_told_with_its_remedy(database: &Database) {
 
 fn a_descriptor_that_is_no_listener_is_told() {
     let mut shell = Command::new("/bin/sh");
-    shell.env_clear().envs([("DATABASE_URL", "sqlite:none.db"), ("LISTEN_FDS", "1")]);
+    shell.env_clear().envs([("DATABASE_URL", Engine::any().unused_url()), ("LISTEN_FDS", "1")]);
     let done = shell.args(["-c", "exec 3</dev/null; exec \"$0\"", env!("CARGO_BIN_EXE_web")]).output().unwrap();
     assert_eq!(code(&done), 1);
     assert!(stderr(&done).contains("LISTEN_FDS announces a TCP listener as descriptor 3"), "{}", stderr(&done));

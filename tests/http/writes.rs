@@ -299,7 +299,7 @@ fn a_repeated_request_has_the_first_response(database: &Database) {
     assert!(!shown.contains("one") && !shown.contains(CLIENT), "{shown}");
     sql.execute(match database.engine.family() {
         Family::Sqlite => "UPDATE idempotency_keys SET created_at = '2026-01-01T00:00:00Z'",
-        _ => "UPDATE idempotency_keys SET created_at = '2026-01-01 00:00:00'",
+        Family::MySql | Family::Postgres => "UPDATE idempotency_keys SET created_at = '2026-01-01 00:00:00'",
     });
     let anew = post_to(&other, "one", r#"{"username":"new","email":"new@x"}"#);
     assert_eq!((anew.status, anew.header("idempotency-replayed")), (201, None), "{}", anew.body);
@@ -621,12 +621,12 @@ fn a_token_is_made() {
 }
 
 fn tokens_are_configured() {
-    const URL: (&str, &str) = ("DATABASE_URL", "sqlite:none.db");
+    let url = ("DATABASE_URL", Engine::any().unused_url());
     let pair = ApiTokens::pair("one", "canary").unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tokens");
     fs::write(&file, format!("{pair}\n{}\n", ApiTokens::pair("two", "other").unwrap())).unwrap();
-    let shown = web(&["check"], &[URL, ("API_TOKENS_FILE", file.to_str().unwrap())]);
+    let shown = web(&["check"], &[url, ("API_TOKENS_FILE", file.to_str().unwrap())]);
     assert_eq!(code(&shown), 0, "{}", stderr(&shown));
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(
@@ -641,7 +641,7 @@ fn tokens_are_configured() {
         (vec![("API_TOKENS_REQUIRED", "all")], "API_TOKENS_REQUIRED: all requests need a token, and there is none"),
         (vec![("API_TOKENS_REQUIRED", "some")], "API_TOKENS_REQUIRED: expected writes or all, got \"some\""),
     ] {
-        let environment: Vec<_> = [URL].into_iter().chain(environment).collect();
+        let environment: Vec<_> = [url].into_iter().chain(environment).collect();
         let refused = web(&[], &environment);
         assert_eq!(code(&refused), 78, "{environment:?}");
         assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use libtest_mimic::Trial;
 use roster::db::Timestamp;
+use serde_json::Value;
 
 use crate::support::engine::Database;
 use crate::support::process::{Web, migrated};
@@ -17,6 +18,8 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 const EACH_SECOND: [(&str, &str); 1] = [("CLEANUP_SCHEDULE", "* * * * * *")];
+/// The number of jobs of this schedule. An application may have others.
+const COUNT: &str = "SELECT count(*) FROM jobs WHERE kind = 'cleanup'";
 /// The line of a clock that has enqueued a job.
 const FIRED: &str = "a scheduled job was enqueued";
 const NEVER: [(&str, &str); 1] = [("CLEANUP_SCHEDULE", "0 0 29 2 *")];
@@ -25,38 +28,38 @@ fn two_clocks_enqueue_each_job_once(database: &Database) {
     migrated(database, &["up"]);
     let clocks = [(); 2].map(|()| Web::program("clock", database, &EACH_SECOND));
     let mut sql = database.sql();
-    eventually("five times pass", || sql.number("SELECT count(*) FROM jobs") >= 5);
+    eventually("five times pass", || sql.number(COUNT) >= 5);
     let clocks = clocks.map(|mut clock| {
         clock.signal("TERM");
         assert_eq!(clock.exit_code(), 0);
         clock
     });
     // Each job has the line of one clock.
-    let jobs = usize::try_from(sql.number("SELECT count(*) FROM jobs")).unwrap();
-    let fired: Vec<_> = clocks.iter().flat_map(Web::events).filter(|event| event["message"] == FIRED).collect();
+    let jobs = usize::try_from(sql.number(COUNT)).unwrap();
+    let is_fired = |event: &Value| event["message"] == FIRED && event["schedule"] == "cleanup";
+    let fired: Vec<_> = clocks.iter().flat_map(Web::events).filter(is_fired).collect();
     let times: BTreeSet<_> = fired.iter().map(|event| event["scheduled_at"].as_str().unwrap().to_owned()).collect();
     assert_eq!((fired.len(), times.len()), (jobs, jobs), "{fired:?}");
 }
 
 fn missed_times_enqueue_one_job(database: &Database) {
     migrated(database, &["up"]);
-    let count = "SELECT count(*) FROM jobs";
     let mut sql = database.sql();
     drop(Web::program("clock", database, &NEVER));
     eventually("a new schedule begins with its next time", || {
         let clock = Web::program("clock", database, &NEVER);
         eventually("it is ready", || clock.log().contains("\"ready\""));
-        sql.number("SELECT count(*) FROM schedules") == 1
+        sql.number("SELECT count(*) FROM schedules WHERE name = 'cleanup'") == 1
     });
-    assert_eq!(sql.number(count), 0);
-    sql.execute("UPDATE schedules SET fired_at = 1");
+    assert_eq!(sql.number(COUNT), 0);
+    sql.execute("UPDATE schedules SET fired_at = 1 WHERE name = 'cleanup'");
     let clocks = [(); 2].map(|()| Web::program("clock", database, &NEVER));
-    eventually("the missed time enqueues a job", || sql.number(count) == 1);
+    eventually("the missed time enqueues a job", || sql.number(COUNT) == 1);
     for clock in &clocks {
         eventually("it is ready", || clock.log().contains("\"ready\""));
     }
     drop(clocks);
-    assert_eq!(sql.number(count), 1);
+    assert_eq!(sql.number(COUNT), 1);
 }
 
 fn old_keys_and_jobs_are_removed(database: &Database) {

@@ -279,7 +279,7 @@ fn a_claim_reads_no_finished_job(database: &Database) {
     let used = match database.engine {
         Engine::MariaDb => "\"key\": \"jobs_due_at\"",
         Engine::MySql => "\"index_name\": \"jobs_due_at\"",
-        _ => "jobs_due_at",
+        Engine::Sqlite | Engine::Postgres | Engine::Postgres18 => "jobs_due_at",
     };
     assert!(plan.contains(used), "{plan}");
     assert!(!plan.contains("Sort") && !plan.contains("filesort") && !plan.contains("TEMP B-TREE"), "{plan}");

@@ -10,7 +10,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -63,6 +63,15 @@ impl Engine {
         let first = required.split(',').next().unwrap().trim();
         let named = Self::ALL.into_iter().find(|engine| engine.name() == first);
         named.or_else(|| Self::ALL.into_iter().find(|engine| engine.is_installed())).unwrap_or(Self::ALL[0])
+    }
+
+    /// A valid URL of a database that does not exist.
+    pub(crate) const fn unused_url(self) -> &'static str {
+        match self.family() {
+            Family::Sqlite => "sqlite:none.db",
+            Family::MySql => "mysql://u:p@127.0.0.1:1/none",
+            Family::Postgres => "postgres://u:p@127.0.0.1:1/none",
+        }
     }
 
     /// The name in test names and in `REQUIRE_ENGINES`.
@@ -125,16 +134,21 @@ impl Engine {
     pub(crate) fn database(self) -> Database {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("roster_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let Some(slot) = Self::SERVERS.iter().position(|server| *server == self) else {
-            let folder = TempDir::with_prefix("roster-").unwrap();
-            let url = format!("sqlite:{}?mode=rwc", folder.path().join("roster.db").display());
-            return Database { engine: self, url, _folder: Some(folder) };
-        };
-        // A test that fails while it holds the lock leaves the server as good as it was.
-        let mut server = SERVERS[slot].lock().unwrap_or_else(PoisonError::into_inner);
-        let server = server.get_or_insert_with(|| Server::start(self));
-        server.admin().execute(&format!("CREATE DATABASE {name}"));
-        Database { engine: self, url: server.url(&name), _folder: None }
+        match self.family() {
+            Family::Sqlite => {
+                let folder = TempDir::with_prefix("roster-").unwrap();
+                let url = format!("sqlite:{}?mode=rwc", folder.path().join("roster.db").display());
+                Database { engine: self, url, _folder: Some(folder) }
+            }
+            Family::MySql | Family::Postgres => {
+                let slot = Self::SERVERS.iter().position(|server| *server == self).unwrap();
+                // A test that fails while it holds the lock leaves the server as good as it was.
+                let mut server = SERVERS[slot].lock().unwrap_or_else(PoisonError::into_inner);
+                let server = server.get_or_insert_with(|| Server::start(self));
+                server.admin().execute(&format!("CREATE DATABASE {name}"));
+                Database { engine: self, url: server.url(&name), _folder: None }
+            }
+        }
     }
 }
 
@@ -265,9 +279,12 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).collect();
     folders.extend(["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from));
     folders.push(super::tool::folder().join("bin"));
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    folders.extend(versions.map(|version| version.path().join("bin")));
+    folders.extend(subfolders("/usr/lib/postgresql").map(|version| version.join("bin")));
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+fn subfolders(folder: &str) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// The command that starts a program of another Debian release, which `.ci/tools` unpacked into a folder. It uses the
@@ -336,8 +353,10 @@ impl Server {
         // The guard removes the folder, which outlives this process for a moment.
         let folder = TempDir::with_prefix("roster-").unwrap().keep();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let root = fs::metadata(&folder).unwrap().uid() == 0;
-        let owner = (root && engine.family() == Family::Postgres).then(unprivileged);
+        let owner = match engine.family() {
+            Family::Postgres => postgres_user(&folder),
+            Family::Sqlite | Family::MySql => None,
+        };
         if let Some((user, group)) = owner {
             chown(&folder, Some(user), Some(group)).unwrap();
         }
@@ -479,7 +498,12 @@ impl Server {
 
     /// The URL of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
-        self.url_of(if self.engine.family() == Family::MySql { "root" } else { "postgres" }, database)
+        let administrator = match self.engine.family() {
+            Family::Sqlite => unreachable!("it has no server"),
+            Family::MySql => "root",
+            Family::Postgres => "postgres",
+        };
+        self.url_of(administrator, database)
     }
 
     /// The URL of one of its databases, for this user, who may be `name:password`.
@@ -503,7 +527,11 @@ impl Server {
 
     /// The socket that it listens on.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.join(if self.engine.family() == Family::MySql { "sock" } else { ".s.PGSQL.5432" })
+        self.folder.join(match self.engine.family() {
+            Family::Sqlite => unreachable!("it has no server"),
+            Family::MySql => "sock",
+            Family::Postgres => ".s.PGSQL.5432",
+        })
     }
 
     /// A program that runs in its folder, as whom it runs itself.
@@ -662,12 +690,17 @@ fn version_1(certificate: &[u8], key: &rcgen::KeyPair) -> Vec<u8> {
     element(SEQUENCE, &[content, algorithm.to_vec(), signature].concat())
 }
 
-/// The user and group `postgres`, or nobody's.
-fn unprivileged() -> (u32, u32) {
+/// The user and group `postgres`, or nobody's, if the owner of this folder is root.
+fn postgres_user(folder: &Path) -> Option<(u32, u32)> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    if fs::metadata(folder).unwrap().uid() != 0 {
+        return None;
+    }
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let fields = users.lines().find(|line| line.starts_with("postgres:")).map(|line| line.split(':'));
     let mut numbers = fields.into_iter().flatten().skip(2).map_while(|number| number.parse().ok());
-    (numbers.next().unwrap_or(65534), numbers.next().unwrap_or(65534))
+    Some((numbers.next().unwrap_or(65534), numbers.next().unwrap_or(65534)))
 }
 
 /// Whether a folder holds anything but these names.

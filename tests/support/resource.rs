@@ -54,13 +54,8 @@ pub(crate) const TABLE: &str = table!();
 pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
-/// The tables that the migrations create, the newest first. The last migration creates one of them.
+/// The tables that the migrations create, the newest first. The last migration creates the first of them.
 pub(crate) const TABLES: [&str; 5] = ["schedules", "jobs", "idempotency_keys", "friends", "users"];
-/// The statement that creates the newest table, and the one that drops it on MySQL.
-pub(crate) const CREATE_NEWEST: &[u8] = b"CREATE TABLE schedules";
-pub(crate) const DROP_NEWEST: &str = include_str!("../../migrations/mysql/0006_schedules.down.sql");
-/// Inserts a row into the newest table.
-pub(crate) const INSERT_NEWEST: &str = "INSERT INTO schedules (name, fired_at) VALUES ('a', 1)";
 /// The number of rows.
 pub(crate) const COUNT: &str = concat!("SELECT COUNT(*) FROM ", table!());
 

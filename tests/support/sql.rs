@@ -38,7 +38,8 @@ impl Sql {
             match url.split(':').next().unwrap() {
                 "sqlite" => SqliteConnection::connect(url).await.map(Connection::Sqlite),
                 "mysql" => MySqlConnection::connect(url).await.map(Connection::MySql),
-                _ => PgConnection::connect(url).await.map(Connection::Postgres),
+                "postgres" => PgConnection::connect(url).await.map(Connection::Postgres),
+                other => panic!("no engine has the scheme {other}"),
             }
         });
         Some(Self { connection: connection.ok()?, runtime })

@@ -71,10 +71,10 @@ impl Tool {
 
     /// The program and the first arguments of its command line.
     pub(crate) fn program(self) -> Option<Vec<OsString>> {
-        match self {
-            Self::TrackingPgbouncer => in_tree("pgbouncer", "usr/sbin/pgbouncer"),
-            _ => program(self.name()).map(|path| vec![path.into()]),
+        if self == Self::TrackingPgbouncer {
+            return in_tree("pgbouncer", "usr/sbin/pgbouncer");
         }
+        program(self.name()).map(|path| vec![path.into()])
     }
 
     pub(crate) fn command(self) -> Command {

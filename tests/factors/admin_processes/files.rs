@@ -153,13 +153,14 @@ fn a_second_import_uses_up_no_ids(database: &Database) {
 /// The number of statements that a server has executed.
 fn statements(server: &Server, engine: Engine) -> i64 {
     match engine {
+        Engine::Sqlite => unreachable!("it has no server"),
         Engine::MariaDb => server.admin().number(
             "SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'QUESTIONS'",
         ),
         Engine::MySql => server.admin().number(
             "SELECT CAST(VARIABLE_VALUE AS SIGNED) FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Questions'",
         ),
-        _ => {
+        Engine::Postgres | Engine::Postgres18 => {
             let log = fs::read_to_string(server.socket().with_file_name("log")).unwrap();
             let count = log.lines().filter(|line| line.contains("execute ") || line.contains("statement: ")).count();
             i64::try_from(count).unwrap()
@@ -300,7 +301,11 @@ fn the_documented_rights_suffice(database: &Database) {
     server.admin().execute("CREATE DATABASE roster");
     run_all(
         &mut Sql::connect(&server.url("roster")),
-        &script(if family == Family::MySql { "mariadb" } else { "postgres" }),
+        &script(match family {
+            Family::Sqlite => unreachable!("it has no server"),
+            Family::MySql => "mariadb",
+            Family::Postgres => "postgres",
+        }),
     );
     servers.push(server);
     if family == Family::Postgres {
@@ -444,11 +449,10 @@ fn an_import_stops_while_it_reports(database: &Database) {
 fn a_task_stops_while_a_lock_is_held(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed"]);
-    let family = database.engine.family();
     let mut sql = database.sql();
     for arguments in [&["seed", "10"][..], &["import", "-", "--format", "csv"]] {
         let mut holder = database.sql();
-        holder.execute(if family == Family::MySql { "START TRANSACTION" } else { "BEGIN" });
+        holder.execute(if database.engine.family() == Family::MySql { "START TRANSACTION" } else { "BEGIN" });
         let name = if arguments[0] == "seed" { "ada.abbott" } else { "u1" };
         holder.execute("DELETE FROM friends");
         holder.execute(&format!("INSERT INTO users (username, email) VALUES ('{name}', 'held@x')"));

@@ -53,11 +53,12 @@ const CLIENTS: &str = "datname = current_database() AND backend_type = 'client b
 /// Counts the sessions of a database, without that of the caller and of one other.
 fn sessions(sql: &mut Sql, database: &Database, other: i64) -> i64 {
     sql.number(&match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => {
             let (id, list) = process_list(database);
             format!("SELECT COUNT(*) FROM {list} AND {id} NOT IN (CONNECTION_ID(), {other})")
         }
-        _ => format!(
+        Family::Postgres => format!(
             "SELECT count(*) FROM pg_stat_activity \
              WHERE {CLIENTS} AND pid NOT IN (pg_backend_pid(), {other})"
         ),
@@ -68,27 +69,32 @@ fn sessions(sql: &mut Sql, database: &Database, other: i64) -> i64 {
 /// statements in its own `information_schema`.
 fn process_list(database: &Database) -> (&'static str, &'static str) {
     match database.engine {
+        Engine::Sqlite | Engine::Postgres | Engine::Postgres18 => unreachable!("it is not of the family"),
         Engine::MySql => ("PROCESSLIST_ID", "performance_schema.threads WHERE PROCESSLIST_DB = DATABASE()"),
-        _ => ("id", "information_schema.processlist WHERE db = DATABASE()"),
+        Engine::MariaDb => ("id", "information_schema.processlist WHERE db = DATABASE()"),
     }
 }
 
 /// The number of a session in its server.
 fn session_id(sql: &mut Sql, database: &Database) -> i64 {
     sql.number(match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => "SELECT CAST(CONNECTION_ID() AS SIGNED)",
-        _ => "SELECT pg_backend_pid()::bigint",
+        Family::Postgres => "SELECT pg_backend_pid()::bigint",
     })
 }
 
 /// The sessions of a database, by their numbers, without that of the caller.
 fn ids(database: &Database) -> Vec<String> {
     database.sql().texts(&match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => {
             let (id, list) = process_list(database);
             format!("SELECT CAST({id} AS CHAR) FROM {list} AND {id} <> CONNECTION_ID() ORDER BY {id}")
         }
-        _ => format!("SELECT pid::text FROM pg_stat_activity WHERE {CLIENTS} AND pid <> pg_backend_pid() ORDER BY pid"),
+        Family::Postgres => {
+            format!("SELECT pid::text FROM pg_stat_activity WHERE {CLIENTS} AND pid <> pg_backend_pid() ORDER BY pid")
+        }
     })
 }
 
@@ -249,6 +255,7 @@ fn hostile_defaults_change_nothing(database: &Database) {
     let server = Server::start(database.engine);
     let mut admin = server.admin();
     let settings: &[&str] = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => &[
             "CREATE DATABASE app CHARACTER SET latin1",
             // Statements of `init_connect` are not for administrators.
@@ -268,7 +275,7 @@ fn hostile_defaults_change_nothing(database: &Database) {
             "SET GLOBAL foreign_key_checks = 0",
             "SET GLOBAL unique_checks = 0",
         ],
-        _ => &[
+        Family::Postgres => &[
             "CREATE DATABASE app",
             "CREATE ROLE roster LOGIN PASSWORD 'word'",
             "ALTER DATABASE app OWNER TO roster",
@@ -303,8 +310,9 @@ fn hostile_defaults_change_nothing(database: &Database) {
     let mut other = Sql::connect(&server.url("app"));
     thread::scope(|scope| {
         other.execute(match database.engine.family() {
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => concat!("LOCK TABLES ", table!(), " WRITE"),
-            _ => concat!("BEGIN; LOCK TABLE ", table!()),
+            Family::Postgres => concat!("BEGIN; LOCK TABLE ", table!()),
         });
         let import = scope.spawn(|| migrate(&["import", &file]));
         thread::sleep(Duration::from_millis(1500));
@@ -335,8 +343,9 @@ fn hostile_defaults_change_nothing(database: &Database) {
 /// A statement that fails with this code of the engine, in the real server.
 fn failing(database: &Database, code: &str) -> &'static str {
     let sql = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'provoked'"),
-        _ => format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$"),
+        Family::Postgres => format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$"),
     };
     // A few, in a test.
     Box::leak(sql.into_boxed_str())
@@ -345,8 +354,9 @@ fn failing(database: &Database, code: &str) -> &'static str {
 fn a_passing_fault_keeps_its_connection(database: &Database) {
     let (runtime, db) = pool(database);
     let passing: &[&str] = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => &["1020", "1205", "1213", "1412", "1461", "1637", "1969", "3024", "3101", "3572"],
-        _ => &["40001", "40P01", "53100", "53200", "53400", "55006", "55P03", "57014", "58000", "58030"],
+        Family::Postgres => &["40001", "40P01", "53100", "53200", "53400", "55006", "55P03", "57014", "58000", "58030"],
     };
     runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
     let before = ids(database);
@@ -356,8 +366,9 @@ fn a_passing_fault_keeps_its_connection(database: &Database) {
     }
     eventually("the session of the test has ended", || ids(database) == before);
     let (read_only, value, lost) = match database.engine.family() {
+        Family::Sqlite => unreachable!("it has no server"),
         Family::MySql => ("1290", "1406", "1047"),
-        _ => ("25006", "22021", "57P01"),
+        Family::Postgres => ("25006", "22021", "57P01"),
     };
     let error = runtime.block_on(db.execute(&[failing(database, value)])).unwrap_err();
     assert!(matches!(error, Error::Value(_)) && !error.to_string().contains("provoked"), "{error:?}");

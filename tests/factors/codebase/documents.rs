@@ -48,8 +48,9 @@ pub(super) fn every_tool_runs_the_checks_of_ci() {
     }
     // CI runs each script.
     let run = programs(&run);
-    for folder in ["chaos", "containers", "docs"] {
-        for script in files(&root.join("tests").join(folder)).iter().filter(|script| is_command(script)) {
+    let folders = ["chaos", "containers", "docs", "guide"].map(|folder| root.join("tests").join(folder));
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        for script in files(folder).iter().filter(|script| is_command(script)) {
             let path = script.strip_prefix(root).unwrap().to_str().unwrap();
             assert!(run.contains(path), ".ci/run does not run {path}");
         }
@@ -99,10 +100,10 @@ fn is_command(file: &Path) -> bool {
     file.extension().is_none() && fs::read_to_string(file).is_ok_and(|text| text.starts_with("#!"))
 }
 
-/// The Markdown files of the root and of docs/.
+/// The Markdown files of the root, of docs/ and of docs/guide/.
 fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut documents = [files(root), files(&root.join("docs"))].concat();
+    let mut documents = [files(root), files(&root.join("docs")), files(&root.join("docs/guide"))].concat();
     documents.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
     documents
 }

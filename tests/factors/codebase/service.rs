@@ -8,10 +8,14 @@ use tempfile::TempDir;
 
 /// The application.
 const APPLICATION: [&str; 3] = ["src/users", "src/friends", "src/resources.rs"];
+/// Its templates, beside those of the service.
+const TEMPLATES: [&str; 5] = ["users.html", "friends.html", "row.html", "email.html", "mail"];
 /// What it names, as words of the code.
 const RESOURCES: [&str; 3] = ["users", "friend", "friends"];
 /// Where a user is that of a database, or of a URL.
 const DATABASE_USERS: [&str; 3] = ["src/config", "src/db", "src/fuzzing.rs"];
+/// The folders of the migrations.
+const FOLDERS: [&str; 3] = ["sqlite", "postgres", "mysql"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -136,18 +140,16 @@ pub(super) fn the_service_carries_another_application() {
             fs::copy(file, target).unwrap();
         }
     }
-    for folder in ["src/users", "src/friends"] {
-        fs::remove_dir_all(copy.path().join(folder)).unwrap();
-    }
-    fs::remove_dir_all(copy.path().join("templates/mail")).unwrap();
-    for template in ["users", "friends", "row", "email"] {
-        fs::remove_file(copy.path().join(format!("templates/{template}.html"))).unwrap();
+    let templates = TEMPLATES.map(|name| format!("templates/{name}"));
+    for path in APPLICATION.into_iter().chain(templates.iter().map(String::as_str)) {
+        let path = copy.path().join(path);
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
     }
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let lines = lib.lines().filter(|line| !RESOURCES.iter().any(|name| line.contains(name)));
     fs::write(copy.path().join("src/lib.rs"), lines.collect::<Vec<_>>().join("\n")).unwrap();
     fs::write(copy.path().join("src/resources.rs"), OTHER).unwrap();
-    for engine in ["sqlite", "postgres", "mysql"] {
+    for engine in FOLDERS {
         let folder = copy.path().join("migrations").join(engine);
         fs::create_dir_all(&folder).unwrap();
         let sql = "CREATE TABLE books (id INTEGER PRIMARY KEY, title VARCHAR(80), title_key VARCHAR(80));";

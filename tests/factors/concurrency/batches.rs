@@ -113,12 +113,15 @@ fn ids(answer: &Answer) -> Vec<i64> {
 /// Also with transaction pooling. Each answer is that of its own request.
 fn requests_that_wait_together_share_a_statement(database: &Database) {
     let web = start(database, &[("DATABASE_QUERY_TIMEOUT_MS", "3000")]);
-    let pooled = (database.engine.family() != Family::Sqlite).then(|| {
-        let separator = if database.url.contains('?') { '&' } else { '?' };
-        let url = format!("{}{separator}statement-cache-capacity=0", database.url);
-        let environment = ONE_CONNECTION.into_iter().chain([("DATABASE_QUERY_TIMEOUT_MS", "3000")]);
-        Web::start_at(&url, &environment.collect::<Vec<_>>())
-    });
+    let pooled = match database.engine.family() {
+        Family::Sqlite => None,
+        Family::MySql | Family::Postgres => {
+            let separator = if database.url.contains('?') { '&' } else { '?' };
+            let url = format!("{}{separator}statement-cache-capacity=0", database.url);
+            let environment = ONE_CONNECTION.into_iter().chain([("DATABASE_QUERY_TIMEOUT_MS", "3000")]);
+            Some(Web::start_at(&url, &environment.collect::<Vec<_>>()))
+        }
+    };
     for web in [Some(web), pooled].into_iter().flatten() {
         let alone = WITHOUT_IT.map(|path| web.get(path).body);
         thread::scope(|scope| {
@@ -315,10 +318,10 @@ fn every_character_of_a_row_arrives(database: &Database) {
     let mut sql = database.sql();
     for name in names {
         // MySQL reads a backslash as the beginning of an escape.
-        let mut literal = name.replace('\'', "''");
-        if database.engine.family() == Family::MySql {
-            literal = literal.replace('\\', "\\\\");
-        }
+        let literal = match database.engine.family() {
+            Family::MySql => name.replace('\'', "''").replace('\\', "\\\\"),
+            Family::Sqlite | Family::Postgres => name.replace('\'', "''"),
+        };
         sql.execute(&insert!("{}").replace("{}", &literal));
     }
     let rows = (1..).zip(names).map(|(id, name)| {
