@@ -95,6 +95,10 @@ docs:
 # Follow the guides of docs/guide in a clone
 guides *guides:
     tests/guide/run {{guides}}
+
+# Copy the project by bin/new, and check the copies
+copies *arguments:
+    tests/template {{arguments}}
 # [end]
 
 # Fuzz a property of src/fuzzing.rs with cargo-fuzz: `just fuzz cursor 600`

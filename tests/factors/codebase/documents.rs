@@ -48,7 +48,7 @@ pub(super) fn every_tool_runs_the_checks_of_ci() {
     }
     // CI runs each script.
     let run = programs(&run);
-    let folders = ["chaos", "containers", "docs", "guide"].map(|folder| root.join("tests").join(folder));
+    let folders = ["chaos", "containers", "docs"].map(|folder| root.join("tests").join(folder));
     for folder in folders.iter().filter(|folder| folder.is_dir()) {
         for script in files(folder).iter().filter(|script| is_command(script)) {
             let path = script.strip_prefix(root).unwrap().to_str().unwrap();
