@@ -1,7 +1,7 @@
 //! `git push` to a platform that builds in its checkout and runs the Procfile's commands there.
 //!
-//! The platform is the hook `tests/platform/pre-receive`. Its `cargo` is a script that puts this build's programs where
-//! cargo would; `tests/platform/push` does the same with cargo itself.
+//! The platform is the hook `tests/platform/pre-receive`. Its `cargo` is a script that puts scripts where cargo would put
+//! programs. They run this build's programs. `tests/platform/push` does the same with cargo itself.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -116,8 +116,12 @@ impl Platform {
              [ \"$1\" = build ]\n\
              [ ! -e broken ] || {{ echo 'error: could not compile' >&2; exit 101; }}\n\
              case $* in *--release*) build=release ;; *) build=debug ;; esac\n\
-             mkdir -p \"${{CARGO_TARGET_DIR:-target}}/$build\"\n\
-             cp {0}/web {0}/worker {0}/clock {0}/migrate \"${{CARGO_TARGET_DIR:-target}}/$build\"\n",
+             folder=${{CARGO_TARGET_DIR:-target}}/$build\n\
+             mkdir -p \"$folder\"\n\
+             for name in web worker clock migrate; do\n\
+             printf '#!/bin/sh\\nexec {}/%s \"$@\"\\n' $name >\"$folder/$name\"\n\
+             chmod +x \"$folder/$name\"\n\
+             done\n",
             binaries.display()
         );
         write_script(&folder.path().join("tools/cargo"), &cargo);
