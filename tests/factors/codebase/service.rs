@@ -78,7 +78,8 @@ pub fn application(_: &Config) -> Application {
 pub fn operations() -> Application {
     Application { routes: Box::new(|_| {}), required_schema: REQUIRED_SCHEMA, services: Vec::new() }
 }
-/// Nothing.
+
+/// What jobs need.
 pub struct JobContext;
 
 impl JobContext {
