@@ -67,7 +67,7 @@ const USED_BY: [(&[Engine], &str); 5] = [
 
 /// What a copy does not have: what is about the original alone, its results and pictures, the profile of its release,
 /// and the tests under load of the service that carries the application.
-const OMITTED: [&str; 30] = [
+const OMITTED: [&str; 31] = [
     "CHANGELOG.md",
     "LICENSE",
     "benches/harness",
@@ -81,6 +81,7 @@ const OMITTED: [&str; 30] = [
     "benches/writes.lua",
     "bin/build.profdata.gz",
     "bin/new",
+    "docs/guide/drop-engine.md",
     "docs/guide/upgrade.md",
     "docs/performance.md",
     "docs/pictures",
@@ -101,7 +102,7 @@ const OMITTED: [&str; 30] = [
 ];
 
 /// What mentions the omitted files.
-const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|upgrade\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
+const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|(?:drop-engine|upgrade)\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
 
 /// Texts that name one engine, and what they are in a copy without it.
 const REPLACED: [(Engine, &str, &str, &str); 6] = [

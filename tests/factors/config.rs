@@ -198,7 +198,6 @@ fn every_problem_is_told_at_once() {
         assert_eq!(told.matches(&format!("\n  {name}: ")).count(), 1, "{name} in {told}");
     }
     // The same for the processes and for the admin tasks.
-    assert_eq!(stderr(&web(&[], &wrong)), told);
     for (name, program) in PROGRAMS {
         let done = Command::new(program).env_clear().envs(wrong).output().unwrap();
         assert_eq!((code(&done), stderr(&done).replace(&format!("{name}: "), "web: ")), (78, told.clone()));
@@ -988,7 +987,7 @@ fn no_error_has_the_words_of_a_library() {
 }
 
 fn help_lists_the_variables_and_the_exit_codes() {
-    for (name, program) in PROGRAMS.into_iter().chain([("web", env!("CARGO_BIN_EXE_web"))]) {
+    for (name, program) in PROGRAMS {
         let done = Command::new(program).arg("--help").env_clear().output().unwrap();
         assert_eq!(code(&done), 0);
         let help = String::from_utf8(done.stdout).unwrap();

@@ -54,8 +54,12 @@ pub(crate) const TABLE: &str = table!();
 pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
-/// The tables that the migrations create, the newest first. The last migration creates the first of them.
+/// The tables that the migrations create, the newest first.
 pub(crate) const TABLES: [&str; 5] = ["schedules", "jobs", "idempotency_keys", "friends", "users"];
+/// The table that the last migration creates or alters.
+pub(crate) const LATEST_TABLE: &str = "schedules";
+/// A query that fails without the last migration.
+pub(crate) const LATEST_QUERY: &str = "SELECT name FROM schedules";
 /// The number of rows.
 pub(crate) const COUNT: &str = concat!("SELECT COUNT(*) FROM ", table!());
 

@@ -54,7 +54,7 @@ pub(super) fn the_service_names_no_resource() {
 /// The list of another application, with one table.
 const OTHER: &str = r#"//! The resources of this application.
 
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -67,12 +67,19 @@ use crate::jobs::Kind;
 use crate::listing::{Column, Resource, Seeded, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
-pub static APPLICATION: Application = Application {
-    routes: |config| _ = config.configure(documentation).service(at("/books").get(books)),
-    required_schema: REQUIRED_SCHEMA,
-};
-pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
+
+/// Its route.
+pub fn application(_: &Config) -> Application {
+    let routes = |config: &mut ServiceConfig| _ = config.configure(documentation).service(at("/books").get(books));
+    Application { routes: Box::new(routes), ..operations() }
+}
+
 /// Nothing.
+pub fn operations() -> Application {
+    Application { routes: Box::new(|_| {}), required_schema: REQUIRED_SCHEMA, services: Vec::new() }
+}
+
+/// What jobs need.
 pub struct JobContext;
 
 impl JobContext {

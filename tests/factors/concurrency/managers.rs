@@ -16,6 +16,9 @@ use crate::support::process::{Web, migrated, stderr};
 use crate::support::tool::Tool;
 use crate::support::{Port, Tests, eventually, tests};
 
+/// The process types of the Procfile.
+const TYPES: &[&str] = &["web", "worker", "clock"];
+
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .with_tool(Tool::Honcho, &Engine::ALL, tests![the_procfile_runs])
@@ -59,11 +62,11 @@ fn the_procfile_runs(database: &Database) {
 
     // Each process type has a port of its own.
     let ports = Port::reserve();
-    let mut all = Web::launch(honcho(&["start", "--port", &ports.number.to_string(), "web", "worker", "clock"]));
-    eventually("all are ready", || all.log().matches("\"ready\"").count() == 3);
+    let mut all = Web::launch(honcho(&[&["start", "--port", &ports.number.to_string()], TYPES].concat()));
+    eventually("all are ready", || all.log().matches("\"ready\"").count() == TYPES.len());
     all.signal("TERM");
     assert_eq!(all.exit_code(), 143);
-    for name in ["web", "worker", "clock"] {
+    for name in TYPES {
         let stopped = format!("{name}.1 stopped (rc=0)");
         eventually("each stops", || all.log().contains(&stopped));
     }
@@ -89,7 +92,7 @@ fn the_procfile_runs_without_a_shell(database: &Database) {
     };
     let release = command("release").output().unwrap();
     assert!(release.status.success(), "{}", stderr(&release));
-    for name in ["web", "worker", "clock"] {
+    for name in TYPES {
         let mut process = Web::launch(command(name));
         assert_eq!(process.get("/readyz").status, 200);
         process.signal("TERM");
