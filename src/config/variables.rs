@@ -20,8 +20,12 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "DATABASE_URL",
         "required",
-        "`sqlite:file?mode=rwc`, `mysql://user:password@host/database` (or `mariadb://`), \
-         `postgres://user:password@host/database` (or `postgresql://`)",
+        concat![
+            "`sqlite:file?mode=rwc`, ",
+            "`mysql://user:password@host/database` (or `mariadb://`), ",
+            "`postgres://user:password@host/database` (or `postgresql://`), ",
+            "with optional parameters"
+        ],
     ),
     variable(
         "DATABASE_URL_FILE",

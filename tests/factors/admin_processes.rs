@@ -35,7 +35,6 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_foreign_ledger_is_left_alone,
             a_ledger_of_another_form_is_left_alone,
             the_ledger_of_an_older_release_is_adopted,
-            nothing_pending_needs_no_rights,
             a_held_lock_is_reported_with_its_holder,
             a_locked_ledger_is_waited_for_in_short_attempts,
             a_changed_migration_is_refused,
@@ -55,6 +54,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             &Engine::SERVERS,
             tests![
                 a_kill_at_any_message_is_recovered,
+                nothing_pending_needs_no_rights,
                 an_unreadable_ledger_is_left_alone,
                 an_unresponsive_server_is_reported,
                 a_locked_table_is_waited_for_in_short_attempts,
@@ -62,7 +62,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             ],
         )
         // A task on a server is killed at each message instead.
-        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered])
+        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered, nothing_pending_writes_nothing])
         .each(tests![files_that_cannot_be_used_are_named])
         .any(tests![tasks_ask_for_the_schema_first, web_may_migrate_and_seed_itself])
         .on(
@@ -460,18 +460,20 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 }
 
+/// Runs `up` with nothing pending.
+fn up(url: &str) {
+    let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), "nothing to do: no migration applied\n");
+}
+
+fn nothing_pending_writes_nothing(database: &Database) {
+    migrated(database, &["up"]);
+    up(&database.url.replace("mode=rwc", "mode=ro"));
+}
+
 /// With nothing pending, `up` only reads.
 fn nothing_pending_needs_no_rights(database: &Database) {
-    const NOTHING: &str = "nothing to do: no migration applied\n";
-    migrated(database, &["up"]);
-    let up = |url: &str| {
-        let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
-        assert_eq!(code(&done), 0, "{}", stderr(&done));
-        assert_eq!(String::from_utf8(done.stdout).unwrap(), NOTHING);
-    };
-    if database.engine.family() == Family::Sqlite {
-        return up(&database.url.replace("mode=rwc", "mode=ro"));
-    }
     let server = Server::start(database.engine);
     let mut admin = server.admin();
     admin.execute("CREATE DATABASE app");
@@ -553,24 +555,28 @@ fn an_unresponsive_server_is_reported(database: &Database) {
     drop((connection, other, third));
 }
 
-/// Takes the lock of migrations on a connection of the test's own.
-fn hold_lock(database: &Database) -> Sql {
+/// Takes the lock of migrations on a connection of the test's own. Returns also how this session is reported.
+fn hold_lock(database: &Database) -> (Sql, String) {
     let mut holder = database.sql();
-    match database.engine.family() {
-        Family::Sqlite => holder.execute("BEGIN IMMEDIATE"),
-        Family::MySql => holder.execute("SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)"),
-        Family::Postgres => holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64)),
-    }
-    holder
+    let session = match database.engine.family() {
+        Family::Sqlite => {
+            holder.execute("BEGIN IMMEDIATE");
+            "the engine does not report it".to_owned()
+        }
+        Family::MySql => {
+            holder.execute("SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)");
+            format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)"))
+        }
+        Family::Postgres => {
+            holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64));
+            format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint"))
+        }
+    };
+    (holder, session)
 }
 
 fn a_held_lock_is_reported_with_its_holder(database: &Database) {
-    let mut holder = hold_lock(database);
-    let session = match database.engine.family() {
-        Family::Sqlite => "the engine does not report it".to_owned(),
-        Family::MySql => format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)")),
-        Family::Postgres => format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint")),
-    };
+    let (holder, session) = hold_lock(database);
     let refused = migrate(database, &["up", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
     let reported = stderr(&refused);
@@ -756,7 +762,7 @@ fn an_interrupted_statement_is_repeated(database: &Database) {
 }
 
 fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
-    let holder = hold_lock(database);
+    let (holder, _) = hold_lock(database);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url)]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);

@@ -152,6 +152,7 @@ impl Engine {
     }
 }
 
+// [only servers]
 impl Family {
     /// The database that is always there.
     const fn maintenance(self) -> &'static str {
@@ -162,6 +163,7 @@ impl Family {
         }
     }
 }
+// [end]
 
 /// A database of one test's own.
 pub(crate) struct Database {
@@ -181,7 +183,7 @@ impl Database {
     pub(crate) fn hold_rows(&self) -> Sql {
         let mut sql = self.sql();
         match self.engine.family() {
-            Family::Sqlite => unreachable!("its readers never wait"),
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => sql.execute(&format!("LOCK TABLES {TABLE} WRITE")),
             Family::Postgres => {
                 sql.execute("BEGIN");
@@ -195,7 +197,7 @@ impl Database {
     pub(crate) fn end_readers(&self) {
         let mut sql = self.sql();
         let (waiting, end) = match self.engine.family() {
-            Family::Sqlite => unreachable!("its readers never wait"),
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => {
                 let waiting = "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
                                WHERE db = DATABASE() AND state = 'Waiting for table metadata lock'";
@@ -217,6 +219,7 @@ impl Database {
         }
     }
 
+    // [only servers]
     /// The socket of its server.
     pub(crate) fn socket(&self) -> PathBuf {
         let servers = SERVERS.iter().map(|server| server.lock().unwrap_or_else(PoisonError::into_inner));
@@ -225,12 +228,13 @@ impl Database {
             .find_map(|server| server.as_ref().filter(|it| it.engine == self.engine).map(Server::socket));
         socket.expect("the database has a server")
     }
+    // [end]
 
     /// Its URL at this port of the loopback address.
     pub(crate) fn url_at(&self, port: u16) -> String {
         let name = self.url.split(['/', '?']).nth(3).unwrap();
         match self.engine.family() {
-            Family::Sqlite => unreachable!("SQLite has no server"),
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => format!("mysql://root@127.0.0.1:{port}/{name}?ssl-mode=DISABLED"),
             Family::Postgres => format!("postgres://postgres@127.0.0.1:{port}/{name}"),
         }
@@ -242,6 +246,7 @@ impl Database {
     }
 }
 
+// [only servers]
 pub(crate) fn stop_servers() {
     for server in &SERVERS {
         drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -273,6 +278,7 @@ fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to]).status().unwrap();
     assert!(done.success(), "cannot copy {} to {}", from.display(), to.display());
 }
+// [end]
 
 /// Where a program is: on the path, or where Debian, Homebrew and `.ci/tools` keep those that are not.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
@@ -283,6 +289,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+// [only servers]
 fn subfolders(folder: &str) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
@@ -370,7 +377,7 @@ impl Server {
     fn initialise(&self) {
         let data = self.folder.join("data");
         let command = match self.engine {
-            Engine::Sqlite => unreachable!("SQLite has no server"),
+            Engine::Sqlite => unreachable!("it has no server"),
             Engine::MariaDb => {
                 let mut command = self.command("mariadb-install-db");
                 command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
@@ -407,7 +414,7 @@ impl Server {
     pub(crate) fn run(&mut self) {
         let data = self.folder.join("data");
         let server = match self.engine {
-            Engine::Sqlite => unreachable!("SQLite has no server"),
+            Engine::Sqlite => unreachable!("it has no server"),
             Engine::MariaDb => "mariadbd",
             Engine::MySql => "mysqld",
             Engine::Postgres | Engine::Postgres18 => "postgres",
@@ -510,7 +517,7 @@ impl Server {
     pub(crate) fn url_of(&self, user: &str, database: &str) -> String {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
         match self.engine.family() {
-            Family::Sqlite => unreachable!("SQLite has no server"),
+            Family::Sqlite => unreachable!("it has no server"),
             // The certificate of a test is for connections over the network. But sqlx sends a password to MySQL 9 only over
             // TLS or after an exchange of keys, which the server does not expect on a socket.
             Family::MySql => {
@@ -579,6 +586,7 @@ fn succeed(mut command: Command) {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
+// [end]
 
 /// A certificate of an authority of its own, in PEM.
 pub(crate) struct Certificate {
