@@ -22,7 +22,7 @@ pub struct State {
     pub(super) release_id: Option<String>,
     pub(super) exports_traces: bool,
     /// Whether there is a mail server, so that mail can be enqueued.
-    pub(crate) sends_mail: bool,
+    pub sends_mail: bool,
 }
 
 /// The proxies that name the client of a request.

@@ -68,7 +68,7 @@ use crate::listing::{Column, Resource, Seeded, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
 pub static APPLICATION: Application = Application {
-    routes: |config| _ = config.configure(documentation).service(at("/books").get(books)),
+    routes: |config| _ = config.service(at("/books").get(books)).service(at("/docs").get(documentation::page)),
     required_schema: REQUIRED_SCHEMA,
 };
 pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
