@@ -2,8 +2,9 @@
 //!
 //! The sources need no placeholders. Names are replaced as words. What mentions a removed engine is removed: files,
 //! Rust items and match arms, entries of YAML, sections and sentences of documents. Lines between `[only NAME]` and
-//! `[end]` are for one engine, or for the `original`, where these rules are not enough.
+//! `[end]` are for one engine, for the application (`users`), or for the `original`, where these rules are not enough.
 
+mod application;
 mod blocks;
 mod prose;
 mod rust;
@@ -32,6 +33,9 @@ struct Arguments {
     /// The databases that the new service supports
     #[arg(long, value_enum, default_value_t = Engine::All)]
     engine: Engine,
+    /// Leave out the application: the copy is a service without users and friends
+    #[arg(long)]
+    empty: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -154,13 +158,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let kept = |marker: &str| {
-        engines == Engine::All && marker != "original"
+        engines == Engine::All && !["original", "users"].contains(&marker)
+            || marker == "users" && !arguments.empty
             || ENGINES.iter().any(|(engine, name, ..)| *engine == engines && *name == marker)
     };
     for (path, file) in &mut files {
         if let Some(text) = file.text_mut() {
             *text = without_markers(text, &kept).with_context(|| path.clone())?;
         }
+    }
+    if arguments.empty {
+        application::remove(&mut files)?;
     }
     let word = Regex::new(&format!(r"(?i)\b{name}\b"))?;
     for (path, file) in &files {

@@ -50,6 +50,17 @@ impl Source {
         self.cut(|tokens, cuts| _ = Visitor { is_word: &|word| words.is_match(word), cuts }.visit(tokens, None))
     }
 
+    /// Removes each function that mentions a word, and the other items that do so outside of lists. Returns their names,
+    /// and whether they are public.
+    pub(crate) fn remove_mentioning(&mut self, words: &Regex) -> Result<Vec<(String, bool)>> {
+        let mut names = Vec::new();
+        self.cut(|tokens, cuts| {
+            let visitor = Visitor { is_word: &|word| words.is_match(word), cuts: &mut Vec::new() };
+            mentioning(tokens, None, &visitor, &mut names, cuts);
+        })?;
+        Ok(names)
+    }
+
     /// Removes imports of names that this file does not use.
     pub(crate) fn remove_imports(&mut self, candidates: &HashSet<String>) -> Result<()> {
         let names = names(&tokens(&self.text)?);
@@ -235,7 +246,9 @@ struct Visitor<'v> {
 impl Visitor<'_> {
     /// Whether the tokens contain a word.
     fn mentions(&self, tokens: &[TokenTree]) -> bool {
-        tokens.iter().any(|token| match token {
+        // A macro is named as it is called: `name!`.
+        let is_macro = |pair: &[TokenTree]| is(&pair[1], '!') && (self.is_word)(&format!("{}!", pair[0]));
+        tokens.windows(2).any(is_macro) || tokens.iter().any(|token| match token {
             TokenTree::Ident(word) => (self.is_word)(&word.to_string()),
             TokenTree::Literal(literal) => (self.is_word)(&literal.to_string()),
             TokenTree::Group(group) => self.mentions(&group.stream().into_iter().collect::<Vec<_>>()),
@@ -282,14 +295,15 @@ impl Visitor<'_> {
         }
         let links = element.windows(3).enumerate().filter(|(_, window)| {
             is(&window[0], '.')
-                && matches!(&window[1], TokenTree::Ident(name) if LINKS.contains(&&*name.to_string()))
-                && matches!(&window[2], TokenTree::Group(_))
+                && matches!((&window[1], &window[2]), (TokenTree::Ident(name), TokenTree::Group(arguments))
+                    if LINKS.contains(&&*name.to_string()) || arguments.to_string().starts_with("(tests !"))
         });
         let links: Vec<_> = links.map(|(position, _)| position).collect();
         for &position in &links {
             let TokenTree::Group(arguments) = &element[position + 2] else { continue };
             let arguments: Vec<_> = arguments.stream().into_iter().collect();
-            if self.names(&arguments) || self.empties_a_list(&arguments) {
+            let is_of_engines = LINKS.contains(&&*element[position + 1].to_string());
+            if is_of_engines && self.names(&arguments) || self.empties_a_list(&arguments) {
                 self.remove(start(&element[position])..end(&element[position + 2]));
             } else {
                 self.inside(&arguments);
@@ -335,9 +349,9 @@ impl Visitor<'_> {
             && element.iter().any(|token| token.to_string().contains(NO_SERVER))
     }
 
-    /// Whether all elements of the first list in brackets mention a word.
+    /// Whether all elements of a list in brackets mention a word.
     fn empties_a_list(&self, tokens: &[TokenTree]) -> bool {
-        groups(tokens).find(|group| group.delimiter() == Delimiter::Bracket).is_some_and(|list| {
+        groups(tokens).filter(|group| group.delimiter() == Delimiter::Bracket).any(|list| {
             let list: Vec<_> = list.stream().into_iter().collect();
             !list.is_empty() && elements(&list).all(|element| self.mentions(element))
         })
@@ -558,6 +572,37 @@ fn ranges(tokens: &[TokenTree], from: Option<usize>) -> impl Iterator<Item = (&[
         before = whole.end;
         (element, whole)
     })
+}
+
+/// Finds the functions that mention a word, and the other items that do so outside of lists.
+fn mentioning(
+    tokens: &[TokenTree],
+    from: Option<usize>,
+    visitor: &Visitor<'_>,
+    names: &mut Vec<(String, bool)>,
+    cuts: &mut Vec<Cut>,
+) {
+    for (element, whole) in ranges(tokens, from) {
+        let words = words(element);
+        let position = words.iter().position(|word| ["const", "fn", "macro_rules", "static"].contains(&&**word));
+        let is_found = match position.map(|position| &*words[position]) {
+            // The list of tests only becomes shorter.
+            Some("fn") => !words.contains(&"tests".to_owned()) && visitor.mentions(element),
+            Some("macro_rules") => visitor.mentions(element),
+            Some(_) => visitor.names(element),
+            None => false,
+        };
+        if let (true, Some(name)) = (is_found, position.and_then(|position| words.get(position + 1))) {
+            let is_macro = words[0] == "macro_rules";
+            names.push((if is_macro { format!("{name}!") } else { name.clone() }, is_macro || words[0] == "pub"));
+            cuts.push(Cut { range: whole, replacement: String::new() });
+        } else if words.iter().any(|word| word == "impl" || word == "mod") {
+            for group in groups(element).filter(|group| group.delimiter() == Delimiter::Brace) {
+                let inner: Vec<_> = group.stream().into_iter().collect();
+                mentioning(&inner, Some(group.span_open().byte_range().end), visitor, names, cuts);
+            }
+        }
+    }
 }
 
 fn items(tokens: &[TokenTree], from: Option<usize>, unused: &HashSet<String>, cuts: &mut Vec<Cut>) {

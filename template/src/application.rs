@@ -1,0 +1,133 @@
+//! Removes the application, so that a copy begins with the service alone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use anyhow::{Context as _, Result, ensure};
+use regex::{Captures, Regex};
+
+use crate::prose::Prose;
+use crate::rust::Source;
+use crate::{Content, File, NAMES, remove_unused};
+
+/// The files of the application alone, and the documents about it.
+const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:job|setting)\.md$";
+
+/// What mentions the application in `src/resources.rs`, in tests, and in documents.
+const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|FRIENDSHIPS|welcome|Method)$";
+const IN_TESTS: &str = r"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome";
+const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(?:job|setting)\.md|welcome";
+
+/// Texts, and what they are without the application.
+const REPLACED: [(&str, &str, &str); 1] = [(
+    "src/resources.rs",
+    r#"config.service(at("/").with_page().get(users::pages::list));"#,
+    r#"config.service(at("/").get(documentation::page));"#,
+)];
+
+/// The number of its migrations, which are the first.
+const MIGRATIONS: u32 = 3;
+
+pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
+    let omitted = Regex::new(OMITTED)?;
+    files.retain(|path, _| !omitted.is_match(path));
+    for (path, from, to) in REPLACED {
+        let text = files.get_mut(path).and_then(File::text_mut).with_context(|| format!("{path} is missing"))?;
+        ensure!(text.contains(from), "{path} does not contain {from:?}");
+        *text = text.replace(from, to);
+    }
+    let samples = files.get_mut("src/resources/samples.rs").context("the samples are missing")?;
+    samples.content = Content::Text(include_str!("../empty/samples.rs").to_owned());
+
+    let prose = Prose::new(&Regex::new(IN_DOCUMENTS)?, NAMES);
+    let mut sources = HashMap::new();
+    for (path, file) in files.iter_mut() {
+        let Some(text) = file.text_mut() else { continue };
+        if path.ends_with(".md") {
+            *text = prose.document(text, 120);
+        } else if path.ends_with(".rs") {
+            sources.insert(path.clone(), Source::new(prose.comments(text, "//")));
+        }
+    }
+    let list = sources.get_mut("src/resources.rs").context("the list of resources is missing")?;
+    list.remove(&Regex::new(IN_LIST)?)?;
+    let mut tests: BTreeMap<_, _> = sources.iter_mut().filter(|(path, _)| path.starts_with("tests/")).collect();
+    remove_tests(&mut tests)?;
+    remove_modules(&mut sources, files)?;
+    remove_unused(&mut sources, files)?;
+    for (path, source) in sources {
+        files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
+    }
+    *files = std::mem::take(files).into_iter().map(|(path, file)| renumbered(&path, file)).collect::<Result<_>>()?;
+    Ok(())
+}
+
+/// Removes each test that requests the application, and what only such tests use.
+fn remove_tests(tests: &mut BTreeMap<&String, &mut Source>) -> Result<()> {
+    let all: String = tests.values().map(|source| source.text.as_str()).collect();
+    // A name of several functions does not tell which one is called.
+    let is_unique = |name: &str| all.matches(&format!("fn {name}(")).count() < 2;
+    // Names of what was removed, each with the beginning of the paths of the files that may use it.
+    let mut removed: HashSet<(String, String)> = HashSet::new();
+    let words = |path: &str, removed: &HashSet<(String, String)>| {
+        let names = removed.iter().filter(|(scope, _)| path.starts_with(scope)).map(|(_, name)| name.as_str());
+        let names = names.collect::<Vec<_>>().join("|");
+        Regex::new(&format!(r"{IN_TESTS}|^(?:-|{names})$|\{{(?:-|{names})[:}}]"))
+    };
+    loop {
+        let before = removed.len();
+        for (path, source) in tests.iter_mut() {
+            let own = path.trim_end_matches("mod.rs").trim_end_matches(".rs");
+            let names = source.remove_mentioning(&words(path, &removed)?)?;
+            for (name, is_public) in names.into_iter().filter(|(name, _)| is_unique(name)) {
+                removed.insert((if is_public { "tests/" } else { own }.to_owned(), name));
+            }
+        }
+        if removed.len() == before {
+            break;
+        }
+    }
+    for (path, source) in tests {
+        for (_, name) in removed.iter().filter(|(_, name)| name.ends_with('!')) {
+            source.text = source.text.replace(&format!("pub(crate) use {};\n", name.trim_end_matches('!')), "");
+        }
+        source.remove(&words(path, &removed)?)?;
+    }
+    Ok(())
+}
+
+/// Removes the modules of tests without a test.
+fn remove_modules(sources: &mut HashMap<String, Source>, files: &mut BTreeMap<String, File>) -> Result<()> {
+    let is_left =
+        |text: &str| !text.contains("fn tests()") || ["tests![", "::tests()"].iter().any(|it| text.contains(it));
+    let mut names = Vec::new();
+    for (path, source) in sources.iter().filter(|(path, _)| path.starts_with("tests/")) {
+        if !is_left(&source.text) {
+            files.remove(path);
+            names.push(path.rsplit('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned());
+        }
+    }
+    sources.retain(|path, _| files.contains_key(path));
+    names.extend(["users", "writes", "mail"].map(str::to_owned));
+    let names = names.join("|");
+    let call = Regex::new(&format!(r"\s*\.and\((?:{names})::tests\(\)\)|\b(?:{names})::tests\(\),?"))?;
+    for (_, source) in sources.iter_mut().filter(|(path, _)| path.starts_with("tests/")) {
+        source.text = call.replace_all(&source.text, "").into_owned();
+    }
+    Ok(())
+}
+
+/// The file with the numbers of the migrations that remain.
+fn renumbered(path: &str, mut file: File) -> Result<(String, File)> {
+    let number = Regex::new(r"(\b000|REQUIRED_SCHEMA: i64 = )(\d)([_;])")?;
+    let renumber = |text: &str| {
+        let lower = |found: &Captures<'_>| {
+            let number = found[2].parse::<u32>().unwrap_or_default();
+            format!("{}{}{}", &found[1], number.checked_sub(MIGRATIONS).unwrap_or(number), &found[3])
+        };
+        number.replace_all(text, lower).into_owned()
+    };
+    if let Some(text) = file.text_mut() {
+        *text = renumber(text);
+    }
+    Ok((renumber(path), file))
+}
