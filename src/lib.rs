@@ -12,7 +12,7 @@
 //! - [`listing`] makes pages, streams, imports and exports from the description of a table;
 //! - [`jobs`] is the queue, its workers and its clock;
 //! - [`users`] and [`friends`] are resources of the application;
-//! - [`resources`] is the one list of its resources;
+//! - [`resources`] is the one list of resources;
 //! - [`server`] serves connections until a stop is requested.
 //!
 //! The binaries `web`, `worker`, `clock` and `migrate` put these together. Only they print or exit.

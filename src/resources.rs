@@ -11,7 +11,7 @@ use crate::friends::{self, FRIENDSHIPS};
 use crate::http::{Application, at, documentation, remove_expired_keys};
 use crate::jobs::clock::Scheduled;
 use crate::jobs::{self, Kind};
-use crate::listing::{Resource as _, Table};
+use crate::listing::Table;
 use crate::mail::{self, Mailer};
 use crate::users::{self, Users, welcome};
 pub use samples::{SAMPLE, is_empty, seed};
@@ -76,9 +76,9 @@ async fn clean_up(db: &Db) -> Result<(), Error> {
 
 /// The tables of `migrate import` and `migrate export`.
 pub const TABLES: &[&Table] = &[
-    // This one is the default.
-    Users::TABLE,
+    Table::of::<Users>(),
     FRIENDSHIPS,
+    // The first one is the default of `--table`.
 ];
 
 /// The routes.

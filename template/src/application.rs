@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context as _, Result, ensure};
 use regex::{Captures, Regex};
+use serde_json::Value;
 
 use crate::prose::Prose;
 use crate::rust::Source;
@@ -38,6 +39,9 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
     let samples = files.get_mut("src/resources/samples.rs").context("the samples are missing")?;
     samples.content = Content::Text(include_str!("../empty/samples.rs").to_owned());
 
+    let description = files.get_mut("openapi.json").and_then(File::text_mut).context("openapi.json is missing")?;
+    *description = described(description)?;
+
     let prose = Prose::new(&Regex::new(IN_DOCUMENTS)?, NAMES);
     let mut sources = HashMap::new();
     for (path, file) in files.iter_mut() {
@@ -53,32 +57,57 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
     let mut tests: BTreeMap<_, _> = sources.iter_mut().filter(|(path, _)| path.starts_with("tests/")).collect();
     remove_tests(&mut tests)?;
     remove_modules(&mut sources, files)?;
-    remove_unused(&mut sources, files)?;
-    for (path, source) in sources {
+    // The rest of the service is kept, also what only the application used.
+    let (mut tests, others): (HashMap<_, _>, _) =
+        sources.into_iter().partition::<HashMap<_, _>, _>(|(path, _)| path.starts_with("tests/"));
+    let (mut lists, others): (HashMap<_, _>, HashMap<_, _>) =
+        others.into_iter().partition(|(path, _)| ["src/lib.rs", "src/resources.rs"].contains(&&**path));
+    remove_unused(&mut tests, files)?;
+    remove_unused(&mut lists, files)?;
+    for (path, source) in tests.into_iter().chain(lists).chain(others) {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
     }
     *files = std::mem::take(files).into_iter().map(|(path, file)| renumbered(&path, file)).collect::<Result<_>>()?;
     Ok(())
 }
 
+/// The description of the API without the operations of the application, and without the schemas that only these use.
+fn described(text: &str) -> Result<String> {
+    const OF_SERVICE: &str = "service";
+    let mut api: Value = serde_json::from_str(text)?;
+    let paths = api["paths"].as_object_mut().context("openapi.json has no paths")?;
+    paths.retain(|_, path| path["get"]["tags"][0] == OF_SERVICE);
+    api["tags"].as_array_mut().context("openapi.json has no tags")?.retain(|tag| tag["name"] == OF_SERVICE);
+    let used = api.to_string();
+    let schemas = api["components"]["schemas"].as_object_mut().context("openapi.json has no schemas")?;
+    schemas.retain(|name, _| used.contains(&format!("schemas/{name}\"")) || used.contains(&format!("schemas/{name}_")));
+    Ok(serde_json::to_string_pretty(&api)? + "\n")
+}
+
 /// Removes each test that requests the application, and what only such tests use.
 fn remove_tests(tests: &mut BTreeMap<&String, &mut Source>) -> Result<()> {
     let all: String = tests.values().map(|source| source.text.as_str()).collect();
-    // A name of several functions does not tell which one is called.
+    // A name of several functions does not show which one is called, unless that is in the same file.
     let is_unique = |name: &str| all.matches(&format!("fn {name}(")).count() < 2;
     // Names of what was removed, each with the beginning of the paths of the files that may use it.
     let mut removed: HashSet<(String, String)> = HashSet::new();
     let words = |path: &str, removed: &HashSet<(String, String)>| {
-        let names = removed.iter().filter(|(scope, _)| path.starts_with(scope)).map(|(_, name)| name.as_str());
-        let names = names.collect::<Vec<_>>().join("|");
-        Regex::new(&format!(r"{IN_TESTS}|^(?:-|{names})$|\{{(?:-|{names})[:}}]"))
+        let names = removed.iter().filter(|(scope, _)| path.starts_with(scope)).map(|(_, name)| regex::escape(name));
+        let names = names.chain(["-".to_owned()]).collect::<Vec<_>>().join("|");
+        Regex::new(&format!(r"{IN_TESTS}|^(?:{names})$|\{{(?:{names})[:}}]"))
     };
     loop {
         let before = removed.len();
         for (path, source) in tests.iter_mut() {
             let own = path.trim_end_matches("mod.rs").trim_end_matches(".rs");
             let names = source.remove_mentioning(&words(path, &removed)?)?;
-            for (name, is_public) in names.into_iter().filter(|(name, _)| is_unique(name)) {
+            for (mut name, is_public) in names {
+                if !is_unique(&name) {
+                    if is_public {
+                        continue;
+                    }
+                    name.push('(');
+                }
                 removed.insert((if is_public { "tests/" } else { own }.to_owned(), name));
             }
         }

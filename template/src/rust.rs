@@ -246,23 +246,36 @@ struct Visitor<'v> {
 impl Visitor<'_> {
     /// Whether the tokens contain a word.
     fn mentions(&self, tokens: &[TokenTree]) -> bool {
-        // A macro is named as it is called: `name!`.
-        let is_macro = |pair: &[TokenTree]| is(&pair[1], '!') && (self.is_word)(&format!("{}!", pair[0]));
-        tokens.windows(2).any(is_macro) || tokens.iter().any(|token| match token {
-            TokenTree::Ident(word) => (self.is_word)(&word.to_string()),
-            TokenTree::Literal(literal) => (self.is_word)(&literal.to_string()),
-            TokenTree::Group(group) => self.mentions(&group.stream().into_iter().collect::<Vec<_>>()),
-            TokenTree::Punct(_) => false,
+        self.calls(tokens)
+            || tokens.iter().any(|token| match token {
+                TokenTree::Ident(word) => (self.is_word)(&word.to_string()),
+                TokenTree::Literal(literal) => (self.is_word)(&literal.to_string()),
+                TokenTree::Group(group) => self.mentions(&group.stream().into_iter().collect::<Vec<_>>()),
+                TokenTree::Punct(_) => false,
+            })
+    }
+
+    /// Whether the tokens call a macro `name!` or a function `name(` that is a word in this form.
+    fn calls(&self, tokens: &[TokenTree]) -> bool {
+        tokens.windows(2).enumerate().any(|(position, pair)| match pair {
+            [TokenTree::Ident(name), sign] if is(sign, '!') => (self.is_word)(&format!("{name}!")),
+            [TokenTree::Ident(name), TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => {
+                // Neither a method nor a function of another module.
+                let is_free = position == 0 || ![".", ":", "fn"].contains(&&*tokens[position - 1].to_string());
+                is_free && (self.is_word)(&format!("{name}("))
+            }
+            _ => false,
         })
     }
 
-    /// The same, outside of braces and brackets.
+    /// The same as [`Self::mentions`], outside of braces and brackets.
     fn names(&self, tokens: &[TokenTree]) -> bool {
-        tokens.iter().any(|token| match token {
-            TokenTree::Group(group) if group.delimiter() != Delimiter::Parenthesis => false,
-            TokenTree::Group(group) => self.names(&group.stream().into_iter().collect::<Vec<_>>()),
-            other => self.mentions(std::slice::from_ref(other)),
-        })
+        self.calls(tokens)
+            || tokens.iter().any(|token| match token {
+                TokenTree::Group(group) if group.delimiter() != Delimiter::Parenthesis => false,
+                TokenTree::Group(group) => self.names(&group.stream().into_iter().collect::<Vec<_>>()),
+                other => self.mentions(std::slice::from_ref(other)),
+            })
     }
 
     /// Removes the elements that mention a word. Returns how many remain.

@@ -416,7 +416,7 @@ fn an_unreadable_ledger_is_left_alone(database: &Database) {
     if database.engine.family() == Family::MySql {
         admin.execute("CREATE USER limited IDENTIFIED BY 'word'");
         admin.execute("GRANT CREATE, ALTER, DROP, INDEX, REFERENCES ON app.* TO limited");
-        for table in TABLES.into_iter().chain(["roster_migrations", "roster_migrations_new"]) {
+        for table in TABLES.iter().copied().chain(["roster_migrations", "roster_migrations_new"]) {
             admin.execute(&format!("GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON app.{table} TO limited"));
         }
     } else {

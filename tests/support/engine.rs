@@ -132,8 +132,8 @@ impl Engine {
 
     /// A fresh database.
     pub(crate) fn database(self) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("roster_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        static DATABASES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("roster_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         match self.family() {
             Family::Sqlite => {
                 let folder = TempDir::with_prefix("roster-").unwrap();

@@ -55,7 +55,14 @@ pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
 /// The tables that the migrations create, the newest first. The last migration creates the first of them.
-pub(crate) const TABLES: [&str; 5] = ["schedules", "jobs", "idempotency_keys", "friends", "users"];
+pub(crate) const TABLES: &[&str] = &[
+    "schedules",
+    "jobs",
+    "idempotency_keys",
+    "friends",
+    "users",
+    // The first migration creates this one.
+];
 /// The number of rows.
 pub(crate) const COUNT: &str = concat!("SELECT COUNT(*) FROM ", table!());
 
