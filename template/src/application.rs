@@ -18,12 +18,22 @@ const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|F
 const IN_TESTS: &str = r"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome";
 const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(?:job|setting)\.md|welcome";
 
+/// Scripts with lines about its rows.
+const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
+
 /// Texts, and what they are without the application.
-const REPLACED: [(&str, &str, &str); 1] = [(
-    "src/resources.rs",
-    r#"config.service(at("/").with_page().get(users::pages::list));"#,
-    r#"config.service(at("/").get(documentation::page));"#,
-)];
+const REPLACED: [(&str, &str, &str); 2] = [
+    (
+        "src/resources.rs",
+        r#"config.service(at("/").with_page().get(users::pages::list));"#,
+        r#"config.service(at("/").get(documentation::page));"#,
+    ),
+    (
+        "tests/main.rs",
+        "mod support;",
+        "#[expect(dead_code, reason = \"the tests of a resource use the rest of it\")]\nmod support;",
+    ),
+];
 
 /// The number of its migrations, which are the first.
 const MIGRATIONS: u32 = 3;
@@ -50,6 +60,9 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
             *text = prose.document(text, 120);
         } else if path.ends_with(".rs") {
             sources.insert(path.clone(), Source::new(prose.comments(text, "//")));
+        } else if IN_SCRIPTS.contains(&&**path) {
+            let is_kept = |line: &&str| !["/users", "migrate seed"].iter().any(|it| line.contains(it));
+            *text = text.split_inclusive('\n').filter(is_kept).collect();
         }
     }
     let list = sources.get_mut("src/resources.rs").context("the list of resources is missing")?;
@@ -117,7 +130,10 @@ fn remove_tests(tests: &mut BTreeMap<&String, &mut Source>) -> Result<()> {
     }
     for (path, source) in tests {
         for (_, name) in removed.iter().filter(|(_, name)| name.ends_with('!')) {
-            source.text = source.text.replace(&format!("pub(crate) use {};\n", name.trim_end_matches('!')), "");
+            let name = name.trim_end_matches('!');
+            source.text = source.text.replace(&format!("pub(crate) use {name};\n"), "");
+            let import = Regex::new(&format!(r"(use crate::support::resource::(?:\{{[^}}]*?)?)\b{name}\b,?"))?;
+            source.text = import.replace(&source.text, "${1}").replace("use crate::support::resource::;\n", "");
         }
         source.remove(&words(path, &removed)?)?;
     }

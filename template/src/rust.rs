@@ -23,7 +23,7 @@ const METHODS: [(&str, &[&str]); 7] = [
     ("Read", &["read", "read_exact", "read_to_end", "read_to_string"]),
     ("Resource", &["TABLE"]),
     ("Row", &["get", "get_unchecked", "try_get", "try_get_unchecked"]),
-    ("Write", &["flush", "write", "write_all", "write_fmt", "writeln"]),
+    ("Write", &["flush", "write_all", "write_fmt", "writeln"]),
 ];
 
 /// One source file.
@@ -63,12 +63,21 @@ impl Source {
 
     /// Removes imports of names that this file does not use.
     pub(crate) fn remove_imports(&mut self, candidates: &HashSet<String>) -> Result<()> {
-        let names = names(&tokens(&self.text)?);
-        let is_unused =
-            |name: &str| candidates.contains(name) && names.iter().filter(|other| *other == name).count() == 1;
+        let tokens = tokens(&self.text)?;
+        let (names, mut called) = (names(&tokens), Vec::new());
+        methods(&tokens, &mut called);
+        let count = |names: &[String], name: &str| names.iter().filter(|other| *other == name).count();
+        let is_unused = |name: &str| candidates.contains(name) && count(&names, name) - count(&called, name) == 1;
         let has_method = |name: &str| {
             let methods = METHODS.iter().find(|(found, _)| *found == name).map(|(_, methods)| *methods);
-            methods.is_none_or(|methods| methods.iter().any(|method| names.iter().any(|name| name == method)))
+            methods.is_none_or(|methods| {
+                methods.iter().any(|method| {
+                    let is_macro = method.starts_with("write") && count(&names, method) > count(&called, method);
+                    called.iter().any(|name| name == method)
+                        || is_macro
+                        || name == "Resource" && names.contains(&(*method).to_owned())
+                })
+            })
         };
         self.cut(|tokens, cuts| imports(tokens, &Unused { is_unused: &is_unused, has_method: &has_method }, cuts))
     }
@@ -140,6 +149,16 @@ fn names(tokens: &[TokenTree]) -> Vec<String> {
             TokenTree::Punct(_) => vec![],
         })
         .collect()
+}
+
+/// The methods that are called, and the fields, each as often as it occurs.
+fn methods(tokens: &[TokenTree], found: &mut Vec<String>) {
+    for pair in tokens.windows(2).filter(|pair| is(&pair[0], '.')) {
+        if let TokenTree::Ident(name) = &pair[1] {
+            found.push(name.to_string());
+        }
+    }
+    groups(tokens).for_each(|group| methods(&group.stream().into_iter().collect::<Vec<_>>(), found));
 }
 
 /// The names in a format string: `{name}`.

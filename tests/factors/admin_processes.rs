@@ -217,7 +217,7 @@ fn a_kill_within_the_transaction_is_recovered(database: &Database) {
         let before = states(database);
         let (reader, writer) = UnixStream::pair().unwrap();
         writer.set_nonblocking(true).unwrap();
-        while (&writer).write(&[0; 64]).is_ok() {}
+        while (&writer).write_all(&[0; 64]).is_ok() {}
         writer.set_nonblocking(false).unwrap();
         let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url)]);
         let mut child = command.stdout(Stdio::null()).stderr(OwnedFd::from(writer)).spawn().unwrap();
