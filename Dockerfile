@@ -46,7 +46,7 @@ COPY --from=build /image /
 ARG VERSION
 ARG GIT_COMMIT
 LABEL org.opencontainers.image.title="roster" \
-    org.opencontainers.image.description="A list of users, served the twelve-factor way" \
+    org.opencontainers.image.description="A web service, the twelve-factor way" \
     org.opencontainers.image.licenses="MIT OR Apache-2.0" \
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${GIT_COMMIT}"

@@ -2,7 +2,7 @@
 default:
     @just --list
 
-# Serve sample users at http://localhost:5000
+# Serve samples at http://localhost:5000
 run:
     cargo run
 

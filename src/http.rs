@@ -3,7 +3,7 @@
 mod application;
 mod assets;
 pub mod conditions;
-mod documentation;
+pub mod documentation;
 mod idempotency;
 mod json_object;
 mod limits;
@@ -25,17 +25,17 @@ use actix_web::{App, Error, FromRequest, Handler, HttpRequest, HttpResponse, Res
 
 use crate::db::Db;
 pub use application::{Application, BackingService, Unready};
-pub(crate) use assets::Frame;
+pub use assets::Frame;
 #[cfg(test)]
 pub(crate) use documentation::API;
-pub(crate) use documentation::Failures;
-pub use documentation::{BodyFailures, WriteFailures};
+pub use documentation::{BodyFailures, Failures, WriteFailures};
 pub use idempotency::{Created, once, remove_expired_keys};
 pub use json_object::{JSON, MERGE_PATCH, Members, json_object};
-pub(crate) use middleware::origin;
+pub use middleware::origin;
 pub use problem::{Body, Fault, Problem};
-pub(crate) use representation::{Format, negotiate, negotiated, respond_with_etag, respond_with_page};
-pub use representation::{respond_with_state, respond_without_content};
+pub use representation::{
+    Format, negotiate, negotiated, respond_with_etag, respond_with_page, respond_with_state, respond_without_content,
+};
 use route::{Methods, Route};
 pub use state::State;
 
@@ -56,11 +56,6 @@ pub fn app(
         .configure(|config| (application.routes)(config))
         .configure(operations)
         .default_service(web::to(nothing).wrap(unmatched))
-}
-
-/// The description of the interface, and the page of it.
-pub(crate) fn documentation(config: &mut ServiceConfig) {
-    config.service(at("/openapi.json").get(documentation::openapi)).service(at("/docs").get(documentation::page));
 }
 
 /// The operational routes.
@@ -84,7 +79,8 @@ async fn nothing(request: HttpRequest) -> Result<HttpResponse, Problem> {
 }
 
 /// A resource whose paths have this pattern, without methods yet. A method that it does not have is 405.
-pub(crate) fn at(pattern: &'static str) -> Endpoint {
+#[must_use]
+pub fn at(pattern: &'static str) -> Endpoint {
     let route = Route { pattern: Some(pattern), ..Route::default() };
     Endpoint { route, resource: web::resource(pattern) }
 }
@@ -104,10 +100,8 @@ impl Endpoint {
     }
 
     /// Also HEAD: the server omits the body of its response.
-    pub(crate) fn get<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(
-        self,
-        handler: F,
-    ) -> Self {
+    #[must_use]
+    pub fn get<F: Handler<Args, Output: Responder + 'static>, Args: FromRequest + 'static>(self, handler: F) -> Self {
         self.on(Method::GET, handler.clone()).on(Method::HEAD, handler)
     }
 

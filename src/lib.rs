@@ -1,4 +1,4 @@
-//! **roster** is a twelve-factor service, and an application that it carries: a list of users and their friends.
+//! **roster** is a twelve-factor service, and an application that it carries. Its example is a list of users and their friends.
 //!
 //! Data flows one way. These are the modules in its order:
 //!
@@ -11,7 +11,8 @@
 //! - [`http`] is what surrounds every handler: middleware, errors, negotiation, the operational routes;
 //! - [`listing`] makes pages, streams, imports and exports from the description of a table;
 //! - [`jobs`] is the queue, its workers and its clock;
-//! - [`users`] and [`friends`] are the application, and [`resources`] is the one list that names them;
+//! - [`users`] and [`friends`] are resources of the application;
+//! - [`resources`] is the one list of resources;
 //! - [`server`] serves connections until a stop is requested.
 //!
 //! The binaries `web`, `worker`, `clock` and `migrate` put these together. Only they print or exit.

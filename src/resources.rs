@@ -1,20 +1,20 @@
 //! The resources of this application. The service uses them only by this list.
 
-use std::ops::Range;
+mod samples;
 
 use actix_web::http::Method;
 use actix_web::web::{Data, ServiceConfig};
-use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::db::{Db, Error, Session};
+use crate::db::{Db, Error};
 use crate::friends::{self, FRIENDSHIPS};
 use crate::http::{Application, at, documentation, remove_expired_keys};
 use crate::jobs::clock::Scheduled;
 use crate::jobs::{self, Kind};
-use crate::listing::{self, Resource as _, Seeded, Table};
+use crate::listing::Table;
 use crate::mail::{self, Mailer};
 use crate::users::{self, Users, welcome};
+pub use samples::{SAMPLE, is_empty, seed};
 
 /// The oldest schema that this code can serve. A newer one is served, too, so that a release can be rolled back without
 /// its database.
@@ -58,10 +58,12 @@ impl JobContext {
 
 /// The kinds of jobs.
 pub const JOBS: &[Kind<JobContext>] = &[
+    // [only users]
     Kind {
         name: welcome::KIND,
         run: |context, job| Box::pin(async move { welcome::send(&context.db, context.mailer.as_ref(), &job).await }),
     },
+    // [end]
     Kind { name: CLEANUP, run: |context, _| Box::pin(async move { clean_up(&context.db).await.map_err(Into::into) }) },
 ];
 
@@ -80,14 +82,18 @@ async fn clean_up(db: &Db) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tables of `migrate import` and `migrate export`. The first is the default.
-pub const TABLES: &[&Table] = &[Users::TABLE, FRIENDSHIPS];
+/// The tables of `migrate import` and `migrate export`.
+pub const TABLES: &[&Table] = &[
+    Table::of::<Users>(),
+    FRIENDSHIPS,
+    // The first one is the default of `--table`.
+];
 
 /// The routes.
 fn routes(config: &mut ServiceConfig) {
+    config.service(at("/openapi.json").get(documentation::openapi)).service(at("/docs").get(documentation::page));
+    config.service(at("/").with_page().get(users::pages::list));
     config
-        .configure(documentation)
-        .service(at("/").with_page().get(users::pages::list))
         .service(at("/users").get(users::api::list).on(Method::POST, users::writes::create))
         .service(at("/users.ndjson").get(users::api::ndjson))
         .service(at("/users.csv").get(users::api::csv))
@@ -104,58 +110,6 @@ fn routes(config: &mut ServiceConfig) {
                 .on(Method::PUT, friends::writes::add)
                 .on(Method::DELETE, friends::writes::remove),
         );
-}
-
-/// The name of one row of [`seed`], for messages.
-pub const SAMPLE: &str = "sample user";
-
-/// Samples that one transaction inserts: enough that its cost is that of its rows.
-const BATCH: usize = 5_000;
-
-/// Whether the database has no rows that samples could mix with.
-///
-/// # Errors
-/// Those of the database.
-pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
-    listing::is_empty(session, Users::TABLE).await
-}
-
-/// Inserts the first `count` sample users that do not exist yet, and their friendships. A second run changes nothing, and
-/// one that was interrupted is continued. If `stop` was cancelled, the result has fewer samples than `count`.
-///
-/// # Errors
-/// Those of the database. Completed batches stay.
-pub async fn seed(
-    session: &mut Session,
-    count: usize,
-    stop: &CancellationToken,
-    mut progress: impl FnMut(Seeded),
-) -> Result<Seeded, Error> {
-    let mut ids: Vec<Option<i64>> = Vec::new();
-    let mut seeded = Seeded::default();
-    while ids.len() < count && !stop.is_cancelled() {
-        let start = ids.len();
-        // The stopped statement may wait for a lock of another session. Its batch is not committed.
-        let inserted = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(seeded),
-            inserted = insert_batch(session, start..count.min(start + BATCH), &mut ids) => inserted?,
-        };
-        session.execute("COMMIT").await?;
-        seeded = Seeded { processed: ids.len() as u64, inserted: seeded.inserted + inserted as u64 };
-        progress(seeded);
-    }
-    Ok(seeded)
-}
-
-/// Inserts a batch, and returns the number of new samples.
-async fn insert_batch(session: &mut Session, range: Range<usize>, ids: &mut Vec<Option<i64>>) -> Result<usize, Error> {
-    let start = range.start;
-    session.begin().await?;
-    let (batch, inserted) = users::sample::insert_range(session, range).await?;
-    ids.extend(batch);
-    friends::sample::insert_from(session, start, ids).await?;
-    Ok(inserted)
 }
 
 #[cfg(test)]
@@ -175,12 +129,13 @@ mod tests {
     #[derive(OpenApi)]
     #[openapi(
         info(
-            description = "A list of users. Every error is a problem of RFC 9457, whose instance is the request id, as in \
-                           the header x-request-id of every response and in the log. HEAD is supported wherever GET is."
+            description = "Every error is a problem of RFC 9457, whose instance is the request id, as in the header \
+                           x-request-id of every response and in the log. HEAD is supported wherever GET is."
         ),
         // Relative to the URL of this description, so it includes a path prefix.
         servers((url = ".")),
         paths(
+            // [only users]
             users::api::list,
             users::api::ndjson,
             users::api::csv,
@@ -191,17 +146,29 @@ mod tests {
             friends::api::list,
             friends::writes::add,
             friends::writes::remove,
+            // [end]
             operations::livez,
             operations::readyz,
             operations::metrics,
             operations::version,
         ),
         tags(
+            // [only users]
             (name = "users", description = "One user, pages of users, and all users as a stream."),
             (name = "friends", description = "Friendships, which both users have."),
+            // [end]
             (name = "service", description = "For operators and load balancers."),
         ),
-        components(schemas(User, NewUser, UserChanges, Friend, Body, Fault)),
+        components(schemas(
+            // [only users]
+            User,
+            NewUser,
+            UserChanges,
+            Friend,
+            // [end]
+            Body,
+            Fault,
+        )),
         modifiers(&Token)
     )]
     struct Api;

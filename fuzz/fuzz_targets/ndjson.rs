@@ -1,3 +1,7 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| roster::fuzzing::ndjson(roster::resources::TABLES[0], bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for table in roster::resources::TABLES {
+        roster::fuzzing::ndjson(table, bytes);
+    }
+});

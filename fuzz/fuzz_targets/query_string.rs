@@ -1,3 +1,7 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| roster::fuzzing::query_string(roster::resources::TABLES[0], text));
+libfuzzer_sys::fuzz_target!(|text: &str| {
+    for table in roster::resources::TABLES {
+        roster::fuzzing::query_string(table, text);
+    }
+});

@@ -157,7 +157,7 @@ enum Command {
 #[derive(clap::Args)]
 struct TableName {
     /// The table
-    #[arg(long = "table", value_name = "TABLE", default_value = TABLES[0].name, value_parser = PossibleValuesParser::new(TABLES.iter().map(|table| table.name)))]
+    #[arg(long = "table", value_name = "TABLE", default_value = TABLES.first().map(|table| table.name), value_parser = PossibleValuesParser::new(TABLES.iter().map(|table| table.name)))]
     name: String,
 }
 

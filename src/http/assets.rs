@@ -17,7 +17,7 @@ const STYLE_NAME: &str = concat!("style-", env!("STYLE_HASH"), ".css");
 pub(super) const DOCS_STYLE_NAME: &str = concat!("docs-", env!("DOCS_STYLE_HASH"), ".css");
 
 /// What surrounds the content of every page.
-pub(crate) struct Frame<'a> {
+pub struct Frame<'a> {
     /// See [`root`].
     pub(crate) root: String,
     pub(crate) style: &'static str,
@@ -31,7 +31,8 @@ impl<'a> Frame<'a> {
     ///
     /// # Panics
     /// Without the state of the process.
-    pub(crate) fn of(request: &'a HttpRequest) -> Self {
+    #[must_use]
+    pub fn of(request: &'a HttpRequest) -> Self {
         let state = request.app_data::<Data<State>>().expect("the route table has the state");
         Self::new(root(request.path()), state.release_id.as_deref())
     }

@@ -20,8 +20,7 @@ pub(crate) const API: &str = include_str!("../../openapi.json");
 
 /// What may go wrong with any request.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers, and is none")]
-pub(crate) enum Failures {
+pub enum Failures {
     /// A parameter is unknown, malformed or given twice, or the body is not JSON; `detail` names it.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(problem::Body<'static>),
@@ -74,12 +73,18 @@ pub enum BodyFailures {
 }
 
 /// `GET /openapi.json`
-pub(super) async fn openapi(request: HttpRequest) -> Result<HttpResponse, Problem> {
+///
+/// # Errors
+/// 412 for another `If-Match`.
+pub async fn openapi(request: HttpRequest) -> Result<HttpResponse, Problem> {
     representation::respond_with_etag(&request, Format::Json, API.into(), None)
 }
 
-/// `GET /docs`
-pub(super) async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+/// The page of the API.
+///
+/// # Errors
+/// 412 for another `If-Match`.
+pub async fn page(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let api = serde_json::from_str(API).map_err(|error| Problem::internal(&error))?;
     representation::respond_with_page(&request, &DocsPage::of(&api, Frame::of(&request)))
 }

@@ -47,7 +47,8 @@ pub(super) async fn serve(
 }
 
 /// The ids of a request that writes, for work that it causes.
-pub(crate) fn origin(request: &HttpRequest) -> Origin {
+#[must_use]
+pub fn origin(request: &HttpRequest) -> Origin {
     request.extensions().get().cloned().unwrap_or_default()
 }
 

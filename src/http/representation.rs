@@ -11,10 +11,14 @@ use super::problem::Problem;
 
 /// The formats of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub enum Format {
+    /// One JSON value.
     Json,
+    /// One JSON object a line.
     Ndjson,
+    /// With a header.
     Csv,
+    /// A page.
     Html,
 }
 
@@ -29,7 +33,8 @@ impl Format {
     }
 
     /// The media type with its parameters, as a header names it.
-    pub(crate) const fn content_type(self) -> &'static str {
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
         match self {
             Self::Csv => "text/csv; charset=utf-8; header=present",
             Self::Html => "text/html; charset=utf-8",
@@ -81,7 +86,10 @@ impl<'a> Accept<'a> {
 }
 
 /// The format among those offered that the client prefers; the first, if it has no preference.
-pub(crate) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<Format, Problem> {
+///
+/// # Errors
+/// 406, if the client accepts none of them.
+pub fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<Format, Problem> {
     let Some(accept) = Accept::of(request.headers()) else { return Ok(offered[0]) };
     let mut preferred = (offered[0], 0.0);
     for &format in offered {
@@ -97,7 +105,7 @@ pub(crate) fn negotiate(request: &HttpRequest, offered: &[Format]) -> Result<For
 }
 
 /// A response whose format was negotiated, so that a cache keeps one for each format.
-pub(crate) fn negotiated(mut response: HttpResponse) -> HttpResponse {
+pub fn negotiated(mut response: HttpResponse) -> HttpResponse {
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
     response
 }
@@ -119,7 +127,7 @@ pub(super) fn prefers(headers: &HeaderMap, media_type: &str, others: &[&str]) ->
 ///
 /// # Errors
 /// 412, if the client requires other content with `If-Match`.
-pub(crate) fn respond_with_etag(
+pub fn respond_with_etag(
     request: &HttpRequest,
     format: Format,
     body: Vec<u8>,
@@ -175,7 +183,7 @@ pub(super) const ACCEPT_PATCH: (HeaderName, HeaderValue) =
 ///
 /// # Errors
 /// 412, if the client requires other content with `If-Match`.
-pub(crate) fn respond_with_page(request: &HttpRequest, page: &impl Template) -> Result<HttpResponse, Problem> {
+pub fn respond_with_page(request: &HttpRequest, page: &impl Template) -> Result<HttpResponse, Problem> {
     let html = page.render().map_err(|error| Problem::internal(&error))?;
     respond_with_etag(request, Format::Html, html.into_bytes(), None)
 }

@@ -19,7 +19,7 @@ const LIMIT: u32 = 100;
 ///
 /// # Errors
 /// Those of the parameters and of the query, and 406.
-pub(crate) async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
+pub async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<Db>) -> Result<HttpResponse, Problem> {
     let format = negotiate(request, &[Format::Json, Format::Ndjson, Format::Csv])?;
     if format != Format::Json {
         return stream::respond::<T>(request, db, format).await.map(negotiated);
@@ -32,7 +32,7 @@ pub(crate) async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<
 ///
 /// # Errors
 /// 400 for an id that is not a number, 404 for one that no row has, 406, and those of the query.
-pub(crate) async fn json_row<T: Resource>(request: &HttpRequest, db: &Db, id: &str) -> Result<HttpResponse, Problem> {
+pub async fn json_row<T: Resource>(request: &HttpRequest, db: &Db, id: &str) -> Result<HttpResponse, Problem> {
     negotiate(request, &[Format::Json])?;
     parameters::none(request.query_string())?;
     let json: fn(T::Row<'_>) -> Vec<u8> = |row| {
@@ -45,12 +45,13 @@ pub(crate) async fn json_row<T: Resource>(request: &HttpRequest, db: &Db, id: &s
 }
 
 /// The problem for an id that no row has.
-pub(crate) fn unknown<T: Resource>() -> Problem {
+#[must_use]
+pub fn unknown<T: Resource>() -> Problem {
     Problem::not_found(format!("there is no {} with this id", T::TABLE.row))
 }
 
 /// A page as JSON, which is not sent yet.
-pub(crate) struct JsonPage<'a> {
+pub struct JsonPage<'a> {
     request: &'a HttpRequest,
     body: Vec<u8>,
     /// The query string of the next page.
@@ -58,7 +59,10 @@ pub(crate) struct JsonPage<'a> {
 }
 
 /// Reads a page. The rows are written straight from the driver's rows.
-pub(crate) async fn json_page<'a, T: Resource>(
+///
+/// # Errors
+/// Those of the parameters and of the query.
+pub async fn json_page<'a, T: Resource>(
     request: &'a HttpRequest,
     db: &Db,
     parameters: &Parameters,
@@ -84,7 +88,8 @@ pub(crate) async fn json_page<'a, T: Resource>(
 
 impl JsonPage<'_> {
     /// Whether the page has no rows.
-    pub(crate) fn is_empty(&self) -> bool {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.body.len() == 1
     }
 
@@ -94,7 +99,7 @@ impl JsonPage<'_> {
     ///
     /// # Errors
     /// 412 for another `If-Match`.
-    pub(crate) fn respond(mut self) -> Result<HttpResponse, Problem> {
+    pub fn respond(mut self) -> Result<HttpResponse, Problem> {
         self.body.push(b']');
         let name = self.request.path().rsplit('/').next().unwrap_or_default();
         let link = self.next.map(|query| format!("<{name}?{query}>; rel=\"next\""));

@@ -32,6 +32,14 @@ pub trait Resource: 'static {
     };
 }
 
+impl Table {
+    /// The table of a resource.
+    #[must_use]
+    pub const fn of<T: Resource>() -> &'static Self {
+        T::TABLE
+    }
+}
+
 const fn is_same(one: &str, other: &str) -> bool {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let mut byte = 0;

@@ -60,6 +60,7 @@ impl<'r> Field<'r> for Timestamp {
 
 /// Declares the struct of a row, with one field for each column of its table, in the same order. It is a macro because the
 /// derive macros of sqlx find columns by name, which is slower than reading them, and would compile each driver twice.
+#[macro_export]
 macro_rules! row {
     (
         $(#[$attribute:meta])*
@@ -89,4 +90,4 @@ macro_rules! row {
         }
     };
 }
-pub(crate) use row;
+pub use row;

@@ -30,7 +30,7 @@ const PAGE: u32 = 2000;
 ///
 /// # Errors
 /// Those of its parameters, and of the query of the first page.
-pub(crate) async fn respond<T: Resource>(
+pub async fn respond<T: Resource>(
     request: &HttpRequest,
     db: Data<Db>,
     format: Format,

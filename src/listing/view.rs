@@ -14,37 +14,44 @@ use crate::http::Problem;
 const LIMIT: u32 = 50;
 
 /// What a page of a listing with these columns shows.
-pub(crate) struct View<R, const COLUMNS: usize> {
-    pub(crate) headings: [Heading; COLUMNS],
-    pub(crate) rows: Vec<R>,
-    pub(crate) position: Position,
-    pub(crate) links: Links,
+pub struct View<R, const COLUMNS: usize> {
+    /// Those of the columns.
+    pub headings: [Heading; COLUMNS],
+    /// What the page shows of each row.
+    pub rows: Vec<R>,
+    /// Which rows of the listing these are.
+    pub position: Position,
+    /// The other pages.
+    pub links: Links,
     /// What a reference to all rows of the listing ends with: nothing, or a query string.
-    pub(crate) all: String,
+    pub all: String,
 }
 
 /// A heading of a column.
-pub(crate) struct Heading {
+pub struct Heading {
     /// The text.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The listing by this column, as a relative reference. None if there is none.
-    pub(crate) link: Option<String>,
+    pub link: Option<String>,
     /// How the rows are ordered by it, as a value of `aria-sort`.
-    pub(crate) order: &'static str,
+    pub order: &'static str,
 }
 
 /// Other pages of the listing, as relative references. None if there is no such page.
-pub(crate) struct Links {
-    pub(crate) first: Option<String>,
-    pub(crate) previous: Option<String>,
-    pub(crate) next: Option<String>,
+pub struct Links {
+    /// The first page, from any other.
+    pub first: Option<String>,
+    /// The page before.
+    pub previous: Option<String>,
+    /// The page after.
+    pub next: Option<String>,
 }
 
 /// Reads a page, whose columns have these names and texts. `read` makes what the page shows of a row.
 ///
 /// # Errors
 /// Those of the parameters and of the queries.
-pub(crate) async fn view<T: Resource, R: Send + 'static, const COLUMNS: usize>(
+pub async fn view<T: Resource, R: Send + 'static, const COLUMNS: usize>(
     db: &Db,
     parameters: &Parameters,
     scope: Option<Scope>,
@@ -152,7 +159,7 @@ impl Counts {
 }
 
 /// Which rows of a listing a page has, in words: `51–100 of 1,000+`.
-pub(crate) struct Position {
+pub struct Position {
     /// The number of the first row. None if it was not counted; then only the number of rows is shown: `50 shown of 1,000+`.
     first: Option<i64>,
     rows: i64,

@@ -2,8 +2,10 @@
 //!
 //! The sources need no placeholders. Names are replaced as words. What mentions a removed engine is removed: files,
 //! Rust items and match arms, entries of YAML, sections and sentences of documents. Lines between `[only NAME]` and
-//! `[end]` are for one engine, for `servers`, or for the `original`, where these rules are not enough.
+//! `[end]` are for one engine, for `servers`, for the application (`users`), or for the `original`, where these rules are
+//! not enough.
 
+mod application;
 mod blocks;
 mod prose;
 mod rust;
@@ -32,6 +34,9 @@ struct Arguments {
     /// The databases that the new service supports
     #[arg(long, value_enum, default_value_t = Engine::All)]
     engine: Engine,
+    /// Leave out the application: the copy is a service without users and friends
+    #[arg(long)]
+    empty: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -169,13 +174,19 @@ fn run(arguments: &Arguments) -> Result<()> {
             dropped.extend(names(text));
         }
     }
-    let kept = |marker: &str| marker != "original" && !removed.iter().any(|(name, ..)| *name == marker);
+    let kept = |marker: &str| {
+        let is_of_removed_engine = removed.iter().any(|(name, ..)| *name == marker);
+        marker != "original" && !(marker == "users" && arguments.empty) && !is_of_removed_engine
+    };
     for (path, file) in &mut files {
         if let Some(text) = file.text_mut() {
             let (rest, without) = without_markers(text, &kept).with_context(|| path.clone())?;
             dropped.extend(names(&without));
             *text = rest;
         }
+    }
+    if arguments.empty {
+        application::remove(&mut files)?;
     }
     let word = Regex::new(&format!(r"(?i)\b{name}\b"))?;
     for (path, file) in &files {

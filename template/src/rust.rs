@@ -25,7 +25,7 @@ const METHODS: [(&str, &[&str]); 9] = [
     ("Read", &["read", "read_exact", "read_to_end", "read_to_string"]),
     ("Resource", &["TABLE"]),
     ("Row", &["get", "get_unchecked", "try_get", "try_get_unchecked"]),
-    ("Write", &["flush", "write", "write_all", "write_fmt", "writeln"]),
+    ("Write", &["flush", "write_all", "write_fmt", "writeln"]),
 ];
 
 /// One source file.
@@ -52,14 +52,34 @@ impl Source {
         self.cut(|tokens, cuts| _ = Visitor { is_word: &|word| words.is_match(word), cuts }.visit(tokens, None))
     }
 
+    /// Removes each function that mentions a word, and the other items that do so outside of lists. Returns their names,
+    /// and whether they are public.
+    pub(crate) fn remove_mentioning(&mut self, words: &Regex) -> Result<Vec<(String, bool)>> {
+        let mut names = Vec::new();
+        self.cut(|tokens, cuts| {
+            let visitor = Visitor { is_word: &|word| words.is_match(word), cuts: &mut Vec::new() };
+            mentioning(tokens, None, &visitor, &mut names, cuts);
+        })?;
+        Ok(names)
+    }
+
     /// Removes imports of names that this file does not use.
     pub(crate) fn remove_imports(&mut self, candidates: &HashSet<String>) -> Result<()> {
-        let names = names(&tokens(&self.text)?);
-        let is_unused =
-            |name: &str| candidates.contains(name) && names.iter().filter(|other| *other == name).count() == 1;
+        let tokens = tokens(&self.text)?;
+        let (names, mut called) = (names(&tokens), Vec::new());
+        methods(&tokens, &mut called);
+        let count = |names: &[String], name: &str| names.iter().filter(|other| *other == name).count();
+        let is_unused = |name: &str| candidates.contains(name) && count(&names, name) - count(&called, name) == 1;
         let has_method = |name: &str| {
             let methods = METHODS.iter().find(|(found, _)| *found == name).map(|(_, methods)| *methods);
-            methods.is_none_or(|methods| methods.iter().any(|method| names.iter().any(|name| name == method)))
+            methods.is_none_or(|methods| {
+                methods.iter().any(|method| {
+                    let is_macro = method.starts_with("write") && count(&names, method) > count(&called, method);
+                    called.iter().any(|name| name == method)
+                        || is_macro
+                        || name == "Resource" && names.contains(&(*method).to_owned())
+                })
+            })
         };
         self.cut(|tokens, cuts| imports(tokens, &Unused { is_unused: &is_unused, has_method: &has_method }, cuts))
     }
@@ -131,6 +151,16 @@ fn names(tokens: &[TokenTree]) -> Vec<String> {
             TokenTree::Punct(_) => vec![],
         })
         .collect()
+}
+
+/// The methods that are called, and the fields, each as often as it occurs.
+fn methods(tokens: &[TokenTree], found: &mut Vec<String>) {
+    for pair in tokens.windows(2).filter(|pair| is(&pair[0], '.')) {
+        if let TokenTree::Ident(name) = &pair[1] {
+            found.push(name.to_string());
+        }
+    }
+    groups(tokens).for_each(|group| methods(&group.stream().into_iter().collect::<Vec<_>>(), found));
 }
 
 /// The names in a format string, `{name}`, and at the beginning of a path in an attribute, `"name::<4>"`.
@@ -238,21 +268,36 @@ struct Visitor<'v> {
 impl Visitor<'_> {
     /// Whether the tokens contain a word.
     fn mentions(&self, tokens: &[TokenTree]) -> bool {
-        tokens.iter().any(|token| match token {
-            TokenTree::Ident(word) => (self.is_word)(&word.to_string()),
-            TokenTree::Literal(literal) => (self.is_word)(&literal.to_string()),
-            TokenTree::Group(group) => self.mentions(&group.stream().into_iter().collect::<Vec<_>>()),
-            TokenTree::Punct(_) => false,
+        self.calls(tokens)
+            || tokens.iter().any(|token| match token {
+                TokenTree::Ident(word) => (self.is_word)(&word.to_string()),
+                TokenTree::Literal(literal) => (self.is_word)(&literal.to_string()),
+                TokenTree::Group(group) => self.mentions(&group.stream().into_iter().collect::<Vec<_>>()),
+                TokenTree::Punct(_) => false,
+            })
+    }
+
+    /// Whether the tokens call a macro `name!` or a function `name(` that is a word in this form.
+    fn calls(&self, tokens: &[TokenTree]) -> bool {
+        tokens.windows(2).enumerate().any(|(position, pair)| match pair {
+            [TokenTree::Ident(name), sign] if is(sign, '!') => (self.is_word)(&format!("{name}!")),
+            [TokenTree::Ident(name), TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => {
+                // Neither a method nor a function of another module.
+                let is_free = position == 0 || ![".", ":", "fn"].contains(&&*tokens[position - 1].to_string());
+                is_free && (self.is_word)(&format!("{name}("))
+            }
+            _ => false,
         })
     }
 
-    /// The same, outside of braces and brackets.
+    /// The same as [`Self::mentions`], outside of braces and brackets.
     fn names(&self, tokens: &[TokenTree]) -> bool {
-        tokens.iter().any(|token| match token {
-            TokenTree::Group(group) if group.delimiter() != Delimiter::Parenthesis => false,
-            TokenTree::Group(group) => self.names(&group.stream().into_iter().collect::<Vec<_>>()),
-            other => self.mentions(std::slice::from_ref(other)),
-        })
+        self.calls(tokens)
+            || tokens.iter().any(|token| match token {
+                TokenTree::Group(group) if group.delimiter() != Delimiter::Parenthesis => false,
+                TokenTree::Group(group) => self.names(&group.stream().into_iter().collect::<Vec<_>>()),
+                other => self.mentions(std::slice::from_ref(other)),
+            })
     }
 
     /// Removes the elements that mention a word. Returns how many remain.
@@ -285,14 +330,15 @@ impl Visitor<'_> {
         }
         let links = element.windows(3).enumerate().filter(|(_, window)| {
             is(&window[0], '.')
-                && matches!(&window[1], TokenTree::Ident(name) if LINKS.contains(&&*name.to_string()))
-                && matches!(&window[2], TokenTree::Group(_))
+                && matches!((&window[1], &window[2]), (TokenTree::Ident(name), TokenTree::Group(arguments))
+                    if LINKS.contains(&&*name.to_string()) || arguments.to_string().starts_with("(tests !"))
         });
         let links: Vec<_> = links.map(|(position, _)| position).collect();
         for &position in &links {
             let TokenTree::Group(arguments) = &element[position + 2] else { continue };
             let arguments: Vec<_> = arguments.stream().into_iter().collect();
-            if self.names(&arguments) || self.empties_a_list(&arguments) {
+            let is_of_engines = LINKS.contains(&&*element[position + 1].to_string());
+            if is_of_engines && self.names(&arguments) || self.empties_a_list(&arguments) {
                 self.remove(start(&element[position])..end(&element[position + 2]));
             } else {
                 self.inside(&arguments);
@@ -343,9 +389,9 @@ impl Visitor<'_> {
             && element.iter().any(|token| token.to_string().contains(NO_SERVER))
     }
 
-    /// Whether all elements of the first list in brackets mention a word.
+    /// Whether all elements of a list in brackets mention a word.
     fn empties_a_list(&self, tokens: &[TokenTree]) -> bool {
-        groups(tokens).find(|group| group.delimiter() == Delimiter::Bracket).is_some_and(|list| {
+        groups(tokens).filter(|group| group.delimiter() == Delimiter::Bracket).any(|list| {
             let list: Vec<_> = list.stream().into_iter().collect();
             !list.is_empty() && elements(&list).all(|element| self.mentions(element))
         })
@@ -571,6 +617,37 @@ fn ranges(tokens: &[TokenTree], from: Option<usize>) -> impl Iterator<Item = (&[
         before = whole.end;
         (element, whole)
     })
+}
+
+/// Finds the functions that mention a word, and the other items that do so outside of lists.
+fn mentioning(
+    tokens: &[TokenTree],
+    from: Option<usize>,
+    visitor: &Visitor<'_>,
+    names: &mut Vec<(String, bool)>,
+    cuts: &mut Vec<Cut>,
+) {
+    for (element, whole) in ranges(tokens, from) {
+        let words = words(element);
+        let position = words.iter().position(|word| ["const", "fn", "macro_rules", "static"].contains(&&**word));
+        let is_found = match position.map(|position| &*words[position]) {
+            // The list of tests only becomes shorter.
+            Some("fn") => !words.contains(&"tests".to_owned()) && visitor.mentions(element),
+            Some("macro_rules") => visitor.mentions(element),
+            Some(_) => visitor.names(element),
+            None => false,
+        };
+        if let (true, Some(name)) = (is_found, position.and_then(|position| words.get(position + 1))) {
+            let is_macro = words[0] == "macro_rules";
+            names.push((if is_macro { format!("{name}!") } else { name.clone() }, is_macro || words[0] == "pub"));
+            cuts.push(Cut { range: whole, replacement: String::new() });
+        } else if words.iter().any(|word| word == "impl" || word == "mod") {
+            for group in groups(element).filter(|group| group.delimiter() == Delimiter::Brace) {
+                let inner: Vec<_> = group.stream().into_iter().collect();
+                mentioning(&inner, Some(group.span_open().byte_range().end), visitor, names, cuts);
+            }
+        }
+    }
 }
 
 fn items(tokens: &[TokenTree], from: Option<usize>, unused: &HashSet<String>, cuts: &mut Vec<Cut>) {

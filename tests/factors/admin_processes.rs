@@ -217,7 +217,7 @@ fn a_kill_within_the_transaction_is_recovered(database: &Database) {
         let before = states(database);
         let (reader, writer) = UnixStream::pair().unwrap();
         writer.set_nonblocking(true).unwrap();
-        while (&writer).write(&[0; 64]).is_ok() {}
+        while (&writer).write_all(&[0; 64]).is_ok() {}
         writer.set_nonblocking(false).unwrap();
         let mut command = migrate_command(arguments, &[("DATABASE_URL", &database.url)]);
         let mut child = command.stdout(Stdio::null()).stderr(OwnedFd::from(writer)).spawn().unwrap();
@@ -416,7 +416,7 @@ fn an_unreadable_ledger_is_left_alone(database: &Database) {
     if database.engine.family() == Family::MySql {
         admin.execute("CREATE USER limited IDENTIFIED BY 'word'");
         admin.execute("GRANT CREATE, ALTER, DROP, INDEX, REFERENCES ON app.* TO limited");
-        for table in TABLES.into_iter().chain(["roster_migrations", "roster_migrations_new"]) {
+        for table in TABLES.iter().copied().chain(["roster_migrations", "roster_migrations_new"]) {
             admin.execute(&format!("GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON app.{table} TO limited"));
         }
     } else {

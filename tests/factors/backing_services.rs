@@ -323,7 +323,7 @@ fn a_stream_that_breaks_is_seen_to_break(database: &Database) {
 
 /// More clients than the pooler has connections get every answer, and each resource is served.
 fn assert_serves_load(web: &Web) {
-    let load = Load::start(web.port, 8);
+    let load = Load::begin(web.port, 8);
     eventually("it serves", || load.answered() > 500);
     let (answered, failures) = load.end();
     assert_eq!(failures, [""; 0], "beside {answered} that were answered");
@@ -356,7 +356,7 @@ fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
 
     // Without the parameter, the log says what is missing.
     let hasty = Web::start_at(&pooler.url(""), &[("DATABASE_MAX_CONNECTIONS", "8")]);
-    let load = Load::start(hasty.port, 8);
+    let load = Load::begin(hasty.port, 8);
     eventually("it is told", || hasty.log().contains("end DATABASE_URL with statement-cache-capacity=0"));
     let (_, failures) = load.end();
     assert!(failures.iter().all(|failure| failure.starts_with("answer: HTTP/1.1 503 ")), "{failures:?}");

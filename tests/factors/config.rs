@@ -1155,7 +1155,7 @@ fn opentelemetry_variables_are_honoured_or_refused() {
         ("OTEL_PROPAGATORS", "tracecontext,baggage"),
         ("OTEL_METRICS_EXPORTER", "none"),
         ("OTEL_LOGS_EXPORTER", "none"),
-        ("OTEL_SERVICE_NAME", "users"),
+        ("OTEL_SERVICE_NAME", "songs"),
         ("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=x,k8s.pod.name=y"),
     ] {
         assert_eq!(with(name, value).unwrap().warnings, [""; 0], "{name}={value}");

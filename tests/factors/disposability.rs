@@ -146,7 +146,7 @@ fn work_that_is_cut_off_is_counted(database: &Database) {
 
 /// Replaces a process three times under load, each by one that is started beside it.
 fn hand_over(first: Web, mut next: impl FnMut() -> Web) {
-    let load = Load::start(first.port, 8);
+    let load = Load::begin(first.port, 8);
     let mut old = first;
     for _ in 0..3 {
         let before = load.answered();

@@ -19,6 +19,7 @@ pub(crate) fn tests() -> Vec<Trial> {
         responses::tests(),
         users::tests(),
         writes::tests(),
+        // In their order.
     ];
     modules.into_iter().flatten().collect()
 }

@@ -19,7 +19,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 const EACH_SECOND: [(&str, &str); 1] = [("CLEANUP_SCHEDULE", "* * * * * *")];
 /// The number of jobs of this schedule. An application may have others.
-const COUNT: &str = "SELECT count(*) FROM jobs WHERE kind = 'cleanup'";
+const ENQUEUED: &str = "SELECT count(*) FROM jobs WHERE kind = 'cleanup'";
 /// The line of a clock that has enqueued a job.
 const FIRED: &str = "a scheduled job was enqueued";
 const NEVER: [(&str, &str); 1] = [("CLEANUP_SCHEDULE", "0 0 29 2 *")];
@@ -28,14 +28,14 @@ fn two_clocks_enqueue_each_job_once(database: &Database) {
     migrated(database, &["up"]);
     let clocks = [(); 2].map(|()| Web::program("clock", database, &EACH_SECOND));
     let mut sql = database.sql();
-    eventually("five times pass", || sql.number(COUNT) >= 5);
+    eventually("five times pass", || sql.number(ENQUEUED) >= 5);
     let clocks = clocks.map(|mut clock| {
         clock.signal("TERM");
         assert_eq!(clock.exit_code(), 0);
         clock
     });
     // Each job has the line of one clock.
-    let jobs = usize::try_from(sql.number(COUNT)).unwrap();
+    let jobs = usize::try_from(sql.number(ENQUEUED)).unwrap();
     let is_fired = |event: &Value| event["message"] == FIRED && event["schedule"] == "cleanup";
     let fired: Vec<_> = clocks.iter().flat_map(Web::events).filter(is_fired).collect();
     let times: BTreeSet<_> = fired.iter().map(|event| event["scheduled_at"].as_str().unwrap().to_owned()).collect();
@@ -51,15 +51,15 @@ fn missed_times_enqueue_one_job(database: &Database) {
         eventually("it is ready", || clock.log().contains("\"ready\""));
         sql.number("SELECT count(*) FROM schedules WHERE name = 'cleanup'") == 1
     });
-    assert_eq!(sql.number(COUNT), 0);
+    assert_eq!(sql.number(ENQUEUED), 0);
     sql.execute("UPDATE schedules SET fired_at = 1 WHERE name = 'cleanup'");
     let clocks = [(); 2].map(|()| Web::program("clock", database, &NEVER));
-    eventually("the missed time enqueues a job", || sql.number(COUNT) == 1);
+    eventually("the missed time enqueues a job", || sql.number(ENQUEUED) == 1);
     for clock in &clocks {
         eventually("it is ready", || clock.log().contains("\"ready\""));
     }
     drop(clocks);
-    assert_eq!(sql.number(COUNT), 1);
+    assert_eq!(sql.number(ENQUEUED), 1);
 }
 
 fn old_keys_and_jobs_are_removed(database: &Database) {

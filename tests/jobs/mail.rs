@@ -37,7 +37,7 @@ fn a_new_user_is_welcomed_once(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
     let worker = deploy.worker(&[]);
-    deploy.create("ada");
+    deploy.create_user("ada");
     let [mail] = &*server.received(1) else { panic!("one mail") };
     assert_eq!((&mail["from"], &mail["to"][0]), (&"roster@example.com".into(), &"ada@example.com".into()));
     let headers = &mail["headers"];
@@ -66,7 +66,7 @@ fn a_temporary_refusal_is_repeated(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
     let worker = deploy.worker(&[]);
-    deploy.create("busy");
+    deploy.create_user("busy");
     eventually("the first attempt fails", || deploy.jobs()[0]["last_error"].is_string());
     let job = &deploy.jobs()[0];
     assert_eq!((&job["state"], &job["attempts"]), (&"waiting".into(), &1.into()));
@@ -80,7 +80,7 @@ fn a_permanent_refusal_is_dead_at_once(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
     let worker = deploy.worker(&[]);
-    deploy.create("refused");
+    deploy.create_user("refused");
     eventually("the job is dead", || deploy.states() == ["dead"]);
     let job = &deploy.jobs()[0];
     assert!(job["last_error"].as_str().unwrap().contains("no such mailbox"), "{job}");
@@ -93,7 +93,7 @@ fn a_broken_connection_is_repeated_with_the_same_id(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
     let _worker = deploy.worker(&[]);
-    deploy.create("broken");
+    deploy.create_user("broken");
     eventually("the first attempt fails", || deploy.jobs()[0]["last_error"].is_string());
     retry(&deploy);
     let mails = server.received(1);
@@ -104,7 +104,7 @@ fn a_server_that_is_unreachable_is_waited_for(database: &Database) {
     let port = MailServer::start().port;
     let deploy = Deploy::with_url(database, &format!("smtp://127.0.0.1:{port}?tls=none"));
     let worker = deploy.worker(&[]);
-    deploy.create("ada");
+    deploy.create_user("ada");
     eventually("the first attempt fails", || deploy.jobs()[0]["last_error"].is_string());
     assert!(worker.log().contains("was not reached"), "{}", worker.log());
     assert_eq!(worker.get("/readyz").status, 200, "mail of others does not depend on it");
@@ -121,7 +121,7 @@ fn tls_is_required_and_verified(database: &Database) {
         let deploy =
             Deploy::with_url(database, &format!("{scheme}://localhost:{}?tls-ca={}", server.port, server.authority()));
         let name = if security == Security::Tls { "ada" } else { "bob" };
-        deploy.create(name);
+        deploy.create_user(name);
         let refused = [
             (format!("{scheme}://localhost:{}", server.port), "UnknownIssuer"),
             (
@@ -152,7 +152,7 @@ fn a_login_is_sent(database: &Database) {
     let url = format!("smtp://user:canary@localhost:{}?tls-ca={}", server.port, server.authority());
     let deploy = Deploy::with_url(database, &url);
     let worker = deploy.worker(&[]);
-    deploy.create("ada");
+    deploy.create_user("ada");
     assert_eq!(server.received(1)[0]["login"], "user");
     assert!(!worker.log().contains("canary") && !deploy.web.log().contains("canary"));
 }
@@ -162,7 +162,7 @@ fn a_refused_login_is_repeated(database: &Database) {
     let url = format!("smtp://user:old-canary@localhost:{}?tls-ca={}", server.port, server.authority());
     let deploy = Deploy::with_url(database, &url);
     let worker = deploy.worker(&[]);
-    deploy.create("ada");
+    deploy.create_user("ada");
     eventually("the attempt fails", || worker.log().contains("refused the login: 535"));
     eventually("it waits for a change of the configuration", || deploy.states() == ["waiting"]);
     assert!(!worker.log().contains("canary"));

@@ -39,7 +39,7 @@ impl<'d> Deploy<'d> {
     }
 
     /// Creates a user, whose address begins with this name.
-    fn create(&self, name: &str) {
+    fn create_user(&self, name: &str) {
         let body = format!(r#"{{"username":"{name}","email":"{name}@example.com"}}"#);
         let created = self.web.write("POST", "/users", &[("x-request-id", &format!("request-{name}"))], &body);
         assert_eq!(created.status, 201, "{}", created.body);

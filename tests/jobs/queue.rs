@@ -43,7 +43,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 fn a_job_exists_if_its_write_was_committed(database: &Database) {
     let deploy = Deploy::with_url(database, "smtp://127.0.0.1:1?tls=none");
-    deploy.create("ada");
+    deploy.create_user("ada");
     let again = deploy.web.write("POST", "/users", &[], r#"{"username":"ada","email":"a@example.com"}"#);
     assert_eq!(again.status, 409);
     let jobs = deploy.jobs();
@@ -72,7 +72,7 @@ fn a_stopped_worker_finishes_or_releases_its_jobs(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
     for n in 0..10 {
-        deploy.create(&format!("held{n}"));
+        deploy.create_user(&format!("held{n}"));
     }
     let concurrency = ("WORKER_CONCURRENCY", "10");
     // Without time, all are released.
@@ -96,7 +96,7 @@ fn a_stopped_worker_finishes_or_releases_its_jobs(database: &Database) {
 fn a_killed_worker_loses_nothing(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
-    deploy.create("held");
+    deploy.create_user("held");
     let mut worker = deploy.worker(&[]);
     eventually("it is running", || server.held() == 1);
     worker.signal("KILL");
@@ -114,7 +114,7 @@ fn a_killed_worker_loses_nothing(database: &Database) {
 fn a_lease_is_renewed_while_the_job_runs(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
-    deploy.create("held");
+    deploy.create_user("held");
     let _worker = deploy.worker(&[]);
     eventually("it is running", || server.held() == 1);
     let mut sql = database.sql();
@@ -132,7 +132,7 @@ fn a_lease_is_renewed_while_the_job_runs(database: &Database) {
 fn an_outcome_after_the_lease_has_no_effect(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
-    deploy.create("held");
+    deploy.create_user("held");
     let mut worker = deploy.worker(&[]);
     eventually("it is running", || server.held() == 1);
     database.sql().execute("UPDATE jobs SET worker = 'other', due_at = 9999999999");
@@ -146,7 +146,7 @@ fn an_outcome_after_the_lease_has_no_effect(database: &Database) {
 fn an_outage_of_the_database_loses_nothing(database: &Database) {
     let server = MailServer::start();
     let deploy = Deploy::new(database, &server);
-    deploy.create("held");
+    deploy.create_user("held");
     let worker = deploy.worker(&[]);
     eventually("it is running", || server.held() == 1);
     // The outcome cannot be recorded while another session has the row, or on SQLite the database.
@@ -189,7 +189,7 @@ fn two_workers_share_the_queue(database: &Database) {
     let deploy = Deploy::new(database, &server);
     let workers = [(); 2].map(|()| deploy.worker(&[]));
     for n in 0..COUNT {
-        deploy.create(&format!("user{n}"));
+        deploy.create_user(&format!("user{n}"));
     }
     eventually("all are done", || deploy.states().iter().filter(|state| *state == "done").count() == COUNT);
     let recipients: BTreeSet<_> = server.received(COUNT).iter().map(|mail| mail["to"][0].to_string()).collect();

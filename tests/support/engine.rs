@@ -132,8 +132,8 @@ impl Engine {
 
     /// A fresh database.
     pub(crate) fn database(self) -> Database {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("roster_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        static DATABASES: AtomicU32 = AtomicU32::new(0);
+        let name = format!("roster_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         match self.family() {
             Family::Sqlite => {
                 let folder = TempDir::with_prefix("roster-").unwrap();
@@ -705,8 +705,8 @@ fn postgres_user(folder: &Path) -> Option<(u32, u32)> {
     if fs::metadata(folder).unwrap().uid() != 0 {
         return None;
     }
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let fields = users.lines().find(|line| line.starts_with("postgres:")).map(|line| line.split(':'));
+    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let fields = accounts.lines().find(|line| line.starts_with("postgres:")).map(|line| line.split(':'));
     let mut numbers = fields.into_iter().flatten().skip(2).map_while(|number| number.parse().ok());
     Some((numbers.next().unwrap_or(65534), numbers.next().unwrap_or(65534)))
 }

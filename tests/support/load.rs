@@ -16,7 +16,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// So many clients, each with a new connection for each request.
-    pub(crate) fn start(port: u16, clients: usize) -> Self {
+    pub(crate) fn begin(port: u16, clients: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let answered = Arc::new(AtomicUsize::new(0));
         let client = || {

@@ -1,6 +1,6 @@
 //! The real binaries as processes, and a client for `web`.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Output, Stdio};
@@ -262,6 +262,8 @@ impl Web {
 
     /// A connection that has asked for this path and has read no more than the beginning of the answer.
     pub(crate) fn slow_reader(&self, path: &str) -> TcpStream {
+        use std::io::Read as _;
+
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         SockRef::from(&stream).set_recv_buffer_size(64 * 1024).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

@@ -55,7 +55,14 @@ pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
 /// The tables that the migrations create, the newest first.
-pub(crate) const TABLES: [&str; 5] = ["schedules", "jobs", "idempotency_keys", "friends", "users"];
+pub(crate) const TABLES: &[&str] = &[
+    "schedules",
+    "jobs",
+    "idempotency_keys",
+    "friends",
+    "users",
+    // The first migration creates this one.
+];
 /// The table that the last migration creates or alters.
 pub(crate) const LATEST_TABLE: &str = "schedules";
 /// A query that fails without the last migration.

@@ -5,7 +5,6 @@ use std::fs;
 use std::future::poll_fn;
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::task::Poll;
 use std::thread;
@@ -222,7 +221,7 @@ fn an_abandoned_statement_ends_in_the_database(database: &Database) {
 
 /// Polls a future a number of times at most, and drops it.
 async fn poll_and_drop<T>(future: impl Future<Output = T>, polls: usize) {
-    let (mut future, mut left) = (pin!(future), polls);
+    let (mut future, mut left) = (std::pin::pin!(future), polls);
     poll_fn(|context| match left.checked_sub(1) {
         None => Poll::Ready(()),
         Some(fewer) => {
@@ -351,11 +350,11 @@ fn hostile_defaults_change_nothing(database: &Database) {
 }
 
 /// A statement that fails with this code of the engine, in the real server.
-fn failing(database: &Database, code: &str) -> &'static str {
+fn failing(database: &Database, number: &str) -> &'static str {
     let sql = match database.engine.family() {
         Family::Sqlite => unreachable!("it has no server"),
-        Family::MySql => format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'provoked'"),
-        Family::Postgres => format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{code}'; END $$"),
+        Family::MySql => format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'provoked'"),
+        Family::Postgres => format!("DO $$ BEGIN RAISE EXCEPTION 'provoked' USING ERRCODE = '{number}'; END $$"),
     };
     // A few, in a test.
     Box::leak(sql.into_boxed_str())
@@ -370,9 +369,9 @@ fn a_passing_fault_keeps_its_connection(database: &Database) {
     };
     runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
     let before = ids(database);
-    for code in passing {
-        let error = runtime.block_on(db.execute(&[failing(database, code)])).unwrap_err();
-        assert!(matches!(error, Error::Transient(_)) && error.is_transient(), "{code}: {error:?}");
+    for number in passing {
+        let error = runtime.block_on(db.execute(&[failing(database, number)])).unwrap_err();
+        assert!(matches!(error, Error::Transient(_)) && error.is_transient(), "{number}: {error:?}");
     }
     eventually("the session of the test has ended", || ids(database) == before);
     let (read_only, value, lost) = match database.engine.family() {

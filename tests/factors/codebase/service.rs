@@ -6,12 +6,34 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The application.
-const APPLICATION: [&str; 3] = ["src/users", "src/friends", "src/resources.rs"];
-/// Its templates, beside those of the service.
-const TEMPLATES: [&str; 5] = ["users.html", "friends.html", "row.html", "email.html", "mail"];
-/// What it names, as words of the code.
-const RESOURCES: [&str; 3] = ["users", "friend", "friends"];
+/// The modules of the service. All others are the application.
+const SERVICE: [&str; 13] = [
+    "bin",
+    "config",
+    "db",
+    "fuzzing",
+    "http",
+    "jobs",
+    "json",
+    "lib",
+    "lifecycle",
+    "listing",
+    "mail",
+    "server",
+    "telemetry",
+];
+/// The templates of the service.
+const TEMPLATES: [&str; 9] = [
+    "base.html",
+    "docs.css",
+    "docs.html",
+    "error.html",
+    "favicon.svg",
+    "headings.html",
+    "pages.html",
+    "response.html",
+    "style.css",
+];
 /// Where a user is that of a database, or of a URL.
 const DATABASE_USERS: [&str; 3] = ["src/config", "src/db", "src/fuzzing.rs"];
 /// The folders of the migrations.
@@ -26,12 +48,23 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
+/// The files and folders of the application in `src/`, and the names of its resources, as words of the code.
+fn application() -> (Vec<PathBuf>, Vec<String>) {
+    let entries = fs::read_dir(root().join("src")).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_stem().unwrap().to_str().unwrap().to_owned();
+    let paths: Vec<_> = entries.filter(|path| !SERVICE.contains(&&*name(path))).collect();
+    let names = paths.iter().map(|path| name(path)).filter(|name| name != "resources");
+    let names = names.flat_map(|name| [name.trim_end_matches('s').to_owned(), name]).collect();
+    (paths, names)
+}
+
 pub(super) fn the_service_names_no_resource() {
+    let (application, names) = application();
     let mut found = Vec::new();
     let files = files(&root().join("src"));
     for path in &files {
         let path = path.strip_prefix(root()).unwrap();
-        if APPLICATION.iter().any(|application| path.starts_with(application)) {
+        if application.iter().any(|application| root().join(path).starts_with(application)) {
             continue;
         }
         let has_database_users =
@@ -42,7 +75,7 @@ pub(super) fn the_service_names_no_resource() {
                 continue;
             }
             let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_lowercase);
-            if words.any(|word| RESOURCES.contains(&&*word) || word == "user" && !has_database_users) {
+            if words.any(|word| names.contains(&word) && (word != "user" || !has_database_users)) {
                 found.push(format!("{}:{}: {line}", path.display(), number + 1));
             }
         }
@@ -68,9 +101,11 @@ use crate::listing::{Column, Resource, Seeded, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
 
-/// Its route.
+/// Its routes.
 pub fn application(_: &Config) -> Application {
-    let routes = |config: &mut ServiceConfig| _ = config.configure(documentation).service(at("/books").get(books));
+    let routes = |config: &mut ServiceConfig| {
+        config.service(at("/books").get(books)).service(at("/docs").get(documentation::page));
+    };
     Application { routes: Box::new(routes), ..operations() }
 }
 
@@ -147,13 +182,15 @@ pub(super) fn the_service_carries_another_application() {
             fs::copy(file, target).unwrap();
         }
     }
-    let templates = TEMPLATES.map(|name| format!("templates/{name}"));
-    for path in APPLICATION.into_iter().chain(templates.iter().map(String::as_str)) {
-        let path = copy.path().join(path);
+    let (application, names) = application();
+    let templates = fs::read_dir(root().join("templates")).unwrap().map(|entry| entry.unwrap().path());
+    let templates = templates.filter(|path| !TEMPLATES.iter().any(|name| path.ends_with(name)));
+    for path in application.into_iter().chain(templates) {
+        let path = copy.path().join(path.strip_prefix(root()).unwrap());
         if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
     }
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let lines = lib.lines().filter(|line| !RESOURCES.iter().any(|name| line.contains(name)));
+    let lines = lib.lines().filter(|line| !names.iter().any(|name| line.contains(name.as_str())));
     fs::write(copy.path().join("src/lib.rs"), lines.collect::<Vec<_>>().join("\n")).unwrap();
     fs::write(copy.path().join("src/resources.rs"), OTHER).unwrap();
     for engine in FOLDERS {
