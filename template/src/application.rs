@@ -11,18 +11,18 @@ use crate::rust::Source;
 use crate::{Content, File, NAMES, remove_unused};
 
 /// The files of the application alone, and the documents about it.
-const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:job|setting)\.md$";
+const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:job|setting|write)\.md$";
 
 /// What mentions the application in `src/resources.rs`, in tests, and in documents.
 const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|FRIENDSHIPS|welcome|Method)$";
-const IN_TESTS: &str = r"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome";
-const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(?:job|setting)\.md|welcome";
+const IN_TESTS: &str = r"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome|^(?:Deploy|mail_settings|explain|explain_select|kept_plan|style_of)$";
+const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(?:job|setting)\.md|\bwrite\.md|welcome";
 
 /// Scripts with lines about its rows.
 const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
 
 /// Texts, and what they are without the application.
-const REPLACED: [(&str, &str, &str); 2] = [
+const REPLACED: [(&str, &str, &str); 4] = [
     (
         "src/resources.rs",
         r#"config.service(at("/").with_page().get(users::pages::list));"#,
@@ -33,6 +33,8 @@ const REPLACED: [(&str, &str, &str); 2] = [
         "mod support;",
         "#[expect(dead_code, reason = \"the tests of a resource use the rest of it\")]\nmod support;",
     ),
+    ("tests/factors/concurrency.rs", " Connection as _, Execute as _,", ""),
+    ("tests/factors/concurrency.rs", "db::{Dialect as _, ", "db::{"),
 ];
 
 /// The number of its migrations, which are the first.
@@ -76,6 +78,21 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
     let (mut lists, others): (HashMap<_, _>, HashMap<_, _>) =
         others.into_iter().partition(|(path, _)| ["src/lib.rs", "src/resources.rs"].contains(&&**path));
     remove_unused(&mut tests, files, HashSet::new())?;
+    loop {
+        let before: usize = tests.values().map(|source| source.text.len()).sum();
+        for path in tests.keys().filter(|path| !path.starts_with("tests/support/")).cloned().collect::<Vec<_>>() {
+            let scope = scope(&path).to_owned();
+            let mut others = HashSet::from(["main".to_owned()]);
+            for (_, other) in tests.iter().filter(|(other, _)| **other != path && other.starts_with(&scope)) {
+                others.extend(other.names()?);
+            }
+            tests.get_mut(&path).context("it is a test")?.remove_private(&others)?;
+        }
+        remove_unused(&mut tests, files, HashSet::new())?;
+        if tests.values().map(|source| source.text.len()).sum::<usize>() == before {
+            break;
+        }
+    }
     remove_unused(&mut lists, files, HashSet::new())?;
     for (path, source) in tests.into_iter().chain(lists).chain(others) {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
@@ -112,7 +129,7 @@ fn remove_tests(tests: &mut BTreeMap<&String, &mut Source>) -> Result<()> {
     loop {
         let before = removed.len();
         for (path, source) in tests.iter_mut() {
-            let own = path.trim_end_matches("mod.rs").trim_end_matches(".rs");
+            let own = scope(path);
             let names = source.remove_mentioning(&words(path, &removed)?)?;
             for (mut name, is_public) in names {
                 if !is_unique(&name) {
@@ -138,6 +155,11 @@ fn remove_tests(tests: &mut BTreeMap<&String, &mut Source>) -> Result<()> {
         source.remove(&words(path, &removed)?)?;
     }
     Ok(())
+}
+
+/// The beginning of the paths of a module and its children, which may use its private items.
+fn scope(path: &str) -> &str {
+    path.trim_end_matches("mod.rs").trim_end_matches(".rs")
 }
 
 /// Removes the modules of tests without a test.

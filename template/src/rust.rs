@@ -63,6 +63,30 @@ impl Source {
         Ok(names)
     }
 
+    /// Removes the private items at the top of the file, with their methods, that neither it nor `others` mention.
+    pub(crate) fn remove_private(&mut self, others: &HashSet<String>) -> Result<()> {
+        self.cut(|tokens, cuts| {
+            let definition = |element: &[TokenTree]| {
+                let words = words(element);
+                let kind =
+                    words.iter().position(|word| ["const", "enum", "fn", "impl", "struct"].contains(&&**word))?;
+                // `impl Drop for Name`
+                let kind = words.iter().position(|word| word == "for").unwrap_or(kind);
+                (words[0] != "pub").then(|| words.get(kind + 1).cloned()).flatten()
+            };
+            let elements: Vec<_> = ranges(tokens, None).collect();
+            for (element, whole) in &elements {
+                let Some(name) = definition(element) else { continue };
+                let is_used = |(other, _): &(&[TokenTree], _)| {
+                    definition(other).as_ref() != Some(&name) && names(other).contains(&name)
+                };
+                if !others.contains(&name) && !elements.iter().any(is_used) {
+                    cuts.push(Cut { range: whole.clone(), replacement: String::new() });
+                }
+            }
+        })
+    }
+
     /// Removes imports of names that this file does not use.
     pub(crate) fn remove_imports(&mut self, candidates: &HashSet<String>) -> Result<()> {
         let tokens = tokens(&self.text)?;

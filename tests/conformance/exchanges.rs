@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use libtest_mimic::Trial;
 use tempfile::TempDir;
 
-use crate::http::responses::style;
+use crate::http::responses::style_of;
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{TOKEN, Web, migrated};
 use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, SECOND, listing, related};
@@ -80,7 +80,7 @@ fn exchanges_keep_to_the_standards(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed"]);
     let web = Web::writable(database, &[]);
-    let style = &*style(&web.get("/"));
+    let style = &*style_of(&web.get("/"));
     let folder = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut recorder = Recorder { web: &web, folder, whole: Vec::new(), answers: Vec::new() };
     let resources = [

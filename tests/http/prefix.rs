@@ -39,7 +39,7 @@ fn under(root: &Url, path: &str) -> Url {
     root.join(path.trim_start_matches('/')).unwrap()
 }
 
-fn get(url: &Url) -> Answer {
+fn fetch(url: &Url) -> Answer {
     request(&agent(), "GET", url.clone(), &[("accept", "text/html,*/*;q=0.8")])
 }
 
@@ -59,14 +59,14 @@ fn every_link_works_behind_a_path_prefix(database: &Database) {
         errors.into_iter().chain(["?limit=0", related!(1, "?limit=0"), "a%2Fb/c"]).map(|path| under(&root, path));
     let errors: Vec<_> = errors.collect();
     for error in &errors {
-        let page = get(error);
+        let page = fetch(error);
         assert!(page.status >= 400 && page.body.contains("<h1>"), "{error}: {} {}", page.status, page.body);
     }
     let mut open = errors.clone();
     open.push(root.clone());
     let mut seen: HashSet<Url> = open.iter().cloned().collect();
     while let Some(url) = open.pop() {
-        let answer = get(&url);
+        let answer = fetch(&url);
         assert!(answer.status == 200 || errors.contains(&url), "{url}: {} {}", answer.status, answer.body);
         if answer.header("content-type") != Some("text/html; charset=utf-8") {
             continue;
@@ -90,11 +90,11 @@ fn every_link_works_behind_a_path_prefix(database: &Database) {
         assert!(seen.iter().any(|url| url.query().is_some_and(|query| query.contains(cursor))), "{seen:?}");
     }
     // The form's address, with what a browser puts into the query.
-    let page = get(&root);
+    let page = fetch(&root);
     let form = page.body.split_once("<form").unwrap().1.split_once(" action=\"").unwrap().1.split('"').next().unwrap();
     let mut search = root.join(form).unwrap();
     search.set_query(Some("q=GUEST"));
-    let found = get(&search);
+    let found = fetch(&search);
     assert_eq!((found.status, found.body.matches("<tr><td>").count()), (200, 1));
 }
 

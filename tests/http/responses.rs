@@ -44,7 +44,7 @@ fn a_copy_is_confirmed_and_not_sent_again(database: &Database) {
 }
 
 /// The path of the stylesheet that every page names.
-pub(crate) fn style(page: &Answer) -> String {
+pub(crate) fn style_of(page: &Answer) -> String {
     style_named(page, "style-")
 }
 

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use super::responses::style;
+use super::responses::style_of;
 use crate::support::engine::{Database, Family};
 use crate::support::process::{Answer, Web, code, import_csv, migrated};
 use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing, related};
@@ -140,7 +140,7 @@ fn pages_are_light(database: &Database) {
     for path in ["/", "/?sort=-email&limit=50", "/?sort=-email&limit=50&before=ZW0"] {
         let page = web.get_with(path, &[("accept", "text/html")]);
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
-        let all = page.body.len() + web.get(&style(&page)).body.len() + icon.body.len();
+        let all = page.body.len() + web.get(&style_of(&page)).body.len() + icon.body.len();
         assert!(all < 14_000, "{path}: {all} bytes");
         assert!(!page.body.contains("<script") && !page.body.contains("style="), "{}", page.body);
     }
