@@ -11,6 +11,7 @@ mod location;
 mod mysql;
 mod parameters;
 mod postgres;
+mod protection;
 mod server;
 mod sqlite;
 mod tls;

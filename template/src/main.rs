@@ -67,7 +67,11 @@ const PARTS: [Part; 4] = [
         "servers",
         &[Engine::Mysql, Engine::Postgres],
         "kubernetes|kubectl|compose|sslmode|ssl-mode|read replica",
-        &["src/config/database_url/server.rs", "src/config/database_url/tls.rs"],
+        &[
+            "src/config/database_url/server.rs",
+            "src/config/database_url/tls.rs",
+            "src/config/database_url/protection.rs",
+        ],
     ),
     ("sqlite", &[Engine::Sqlite], "sqlite", &[]),
 ];

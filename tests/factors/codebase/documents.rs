@@ -73,7 +73,8 @@ fn programs(script: &str) -> BTreeSet<String> {
             values = vec!["$what"];
         }
         for command in line.split(';') {
-            let is_before = |word: &&str| matches!(*word, "if" | "then" | "else" | "in_container") || word.contains('=');
+            let is_before =
+                |word: &&str| matches!(*word, "if" | "then" | "else" | "in_container") || word.contains('=');
             let program = command.split_whitespace().find(|word| !is_before(word)).unwrap_or_default();
             found.extend(values.iter().map(|value| program.replace("$what", value)));
         }
