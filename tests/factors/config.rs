@@ -242,7 +242,9 @@ fn a_url_is_checked_before_anything_starts() {
         let told = read(&[("DATABASE_URL", url)]).unwrap_err();
         assert!(told.contains("DATABASE_URL: ") && told.contains(reason), "{url}: {told}");
     }
-    for url in ["sqlite:a.db", "mysql://u@h/d", "mariadb://u@h/d", "postgres://u@h/d", "postgresql://u@h/d"] {
+    for url in
+        ["sqlite:a.db", "sqlite:///a.db", "mysql://u@h/d", "mariadb://u@h/d", "postgres://u@h/d", "postgresql://u@h/d"]
+    {
         assert!(read(&[("DATABASE_URL", url)]).is_ok(), "{url}");
         let (scheme, rest) = url.split_once(':').unwrap();
         let upper = format!("{}:{rest}", scheme.to_ascii_uppercase());
@@ -295,6 +297,7 @@ fn no_secret_is_shown() {
         "postgres://user:canary@db/app",
         "mysql://user:canary@db/app",
         "user:canary@db/app",
+        "oracle://user:canary@db/app",
         "mysql:canary",
     ] {
         let done = web(&["check"], &[("DATABASE_URL", url)]);
@@ -709,6 +712,7 @@ fn text_around_a_url_is_rejected_by_name() {
         ("`postgres://u:canary@h/d`", "quotation mark"),
         (" postgres://u:canary@h/d", "begins or ends with a blank"),
         ("sqlite:canary.db ", "begins or ends with a blank"),
+        ("\"sqlite:canary.db\"", "quotation mark"),
         ("mysql://u:canary@h/d\n", "begins or ends with a blank"),
         ("postgres://u:canary@h/d\u{a0}", "begins or ends with a blank"),
         ("\u{feff}postgres://u:canary@h/d", "byte order mark (U+FEFF)"),
@@ -743,7 +747,7 @@ fn a_wrong_scheme_is_rejected_with_the_right_one() {
 }
 
 /// Forwards connections to a socket.
-fn forward(listener: TcpListener, socket: PathBuf) {
+fn forward_to_socket(listener: TcpListener, socket: PathBuf) {
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let server = UnixStream::connect(&socket).unwrap();
@@ -760,7 +764,7 @@ fn a_url_may_name_a_socket_or_an_ipv6_address(database: &Database) {
     server.admin().execute("CREATE DATABASE app");
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    forward(listener, server.socket());
+    forward_to_socket(listener, server.socket());
     let socket = server.socket();
     let urls = match database.engine.family() {
         Family::Sqlite => unreachable!("it has no server"),

@@ -110,9 +110,13 @@ impl Engine {
             Self::MySql => &["mysqld"],
             Self::Postgres | Self::Postgres18 => &["initdb", "postgres"],
         };
-        programs.iter().all(|name| self.invocation(name).is_some())
+        // [only servers]
+        let program = |name: &str| self.invocation(name);
+        // [end]
+        programs.iter().all(|name| program(name).is_some())
     }
 
+    // [only servers]
     /// The command that starts one of its programs, without its arguments.
     fn invocation(self, name: &str) -> Option<Vec<OsString>> {
         match self {
@@ -129,11 +133,10 @@ impl Engine {
             _ => Some(vec![program(name)?.into()]),
         }
     }
+    // [end]
 
     /// A fresh database.
     pub(crate) fn database(self) -> Database {
-        static DATABASES: AtomicU32 = AtomicU32::new(0);
-        let name = format!("roster_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         match self.family() {
             Family::Sqlite => {
                 let folder = TempDir::with_prefix("roster-").unwrap();
@@ -141,6 +144,8 @@ impl Engine {
                 Database { engine: self, url, _folder: Some(folder) }
             }
             Family::MySql | Family::Postgres => {
+                static DATABASES: AtomicU32 = AtomicU32::new(0);
+                let name = format!("roster_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
                 let slot = Self::SERVERS.iter().position(|server| *server == self).unwrap();
                 // A test that fails while it holds the lock leaves the server as good as it was.
                 let mut server = SERVERS[slot].lock().unwrap_or_else(PoisonError::into_inner);
@@ -616,6 +621,7 @@ impl Certificate {
         Self::issued(host, version_1, |certificate, _| certificate.to_vec())
     }
 
+    // [only servers]
     /// A self-signed certificate. With `is_ca`, it is marked as an authority, as by `openssl req -x509`.
     pub(crate) fn self_signed(host: &str, is_ca: bool) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
@@ -626,6 +632,7 @@ impl Certificate {
         let certificate = parameters.self_signed(&key).unwrap().pem();
         Self { chain: certificate.clone(), key: key.serialize_pem(), authority: certificate }
     }
+    // [end]
 
     /// A certificate of a new authority. The functions can change both, and sign them again with the authority's key.
     fn issued(

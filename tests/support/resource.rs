@@ -39,7 +39,9 @@ macro_rules! table {
         "users"
     };
 }
+// [only servers]
 pub(crate) use table;
+// [end]
 
 /// The statement that inserts a row with this literal in each of its unique columns.
 macro_rules! insert {

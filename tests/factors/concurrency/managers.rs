@@ -28,7 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// The folder of this build's binaries, and where else programs are.
-fn path() -> String {
+fn program_path() -> String {
     let binaries = Path::new(env!("CARGO_BIN_EXE_web")).parent().unwrap();
     format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", binaries.display())
 }
@@ -119,7 +119,7 @@ fn runit_starts_a_killed_process_again(database: &Database) {
     let binary = folder.path().join("bin");
     fs::create_dir(&binary).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_web"), binary.join("web")).unwrap();
-    let path = format!("{}:{}", binary.display(), path());
+    let path = format!("{}:{}", binary.display(), program_path());
     let port = Port::reserve();
     for (name, value) in [("DATABASE_URL", &database.url), ("PORT", &port.number.to_string()), ("PATH", &path)] {
         fs::write(service.join("env").join(name), value).unwrap();
