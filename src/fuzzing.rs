@@ -78,7 +78,7 @@ pub fn database_url(text: &str) {
         0 => text.to_owned(),
         1 => format!("roster:{password}@db.example/roster"),
         2 => format!("{scheme}://roster:{password}@db.example/roster"),
-        3 => format!("{scheme}://roster:{password}@[::1]:5432/roster?sslmode=require"),
+        3 => format!("{scheme}://roster:{password}@[::1]:5432/roster?connect_timeout=1"),
         4 => format!("{scheme}://roster:{password}@/roster?host=/run/sockets"),
         _ => format!("{scheme}://db.example/roster?user=roster&password={password}"),
     };

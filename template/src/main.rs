@@ -2,8 +2,8 @@
 //!
 //! The sources need no placeholders. Names are replaced as words. What mentions a removed engine is removed: files,
 //! Rust items and match arms, entries of YAML, sections and sentences of documents. Lines between `[only NAME]` and
-//! `[end]` are for one engine, for `servers`, for the application (`users`), or for the `original`, where these rules are
-//! not enough.
+//! `[end]` are for one engine, for `servers`, for `several` engines, for the application (`users`), or for the `original`,
+//! where these rules are not enough.
 
 mod application;
 mod blocks;
@@ -50,7 +50,7 @@ enum Engine {
 /// A name, the engines whose copies have what it names, what mentions it, and its files whose paths do not.
 type Part = (&'static str, &'static [Engine], &'static str, &'static [&'static str]);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
     (
         "mysql",
         &[Engine::Mysql],
@@ -66,13 +66,15 @@ const PARTS: [Part; 4] = [
     (
         "servers",
         &[Engine::Mysql, Engine::Postgres],
-        "kubernetes|kubectl|compose|sslmode|ssl-mode|read replica",
+        r"kubernetes|kubectl|\bcompose|make-secrets|ssl[-_]?(?:mode|(?:root)?cert|ca\b|key)|database servers?\b|database user",
         &[
             "src/config/database_url/server.rs",
             "src/config/database_url/tls.rs",
             "src/config/database_url/protection.rs",
         ],
     ),
+    // Only a copy that supports all engines has more than one.
+    ("several", &[], "three engines", &[]),
     ("sqlite", &[Engine::Sqlite], "sqlite", &[]),
 ];
 
@@ -235,11 +237,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         file.write(&target.join(renamed(&path, name)))?;
     }
     fs::copy(root.join("LICENSE"), target.join(format!("LICENSE-{ORIGINAL}")))?;
-    finish(name, target)
+    finish(name, root, target)
 }
 
-/// Formats the sources, and makes the first commit.
-fn finish(name: &str, target: &Path) -> Result<()> {
+/// Formats the sources, and makes the first commit. Its message names the commit that was copied.
+fn finish(name: &str, root: &Path, target: &Path) -> Result<()> {
     let run =
         |program: &str, arguments: &[&str]| output(Command::new(program).args(arguments).current_dir(target)).map(drop);
     run("cargo", &["fmt"])?;
@@ -252,11 +254,14 @@ fn finish(name: &str, target: &Path) -> Result<()> {
     let identity = output(Command::new("git").args(["config", "user.email"]).current_dir(target)).is_ok();
     let as_nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"];
     let mut commit = if identity { vec![] } else { as_nobody.to_vec() };
-    let message = format!("all: begin {name}");
+    let original = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(root));
+    let changes = if original(&["status", "--porcelain"])?.is_empty() { "" } else { ", with uncommitted changes" };
+    let message =
+        format!("all: begin {name}\n\nCopied from commit {}{changes}", original(&["rev-parse", "HEAD"])?.trim());
     commit.extend(["commit", "--quiet", "--message", &message]);
     run("git", &commit)?;
     println!(
-        "{name} is in {}. Next:\n\n    cd {}\n    cargo run     # http://localhost:5000\n    cargo test",
+        "{name} is in {}{changes}. Next:\n\n    cd {}\n    cargo run     # http://localhost:5000\n    cargo test",
         target.display(),
         target.display()
     );

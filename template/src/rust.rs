@@ -16,9 +16,10 @@ const LINKS: [&str; 2] = ["on", "with_tool"];
 pub(crate) const NO_SERVER: &str = "it has no server";
 
 /// What is used of a trait that is imported without its name.
-const METHODS: [(&str, &[&str]); 9] = [
+const METHODS: [(&str, &[&str]); 10] = [
     ("BufRead", &["lines", "read_line", "read_until"]),
     ("CommandExt", &["exec", "gid", "pre_exec", "process_group", "uid"]),
+    ("Engine", &["decode", "encode"]),
     ("Executor", &["execute", "fetch_all", "fetch_one", "fetch_optional"]),
     ("MetadataExt", &["gid", "uid"]),
     ("PermissionsExt", &["from_mode", "mode", "set_mode"]),

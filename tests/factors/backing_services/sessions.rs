@@ -180,7 +180,12 @@ fn nothing_is_committed_after_its_timeout(database: &Database) {
             other
         };
         // [only servers]
-        let is_row = round % 2 == 0 || database.engine.family() == Family::Sqlite;
+        let is_row = round % 2 == 0;
+        // [end]
+        // [only several]
+        let is_row = is_row || database.engine.family() == Family::Sqlite;
+        // [end]
+        // [only servers]
         let lock = || if is_row { lock() } else { database.hold_rows() };
         // [end]
         let lock = lock();
