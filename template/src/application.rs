@@ -15,7 +15,7 @@ const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|
 
 /// What mentions the application in `src/resources.rs`, in tests, and in documents.
 const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|FRIENDSHIPS|welcome|Method)$";
-const IN_TESTS: &str = r"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome|^(?:Deploy|mail_settings|explain|explain_select|kept_plan|style_of)$";
+const IN_TESTS: &str = r#"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome|^(?:Deploy|mail_settings|explain|explain_select|kept_plan|style_of|seed)$|^"(?:seed|import|export)"$"#;
 const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(?:job|setting)\.md|\bwrite\.md|welcome";
 
 /// Scripts with lines about its rows.

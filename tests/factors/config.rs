@@ -1035,7 +1035,7 @@ fn a_log_filter_without_effect_is_refused() {
         ("info,roster=warning", "did you mean roster=warn?"),
         ("roster=loud", "\"loud\" is not a level"),
         ("roster=", "\"\" is not a level"),
-        ("rostr=debug", "no log line has the target \"rostr\"; did you mean roster?"),
+        ("xroster=debug", "no log line has the target \"xroster\"; did you mean roster?"),
         ("info,slqx=debug", "did you mean sqlx?"),
         ("info;roster=debug", "is not a target"),
         ("[span]=debug", "is not a target"),
