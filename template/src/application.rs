@@ -15,14 +15,14 @@ const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|
 
 /// What mentions the application in `src/resources.rs`, in tests, and in documents.
 const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|FRIENDSHIPS|welcome|Method)$";
-const IN_TESTS: &str = r"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome|^(?:Deploy|mail_settings|explain|explain_select|kept_plan|style_of)$";
+const IN_TESTS: &str = r#"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome|^(?:Deploy|mail_settings|explain|explain_select|kept_plan|style_of|seed)$|^"(?:seed|import|export)"$"#;
 const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(?:job|setting)\.md|\bwrite\.md|welcome";
 
 /// Scripts with lines about its rows.
 const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
 
 /// Texts, and what they are without the application.
-const REPLACED: [(&str, &str, &str); 4] = [
+const REPLACED: [(&str, &str, &str); 7] = [
     (
         "src/resources.rs",
         r#"config.service(at("/").with_page().get(users::pages::list));"#,
@@ -35,6 +35,17 @@ const REPLACED: [(&str, &str, &str); 4] = [
     ),
     ("tests/factors/concurrency.rs", " Connection as _, Execute as _,", ""),
     ("tests/factors/concurrency.rs", "db::{Dialect as _, ", "db::{"),
+    (
+        "README.md",
+        "an HTML page of users (50 by default), with search, sorting, paging in both directions, and links to CSV and NDJSON of what it lists; the total is counted up to 1,000; it needs no JavaScript",
+        "the same page as `GET /docs`",
+    ),
+    ("README.md", "; a mail to each new user", ""),
+    (
+        "docs/files.md",
+        "; of users: `username`, `email`, and `id` to keep ids; of friends: `user_id`, `friend_id`, and `since` to keep times",
+        "",
+    ),
 ];
 
 /// The number of its migrations, which are the first.

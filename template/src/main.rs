@@ -139,6 +139,9 @@ const REPLACED: [(&str, &str, &str, &str); 6] = [
 /// The names that documents enumerate.
 const NAMES: &str = r"sqlite|mysql|mariadb|galera|postgres(?:ql)?(?:18)?|pgbouncer|patroni";
 
+/// A pattern that no text has.
+const NOTHING: &str = r"[^\s\S]";
+
 const ORIGINAL: &str = "roster";
 
 fn main() -> ExitCode {
@@ -209,26 +212,18 @@ fn run(arguments: &Arguments) -> Result<()> {
             *text = mentions.document(text, 120);
         }
     }
-    if !removed.is_empty() {
-        for (_, path, from, to) in REPLACED.iter().filter(|(part, ..)| removed.iter().any(|(name, ..)| name == part)) {
-            let Some(text) = files.get_mut(*path).and_then(File::text_mut) else { continue };
-            ensure!(text.contains(from), "{path} does not contain {from:?}");
-            let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
-            let to = to
-                .replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}"))
-                .replace("{engine}", url);
-            *text = text.replace(from, &to);
-        }
-        let words = removed.iter().map(|(.., words, _)| *words).collect::<Vec<_>>().join("|");
-        let unused = USED_BY.iter().filter(|(users, _)| !users.contains(&engines)).map(|(_, names)| *names);
-        let unused = unused.collect::<Vec<_>>().join("|");
-        prune(
-            &mut files,
-            &Regex::new(&format!("(?i){words}"))?,
-            &Regex::new(&format!("(?i:{words})|{unused}"))?,
-            dropped,
-        )?;
+    for (_, path, from, to) in REPLACED.iter().filter(|(part, ..)| removed.iter().any(|(name, ..)| name == part)) {
+        let Some(text) = files.get_mut(*path).and_then(File::text_mut) else { continue };
+        ensure!(text.contains(from), "{path} does not contain {from:?}");
+        let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
+        let to =
+            to.replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}")).replace("{engine}", url);
+        *text = text.replace(from, &to);
     }
+    let words = removed.iter().map(|(.., words, _)| *words).chain([NOTHING]).collect::<Vec<_>>().join("|");
+    let unused = USED_BY.iter().filter(|(users, _)| engines != Engine::All && !users.contains(&engines));
+    let unused = unused.map(|(_, names)| *names).chain([NOTHING]).collect::<Vec<_>>().join("|");
+    prune(&mut files, &Regex::new(&format!("(?i){words}"))?, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
     fs::create_dir_all(target)?;
     for (path, mut file) in files {
         if let Some(text) = file.text_mut() {

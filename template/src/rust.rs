@@ -26,7 +26,7 @@ const METHODS: [(&str, &[&str]); 10] = [
     ("Read", &["read", "read_exact", "read_to_end", "read_to_string"]),
     ("Resource", &["TABLE"]),
     ("Row", &["get", "get_unchecked", "try_get", "try_get_unchecked"]),
-    ("Write", &["flush", "write_all", "write_fmt", "writeln"]),
+    ("Write", &["flush", "write_all", "write_fmt", "write!", "writeln!"]),
 ];
 
 /// One source file.
@@ -97,14 +97,9 @@ impl Source {
         let is_unused = |name: &str| candidates.contains(name) && count(&names, name) - count(&called, name) == 1;
         let has_method = |name: &str| {
             let methods = METHODS.iter().find(|(found, _)| *found == name).map(|(_, methods)| *methods);
-            methods.is_none_or(|methods| {
-                methods.iter().any(|method| {
-                    let is_macro = method.starts_with("write") && count(&names, method) > count(&called, method);
-                    called.iter().any(|name| name == method)
-                        || is_macro
-                        || name == "Resource" && names.contains(&(*method).to_owned())
-                })
-            })
+            let is_used = |method: &&str| called.iter().any(|name| name == method);
+            let is_path = |method: &&str| name == "Resource" && count(&names, method) > 0;
+            methods.is_none_or(|methods| methods.iter().any(|method| is_used(method) || is_path(method)))
         };
         self.cut(|tokens, cuts| imports(tokens, &Unused { is_unused: &is_unused, has_method: &has_method }, cuts))
     }
@@ -178,11 +173,13 @@ fn names(tokens: &[TokenTree]) -> Vec<String> {
         .collect()
 }
 
-/// The methods that are called, and the fields, each as often as it occurs.
+/// The methods and macros that are called, and the fields, each as often as it occurs.
 fn methods(tokens: &[TokenTree], found: &mut Vec<String>) {
-    for pair in tokens.windows(2).filter(|pair| is(&pair[0], '.')) {
-        if let TokenTree::Ident(name) = &pair[1] {
-            found.push(name.to_string());
+    for pair in tokens.windows(2) {
+        match pair {
+            [sign, TokenTree::Ident(name)] if is(sign, '.') => found.push(name.to_string()),
+            [TokenTree::Ident(name), sign] if is(sign, '!') => found.push(format!("{name}!")),
+            _ => {}
         }
     }
     groups(tokens).for_each(|group| methods(&group.stream().into_iter().collect::<Vec<_>>(), found));

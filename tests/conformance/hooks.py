@@ -49,7 +49,7 @@ def before_call(context, case, kwargs):
 
 
 def valid(name, text):
-    """A name or an address that is derived from this text, and that no user has yet. Some are as long as the text."""
+    """A name or an address that is derived from this text, and that no row has yet. Some are as long as the text."""
     unique = f"{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}{next(numbers)}"
     return unique.ljust(len(text), "x") if name == "username" else unique + "@example.com"
 
