@@ -80,7 +80,7 @@ pub(crate) fn script(text: &str, words: &Regex, prose: &Prose) -> String {
 
 /// A line without the names in its lists: `a,b,c`.
 fn by_comma(line: &str, words: &Regex) -> Option<String> {
-    let list = Regex::new(r"\w+(?:,\w+)+").expect("it is a pattern");
+    let list = Regex::new(r"[\w-]+(?:,[\w-]+)+").expect("it is a pattern");
     let line = list.replace_all(line, |found: &regex::Captures<'_>| {
         found[0].split(',').filter(|name| !words.is_match(name)).collect::<Vec<_>>().join(",")
     });

@@ -16,7 +16,7 @@ impl Prose {
     /// `removed` matches the names of removed engines, and `all` those of all engines.
     pub(crate) fn new(removed: &Regex, all: &str) -> Self {
         // A name with what belongs to it: `MySQL 8.0`, `SQLite 3 (included)`, `[PgBouncer](…)`, `"mysql"`.
-        let name = format!(r#"(?:[`"\[]?(?:{all})[\w:-]*[`"]?(?:\]\([^)]*\))?(?: \d[\d.]*)?(?: \(included\))?)"#);
+        let name = format!(r#"(?:[`"\[]?(?:{all})[\w:-]*[`"]?(?:\]\([^)]*\))?(?: \d+(?:\.\d+)*)?(?: \(included\))?)"#);
         let enumeration = format!(r"(?i){name}(?:(?:, ?(?:and |or )?| and | or |/){name})+");
         Self {
             removed: removed.clone(),

@@ -1,4 +1,5 @@
 //! The engines: which are installed, a server of each for the whole run, a fresh database for each test.
+// [only servers]
 //!
 //! MySQL and the newest PostgreSQL are not in Debian's stable release, so `.ci/tools` unpacks their programs into
 //! `target/tools`. They are not installed on the machine.
@@ -6,6 +7,7 @@
 //! A server lives in a temporary folder, on a Unix socket, under a small shell that waits for the end
 //! of its standard input: when this process ends, however it does, the kernel closes that pipe, and the
 //! shell kills the server and removes the folder.
+// [end]
 
 use std::ffi::OsString;
 use std::fs;

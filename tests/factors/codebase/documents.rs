@@ -36,7 +36,7 @@ pub(super) fn every_tool_runs_the_checks_of_ci() {
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
     let (lint, run) = (read(".ci/lint"), read(".ci/run"));
     let has_line = |text: &str, line: &str| text.lines().any(|other| other.trim() == line);
-    assert!(has_line(&run, ".ci/lint"));
+    assert!(has_line(&run, ".ci/lint") && run.lines().any(|line| line.ends_with(" cargo test --locked")));
     assert!(has_line(&read(".github/workflows/ci.yml"), "- run: .ci/run"));
     assert!(has_line(&read("justfile"), ".ci/run") && has_line(&read("justfile"), ".ci/lint"));
 
