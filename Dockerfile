@@ -38,6 +38,10 @@ RUN bin/build \
     && ln -s web /image/usr/local/bin/migrate \
     && ln -s web /image/usr/local/bin/exec \
     && ln -s usr/local/bin /image/bin \
+    # [only sqlite]
+    # A new volume takes the owner of this folder.
+    && install -d --owner=10001 --group=10001 /image/data \
+    # [end]
     && install -D --mode=644 --target-directory=/image/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt
 
 FROM scratch

@@ -80,6 +80,7 @@ manual:
 # Take new pictures for the README
 pictures:
     UPDATE_PICTURES=1 cargo test --test integration the_readme_shows
+    docs/pictures/architecture
 # [end]
 
 # Format the code, and run the checks that run nothing of the project (needs `just tools`)

@@ -297,7 +297,10 @@ impl Config {
         let unused = unused.map(|name| format!("{name} has no effect: only traces are sent"));
         let targets = log_filter::unknown_targets(&config.rust_log);
         let targets = targets.map(|target| format!("RUST_LOG: no log line has the target {target}"));
-        let warnings = similar.chain(unused).chain(targets).chain(config.database_url.warning());
+        let warnings = similar.chain(unused).chain(targets);
+        // [only servers]
+        let warnings = warnings.chain(config.database_url.warning());
+        // [end]
         config.warnings = warnings.chain(config.smtp_url.as_ref().and_then(SmtpUrl::warning)).collect();
         Ok(config)
     }
@@ -391,9 +394,15 @@ impl fmt::Display for Config {
         for (name, value) in fields {
             let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             let name = name.to_ascii_uppercase();
-            let protection = self.database_url.protection().filter(|_| name == URL);
-            let protection = protection.map(|protection| format!(" ({protection})")).unwrap_or_default();
-            writeln!(f, "{name}={value}{protection}")?;
+            write!(f, "{name}={value}")?;
+            // [only servers]
+            if name == URL
+                && let Some(protection) = self.database_url.protection()
+            {
+                write!(f, " ({protection})")?;
+            }
+            // [end]
+            writeln!(f)?;
         }
         Ok(())
     }

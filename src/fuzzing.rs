@@ -26,7 +26,7 @@ use crate::listing::export::Encoder;
 use crate::listing::file::Format;
 use crate::listing::reader::{self, Row};
 use crate::listing::{Kind, Parameters, Table, Unknown, cursor};
-use crate::resources::APPLICATION;
+use crate::resources;
 use crate::server::connection;
 
 /// A key has one cursor: one that is accepted is what its key is encoded as.
@@ -78,14 +78,17 @@ pub fn database_url(text: &str) {
         0 => text.to_owned(),
         1 => format!("roster:{password}@db.example/roster"),
         2 => format!("{scheme}://roster:{password}@db.example/roster"),
-        3 => format!("{scheme}://roster:{password}@[::1]:5432/roster?sslmode=require"),
+        3 => format!("{scheme}://roster:{password}@[::1]:5432/roster?connect_timeout=1"),
         4 => format!("{scheme}://roster:{password}@/roster?host=/run/sockets"),
         _ => format!("{scheme}://db.example/roster?user=roster&password={password}"),
     };
     let shown = match Config::from_vars([("DATABASE_URL".to_owned(), url.clone())]) {
         Ok(config) => {
             let url = &config.database_url;
-            format!("{config} {config:?} {url:?} {} {:?}", url.address(), url.protection())
+            // [only servers]
+            assert!(!url.protection().unwrap_or_default().contains(SECRET), "{url:?}");
+            // [end]
+            format!("{config} {config:?} {url:?} {}", url.address())
         }
         Err(problems) => format!("{problems} {problems:?}"),
     };
@@ -123,7 +126,7 @@ pub fn connection(bytes: &[u8]) {
     let config = Config::from_vars([("DATABASE_URL".to_owned(), EXAMPLE_URLS[0].to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
-        let state = Data::new(State::new(&config, &APPLICATION, Arc::default(), Vec::new()));
+        let state = Data::new(State::new(&config, resources::application(&config).into(), Arc::default(), Vec::new()));
         let app = Rc::new(init_service(http::app(state.clone(), Db::open(&config))).await);
         (answers(&app, &state, &[&all]).await, answers(&app, &state, &all.chunks(length).collect::<Vec<_>>()).await)
     });

@@ -24,7 +24,7 @@ use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{App, Error, FromRequest, Handler, HttpRequest, HttpResponse, Responder};
 
 use crate::db::Db;
-pub use application::Application;
+pub use application::{Application, BackingService, Unready};
 pub use assets::Frame;
 #[cfg(test)]
 pub(crate) use documentation::API;
@@ -47,13 +47,13 @@ pub fn app(
 ) -> App<
     impl ServiceFactory<ServiceRequest, Config = (), Response = ServiceResponse<BoxBody>, Error = Error, InitError = ()>,
 > {
-    let routes = state.application.routes;
+    let application = state.application.clone();
     let unmatched = Route { has_page: true, ..Route::default() };
     let unmatched = from_fn(move |request, next| middleware::serve(unmatched, request, next));
     App::new()
         .app_data(state)
         .app_data(Data::new(db))
-        .configure(routes)
+        .configure(|config| (application.routes)(config))
         .configure(operations)
         .default_service(web::to(nothing).wrap(unmatched))
 }
@@ -139,8 +139,6 @@ mod tests {
     use super::{Application, State, at};
     use crate::config::{Config, EXAMPLE_URLS};
 
-    static NONE: Application = Application { routes: |_| {}, required_schema: 0 };
-
     #[test]
     fn a_panic_is_one_problem_and_the_next_request_is_served() {
         async fn handler(request: actix_web::HttpRequest) -> &'static str {
@@ -151,7 +149,8 @@ mod tests {
             // The test does not use the database.
             let url = ("DATABASE_URL".to_owned(), EXAMPLE_URLS[0].to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
-            let state = Data::new(State::new(&config, &NONE, Arc::default(), Vec::new()));
+            let application = Application { routes: Box::new(|_| {}), required_schema: 0, services: Vec::new() };
+            let state = Data::new(State::new(&config, application.into(), Arc::default(), Vec::new()));
             let app = App::new().app_data(state).service(at("/").get(handler));
             let app = init_service(app).await;
             let panicking = TestRequest::get().uri("/?panic").insert_header(("x-request-id", "one")).to_request();

@@ -3,7 +3,7 @@
 mod samples;
 
 use actix_web::http::Method;
-use actix_web::web::ServiceConfig;
+use actix_web::web::{Data, ServiceConfig};
 
 use crate::config::Config;
 use crate::db::{Db, Error};
@@ -21,10 +21,18 @@ pub use samples::{SAMPLE, is_empty, seed};
 pub const REQUIRED_SCHEMA: i64 = 6;
 
 /// This application, as the service uses it.
-pub static APPLICATION: Application = Application { routes, required_schema: REQUIRED_SCHEMA };
+#[must_use]
+pub fn application(config: &Config) -> Application {
+    let welcome = Data::new(welcome::Setting { is_sent: config.smtp_url.is_some() });
+    let routes = move |config: &mut ServiceConfig| routes(config.app_data(welcome.clone()));
+    Application { routes: Box::new(routes), ..operations() }
+}
 
 /// A process without routes of its own, such as a worker.
-pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
+#[must_use]
+pub fn operations() -> Application {
+    Application { routes: Box::new(|_| {}), required_schema: REQUIRED_SCHEMA, services: Vec::new() }
+}
 
 /// What jobs need.
 pub struct JobContext {

@@ -21,8 +21,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Host};
-use crate::db::{Db, Unready};
-use crate::http::{self, Application, State};
+use crate::db::Db;
+use crate::http::{self, Application, State, Unready};
 use crate::lifecycle::{Lifecycle, Stop};
 use drain::{AcceptGate, drain};
 
@@ -160,7 +160,7 @@ pub struct Server<'c> {
     /// The configuration.
     pub config: &'c Config,
     /// What it serves besides the operational routes.
-    pub application: &'static Application,
+    pub application: Arc<Application>,
     /// The database.
     pub db: Db,
     /// The metrics of other parts of the process.
@@ -182,7 +182,7 @@ impl Server<'_> {
         let Listener { sockets, is_inherited } = listener;
         let addresses: Vec<_> = sockets.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let gate = if is_inherited { AcceptGate::Inherited } else { AcceptGate::own(&sockets)? };
-        let state = Data::new(State::new(config, application, lifecycle.clone(), collectors));
+        let state = Data::new(State::new(config, application.clone(), lifecycle.clone(), collectors));
         state.measure_runtime("main".to_owned());
         let (app_db, workers) = (db.clone(), Arc::<PerThread<Db>>::default());
         // Each worker calls it once for each listener, on its own thread. The listeners of a worker share its queue of queries.
@@ -211,7 +211,7 @@ impl Server<'_> {
             outcome
         };
         let stopping = async {
-            stop.token().run_until_cancelled(log_when_ready(&db, application.required_schema)).await;
+            stop.token().run_until_cancelled(log_when_ready(&db, &application)).await;
             stop.token().cancelled().await;
             drain(config, &lifecycle, &handle, gate, &stop).await
         };
@@ -232,7 +232,7 @@ impl Server<'_> {
         stop: &Stop,
         work: impl AsyncFnOnce(&CancellationToken) -> T,
     ) -> io::Result<T> {
-        let (db, required) = (self.db.clone(), self.application.required_schema);
+        let (db, application) = (self.db.clone(), self.application.clone());
         let lifecycle = Arc::<Lifecycle>::default();
         let server_stop = Stop::default();
         let serving = async {
@@ -242,7 +242,7 @@ impl Server<'_> {
             outcome
         };
         let working = async {
-            let ready = stop.token().run_until_cancelled(until_ready(&db, required, |_| {})).await;
+            let ready = stop.token().run_until_cancelled(until_ready(&db, &application, |_| {})).await;
             // Boxed, because the compiler limits the depth of nested futures.
             let done = if ready.is_some() { Box::pin(work(stop.token())).await } else { T::default() };
             stop.token().cancelled().await;
@@ -297,7 +297,7 @@ fn service(
 }
 
 /// Logs each reason why the process is not ready, and then that it is ready.
-async fn log_when_ready(db: &Db, required_schema: i64) {
+async fn log_when_ready(db: &Db, application: &Application) {
     let mut last = None;
     let log = |unready: &Unready| {
         let reason = unready.to_string();
@@ -306,13 +306,14 @@ async fn log_when_ready(db: &Db, required_schema: i64) {
             last = Some(reason);
         }
     };
-    until_ready(db, required_schema, log).await;
+    until_ready(db, application, log).await;
     tracing::info!("ready");
 }
 
-/// Waits until the database has the schema that is required. Calls `report` for each check that fails.
-async fn until_ready(db: &Db, required_schema: i64, mut report: impl FnMut(&Unready)) {
-    while let Err(unready) = db.ready(required_schema).await {
+/// Waits until the database has the schema that is required, and each other backing service responds. Calls `report` for each check that fails.
+async fn until_ready(db: &Db, application: &Application, mut report: impl FnMut(&Unready)) {
+    // Boxed, because the compiler limits the depth of nested futures.
+    while let Err(unready) = application.ready(db).boxed_local().await {
         report(&unready);
         tokio::time::sleep(READY_POLL).await;
     }
@@ -334,14 +335,14 @@ mod tests {
     /// As those of `localhost`.
     #[tokio::test]
     async fn each_address_of_a_name_is_served() {
-        static NOTHING: Application = Application { routes: |_| {}, required_schema: 0 };
         let addresses = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let config = config();
         let sockets = listen_on_each(&addresses, 0, false).unwrap();
         let bound: Vec<_> = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
         assert_eq!(bound, addresses.map(|address| SocketAddr::new(address, bound[0].port())));
         let db = Db::open(&config);
-        let server = Server { config: &config, application: &NOTHING, db, collectors: Vec::new() };
+        let nothing = Application { routes: Box::new(|_| {}), required_schema: 0, services: Vec::new() };
+        let server = Server { config: &config, application: nothing.into(), db, collectors: Vec::new() };
         let stop = Stop::default();
         let client = thread::spawn({
             let stop = stop.clone();

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
     }
     let tests = [factors::tests(), http::tests(), jobs::tests(), conformance::tests()].into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&arguments, tests);
+    // [only servers]
     engine::stop_servers();
+    // [end]
     conclusion.exit_code()
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use roster::db::Db;
 use roster::jobs::clock;
-use roster::resources::{OPERATIONS, schedules};
+use roster::resources::{operations, schedules};
 use roster::server::{self, Server};
 
 #[path = "process/mod.rs"]
@@ -28,7 +28,8 @@ async fn run() -> anyhow::Result<ExitCode> {
     let config = &process::config()?.single_threaded();
     process::run(config, async |stop, dropped_lines| {
         let db = Db::open(config);
-        let server = Server { config, application: &OPERATIONS, db: db.clone(), collectors: vec![dropped_lines] };
+        let server =
+            Server { config, application: operations().into(), db: db.clone(), collectors: vec![dropped_lines] };
         let schedules = schedules(config);
         let work = async |stop: &_| clock::run(&db, &schedules, stop).await;
         server.run_beside(server::bind(config)?, stop, work).await.context("the server failed")?;

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use roster::config::{ApiTokens, Config, Host};
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
-use roster::resources::{self, APPLICATION};
+use roster::resources;
 use roster::server::{self, Server};
 use tokio_util::sync::CancellationToken;
 
@@ -75,8 +75,8 @@ async fn serve(config: &Config) -> anyhow::Result<ExitCode> {
         }
         prepared.transpose()?;
         let listener = server::bind(config)?;
-        let server =
-            Server { config, application: &APPLICATION, db: Db::open(config), collectors: vec![dropped_lines] };
+        let application = resources::application(config).into();
+        let server = Server { config, application, db: Db::open(config), collectors: vec![dropped_lines] };
         server.run(listener, stop.clone()).await.context("the server failed")
     })
     .await

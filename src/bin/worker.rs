@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use roster::db::Db;
 use roster::jobs::{Metrics, Worker};
-use roster::resources::{JOBS, JobContext, OPERATIONS};
+use roster::resources::{JOBS, JobContext, operations};
 use roster::server::{self, Server};
 use tokio::task::LocalSet;
 
@@ -35,7 +35,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         let (concurrency, metrics) = (config.worker_concurrency.get().into(), Metrics::default());
         let server = Server {
             config,
-            application: &OPERATIONS,
+            application: operations().into(),
             db: db.clone(),
             collectors: metrics.collectors().into_iter().chain([dropped_lines]).collect(),
         };

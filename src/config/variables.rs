@@ -20,8 +20,12 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "DATABASE_URL",
         "required",
-        "`sqlite:file?mode=rwc`, `mysql://user:password@host/database` (or `mariadb://`), \
-         `postgres://user:password@host/database` (or `postgresql://`)",
+        concat![
+            "`sqlite:file?mode=rwc`, ",
+            "`mysql://user:password@host/database` (or `mariadb://`), ",
+            "`postgres://user:password@host/database` (or `postgresql://`), ",
+            "with optional parameters"
+        ],
     ),
     variable(
         "DATABASE_URL_FILE",
@@ -33,7 +37,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     variable(
         "DATABASE_QUERY_TIMEOUT_MS",
         "2000",
-        "longest query before a 503; the server ends the statement 500 ms later",
+        "longest query before a 503; the database ends the statement 500 ms later",
     ),
     variable("PORT", "5000", "0 picks a free port, which the log names; `web healthcheck` then needs that port"),
     variable(

@@ -173,6 +173,11 @@ fn constraint(cause: &dyn DatabaseError) -> &str {
 
 /// An error's text. That of a broken constraint would quote the row.
 fn describe(error: &sqlx::Error) -> String {
+    // [only servers]
+    if let Some(text) = with_advice(error) {
+        return text;
+    }
+    // [end]
     match error {
         sqlx::Error::Database(cause) if cause.kind() != ErrorKind::Other => {
             format!("the row breaks the constraint {}", constraint(cause.as_ref()))
@@ -181,13 +186,14 @@ fn describe(error: &sqlx::Error) -> String {
             const REWORDED: [fn(&str) -> Option<&'static str>; 1] = [sqlite::reworded];
             let message = cause.message();
             let reworded = REWORDED.iter().find_map(|reworded| reworded(message));
-            reworded.map_or_else(|| with_advice(message.to_owned()), str::to_owned)
+            reworded.unwrap_or(message).to_owned()
         }
-        sqlx::Error::Io(cause) => with_advice(cause.to_string()),
-        other => with_advice(other.to_string()),
+        sqlx::Error::Io(cause) => cause.to_string(),
+        other => other.to_string(),
     }
 }
 
+// [only servers]
 /// The fixes for errors of a server's certificate, for which the drivers have no types, and of read-only sessions: a part of
 /// the message, and the fix.
 const ADVICE: [(&str, &str); 7] = [
@@ -223,9 +229,15 @@ const ADVICE: [(&str, &str); 7] = [
     ("READ ONLY transaction", "transaction_read_only (tx_read_only on MariaDB) is on for this server"),
 ];
 
-fn with_advice(message: String) -> String {
-    match ADVICE.iter().find(|(part, _)| message.contains(part)) {
-        Some((_, advice)) => format!("{message}: {advice}"),
-        None => message,
-    }
+/// The text of an error that has a fix.
+fn with_advice(error: &sqlx::Error) -> Option<String> {
+    let message = match error {
+        sqlx::Error::Database(cause) if cause.kind() != ErrorKind::Other => return None,
+        sqlx::Error::Database(cause) => cause.message().to_owned(),
+        sqlx::Error::Io(cause) => cause.to_string(),
+        other => other.to_string(),
+    };
+    let (_, advice) = ADVICE.iter().find(|(part, _)| message.contains(part))?;
+    Some(format!("{message}: {advice}"))
 }
+// [end]

@@ -6,12 +6,13 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::application::Unready;
 use super::documentation::Failures;
 use super::metrics::Exposition;
 use super::problem::Problem;
 use super::representation::prefers;
 use super::state::State;
-use crate::db::{Db, Unready};
+use crate::db::{self, Db};
 
 /// Liveness probe: always 200.
 ///
@@ -39,11 +40,12 @@ pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
     if state.lifecycle.is_unready() {
         return Err(Problem::unavailable("stopping: this process accepts no new requests", &"stopping"));
     }
-    db.ready(state.application.required_schema).await.map_err(|unready| match unready {
-        Unready::Database(_) => Problem::unavailable("database: it does not respond", &unready),
-        Unready::Schema { .. } => {
+    state.application.ready(&db).await.map_err(|unready| match &unready {
+        Unready::Database(db::Unready::Database(_)) => Problem::unavailable("database: it does not respond", &unready),
+        Unready::Database(db::Unready::Schema { .. }) => {
             Problem::unavailable("schema: it is older than this release; run `migrate up`", &unready)
         }
+        Unready::Service { name, .. } => Problem::unavailable(format!("{name}: it does not respond"), &unready),
     })?;
     Ok(text("ready\n"))
 }

@@ -163,7 +163,7 @@ impl Problem {
         Self::unavailable("the request took too long", &cause).with_unknown_outcome()
     }
 
-    pub(crate) fn unavailable(detail: &'static str, cause: &dyn fmt::Display) -> Self {
+    pub(crate) fn unavailable(detail: impl Into<Cow<'static, str>>, cause: &dyn fmt::Display) -> Self {
         Self { cause: Some(cause.to_string()), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 

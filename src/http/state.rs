@@ -12,7 +12,7 @@ use crate::lifecycle::Lifecycle;
 
 /// What the requests of one process share.
 pub struct State {
-    pub(super) application: &'static Application,
+    pub(super) application: Arc<Application>,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(super) metrics: Metrics,
@@ -21,8 +21,6 @@ pub struct State {
     pub(super) tokens_required: TokensRequired,
     pub(super) release_id: Option<String>,
     pub(super) exports_traces: bool,
-    /// Whether there is a mail server, so that mail can be enqueued.
-    pub sends_mail: bool,
 }
 
 /// The proxies that name the client of a request.
@@ -54,7 +52,7 @@ impl State {
     #[must_use]
     pub fn new(
         config: &Config,
-        application: &'static Application,
+        application: Arc<Application>,
         lifecycle: Arc<Lifecycle>,
         collectors: Vec<Box<dyn Collector>>,
     ) -> Self {
@@ -73,7 +71,6 @@ impl State {
             tokens_required: config.api_tokens_required,
             release_id: config.release_id.clone(),
             exports_traces: config.traces_endpoint().is_some(),
-            sends_mail: config.smtp_url.is_some(),
         }
     }
 

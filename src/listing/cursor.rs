@@ -43,7 +43,9 @@ pub fn decode(cursor: &str, table: &Table, position: usize) -> Option<Key> {
         Kind::Time => Timestamp::from_unix(integer()?)?.into(),
         Kind::Text(longest, _) => {
             let text = str::from_utf8(rest).ok()?;
-            let is_key = !text.is_empty() && text.chars().count() <= longest && !text.contains('\0');
+            // The default of a text may be empty.
+            let is_filled = !text.is_empty() || column.has_default;
+            let is_key = is_filled && text.chars().count() <= longest && !text.contains('\0');
             is_key.then(|| Value::Text(text.to_owned().into()))?
         }
     };

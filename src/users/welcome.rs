@@ -13,6 +13,12 @@ use crate::telemetry::Origin;
 /// The name of this kind of job.
 pub(crate) const KIND: &str = "welcome";
 
+/// What the handlers need to know.
+pub(crate) struct Setting {
+    /// Whether the mail is enqueued: not without a mail server.
+    pub(crate) is_sent: bool,
+}
+
 /// The address is not a part of it: the user may change it, or may be removed.
 #[derive(Deserialize, Serialize)]
 struct Payload {

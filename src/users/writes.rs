@@ -6,8 +6,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::{User, Users, welcome};
 use crate::db::Db;
 use crate::http::{
-    Body, BodyFailures, Created, Failures, Format, JSON, MERGE_PATCH, Problem, State, WriteFailures, conditions,
-    json_object, negotiate, once, origin, respond_with_state, respond_without_content,
+    Body, BodyFailures, Created, Failures, Format, JSON, MERGE_PATCH, Problem, WriteFailures, conditions, json_object,
+    negotiate, once, origin, respond_with_state, respond_without_content,
 };
 use crate::jobs;
 use crate::listing::pages::unknown;
@@ -93,7 +93,7 @@ pub(crate) struct UserChanges {
 pub(crate) async fn create(
     request: HttpRequest,
     body: Bytes,
-    state: Data<State>,
+    mail: Data<welcome::Setting>,
     db: Data<Db>,
 ) -> Result<HttpResponse, Problem> {
     negotiate(&request, &[Format::Json])?;
@@ -103,7 +103,7 @@ pub(crate) async fn create(
     let row = writes::new_row(Users::TABLE, &json_object(&request, &body, JSON)?)?;
     once(&request, &body, &db, async |transaction| {
         let (id, json) = writes::create::<Users>(transaction, &row).await?;
-        if state.sends_mail {
+        if mail.is_sent {
             jobs::enqueue(transaction, &welcome::job(id, origin(&request))).await?;
         }
         Ok(Created { location: format!("users/{id}"), json })

@@ -88,7 +88,7 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
         sources.into_iter().partition::<HashMap<_, _>, _>(|(path, _)| path.starts_with("tests/"));
     let (mut lists, others): (HashMap<_, _>, HashMap<_, _>) =
         others.into_iter().partition(|(path, _)| ["src/lib.rs", "src/resources.rs"].contains(&&**path));
-    remove_unused(&mut tests, files)?;
+    remove_unused(&mut tests, files, HashSet::new())?;
     loop {
         let before: usize = tests.values().map(|source| source.text.len()).sum();
         for path in tests.keys().filter(|path| !path.starts_with("tests/support/")).cloned().collect::<Vec<_>>() {
@@ -99,12 +99,12 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
             }
             tests.get_mut(&path).context("it is a test")?.remove_private(&others)?;
         }
-        remove_unused(&mut tests, files)?;
+        remove_unused(&mut tests, files, HashSet::new())?;
         if tests.values().map(|source| source.text.len()).sum::<usize>() == before {
             break;
         }
     }
-    remove_unused(&mut lists, files)?;
+    remove_unused(&mut lists, files, HashSet::new())?;
     for (path, source) in tests.into_iter().chain(lists).chain(others) {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
     }

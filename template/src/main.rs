@@ -2,7 +2,8 @@
 //!
 //! The sources need no placeholders. Names are replaced as words. What mentions a removed engine is removed: files,
 //! Rust items and match arms, entries of YAML, sections and sentences of documents. Lines between `[only NAME]` and
-//! `[end]` are for one engine, for the application (`users`), or for the `original`, where these rules are not enough.
+//! `[end]` are for one engine, for `servers`, for `several` engines, for the application (`users`), or for the `original`,
+//! where these rules are not enough.
 
 mod application;
 mod blocks;
@@ -41,23 +42,40 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Engine {
     All,
-    /// It can be left out, but a copy cannot have it alone yet.
-    #[value(skip)]
     Sqlite,
     Mysql,
     Postgres,
 }
 
-/// Each engine, what mentions it, and its files whose paths do not.
-const ENGINES: [(Engine, &str, &str, &[&str]); 3] = [
-    (Engine::Sqlite, "sqlite", "sqlite", &[]),
-    (Engine::Mysql, "mysql", "mysql|mariadb|galera|wsrep|innodb|my_?sql", &["tests/factors/dev_prod_parity/mysql.rs"]),
+/// A name, the engines whose copies have what it names, what mentions it, and its files whose paths do not.
+type Part = (&'static str, &'static [Engine], &'static str, &'static [&'static str]);
+
+const PARTS: [Part; 5] = [
     (
-        Engine::Postgres,
+        "mysql",
+        &[Engine::Mysql],
+        "mysql|mariadb|galera|wsrep|innodb|my_?sql",
+        &["tests/factors/dev_prod_parity/mysql.rs"],
+    ),
+    (
         "postgres",
+        &[Engine::Postgres],
         "postgres|pgbouncer|patroni|pgbench|libpq|psql|pg_[a-z]|pgpass|\\bpg",
         &["tests/support/pooler.rs"],
     ),
+    (
+        "servers",
+        &[Engine::Mysql, Engine::Postgres],
+        r"kubernetes|kubectl|\bcompose|make-secrets|ssl[-_]?(?:mode|(?:root)?cert|ca\b|key)|database servers?\b|database user",
+        &[
+            "src/config/database_url/server.rs",
+            "src/config/database_url/tls.rs",
+            "src/config/database_url/protection.rs",
+        ],
+    ),
+    // Only a copy that supports all engines has more than one.
+    ("several", &[], "three engines", &[]),
+    ("sqlite", &[Engine::Sqlite], "sqlite", &[]),
 ];
 
 /// Names that only the code for these engines uses. They do not mention the engines.
@@ -71,7 +89,7 @@ const USED_BY: [(&[Engine], &str); 5] = [
 
 /// What a copy does not have: what is about the original alone, its results and pictures, the profile of its release,
 /// and the tests under load of the service that carries the application.
-const OMITTED: [&str; 30] = [
+const OMITTED: [&str; 31] = [
     "CHANGELOG.md",
     "LICENSE",
     "benches/harness",
@@ -85,6 +103,7 @@ const OMITTED: [&str; 30] = [
     "benches/writes.lua",
     "bin/build.profdata.gz",
     "bin/new",
+    "docs/guide/drop-engine.md",
     "docs/guide/upgrade.md",
     "docs/performance.md",
     "docs/pictures",
@@ -100,25 +119,28 @@ const OMITTED: [&str; 30] = [
     "tests/containers/systemd",
     "tests/docs",
     "tests/guide",
-    "tests/platform",
+    "tests/platform/push",
     "tests/template",
 ];
 
 /// What mentions the omitted files.
-const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|upgrade\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
+const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|(?:drop-engine|upgrade)\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform/push|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
 
 /// Texts that name one engine, and what they are in a copy without it.
-const REPLACED: [(Engine, &str, &str, &str); 6] = [
-    (Engine::Sqlite, ".cargo/config.toml", "sqlite:roster.db?mode=rwc", "{url}"),
-    (Engine::Sqlite, "bin/release", "sqlite:stand-in", "{url}"),
-    (Engine::Sqlite, "justfile", "engine=\"sqlite\"", "engine=\"{engine}\""),
-    (Engine::Mysql, ".devcontainer/devcontainer.json", " mariadb-server", ""),
-    (Engine::Mysql, "deploy/compose/make-secrets", "{1:-mariadb}", "{1:-postgres}"),
-    (Engine::Postgres, ".devcontainer/devcontainer.json", " postgresql", ""),
+const REPLACED: [(&str, &str, &str, &str); 6] = [
+    ("sqlite", ".cargo/config.toml", "sqlite:roster.db?mode=rwc", "{url}"),
+    ("sqlite", "bin/release", "sqlite:stand-in", "{url}"),
+    ("sqlite", "justfile", "engine=\"sqlite\"", "engine=\"{engine}\""),
+    ("mysql", ".devcontainer/devcontainer.json", " mariadb-server", ""),
+    ("mysql", "deploy/compose/make-secrets", "{1:-mariadb}", "{1:-postgres}"),
+    ("postgres", ".devcontainer/devcontainer.json", " postgresql", ""),
 ];
 
 /// The names that documents enumerate.
 const NAMES: &str = r"sqlite|mysql|mariadb|galera|postgres(?:ql)?(?:18)?|pgbouncer|patroni";
+
+/// A pattern that no text has.
+const NOTHING: &str = r"[^\s\S]";
 
 const ORIGINAL: &str = "roster";
 
@@ -142,29 +164,34 @@ fn run(arguments: &Arguments) -> Result<()> {
     ensure!(!target.exists(), "{} exists; name a folder to create", target.display());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the checkout has no folder")?;
     let engines = arguments.engine;
-    let removed: Vec<_> = ENGINES
-        .iter()
-        .filter(|(engine, ..)| ![engines, Engine::All].contains(engine) && engines != Engine::All)
-        .collect();
+    let removed: Vec<_> =
+        PARTS.iter().filter(|(_, users, ..)| engines != Engine::All && !users.contains(&engines)).collect();
 
-    let mut files = BTreeMap::new();
+    let (mut files, mut dropped) = (BTreeMap::new(), HashSet::new());
     for path in output(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?.split_terminator('\0') {
-        let is_removed = |(_, _, words, paths): &&(Engine, &str, &str, &[&str])| {
+        let is_removed = |(.., words, paths): &&Part| {
             let is_word = Regex::new(&format!("(?i){words}")).is_ok_and(|words| words.is_match(path));
             is_word || paths.contains(&path)
         };
-        if !OMITTED.iter().any(|omitted| Path::new(path).starts_with(omitted)) && !removed.iter().any(is_removed) {
-            files.insert(path.to_owned(), File::read(&root.join(path))?);
+        if OMITTED.iter().any(|omitted| Path::new(path).starts_with(omitted)) {
+            continue;
+        }
+        let file = File::read(&root.join(path))?;
+        if !removed.iter().any(is_removed) {
+            files.insert(path.to_owned(), file);
+        } else if let (true, Some(text)) = (path.ends_with(".rs"), file.text()) {
+            dropped.extend(names(text));
         }
     }
     let kept = |marker: &str| {
-        engines == Engine::All && !["original", "users"].contains(&marker)
-            || marker == "users" && !arguments.empty
-            || ENGINES.iter().any(|(engine, name, ..)| *engine == engines && *name == marker)
+        let is_of_removed_engine = removed.iter().any(|(name, ..)| *name == marker);
+        marker != "original" && !(marker == "users" && arguments.empty) && !is_of_removed_engine
     };
     for (path, file) in &mut files {
         if let Some(text) = file.text_mut() {
-            *text = without_markers(text, &kept).with_context(|| path.clone())?;
+            let (rest, without) = without_markers(text, &kept).with_context(|| path.clone())?;
+            dropped.extend(names(&without));
+            *text = rest;
         }
     }
     if arguments.empty {
@@ -185,23 +212,18 @@ fn run(arguments: &Arguments) -> Result<()> {
             *text = mentions.document(text, 120);
         }
     }
-    if !removed.is_empty() {
-        for (_, path, from, to) in
-            REPLACED.iter().filter(|(engine, ..)| removed.iter().any(|(removed, ..)| removed == engine))
-        {
-            let text = files.get_mut(*path).and_then(File::text_mut).with_context(|| format!("{path} is missing"))?;
-            ensure!(text.contains(from), "{path} does not contain {from:?}");
-            let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
-            let to = to
-                .replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}"))
-                .replace("{engine}", url);
-            *text = text.replace(from, &to);
-        }
-        let words = removed.iter().map(|(_, _, words, _)| *words).collect::<Vec<_>>().join("|");
-        let unused = USED_BY.iter().filter(|(users, _)| !users.contains(&engines)).map(|(_, names)| *names);
-        let unused = unused.collect::<Vec<_>>().join("|");
-        prune(&mut files, &Regex::new(&format!("(?i){words}"))?, &Regex::new(&format!("(?i:{words})|{unused}"))?)?;
+    for (_, path, from, to) in REPLACED.iter().filter(|(part, ..)| removed.iter().any(|(name, ..)| name == part)) {
+        let Some(text) = files.get_mut(*path).and_then(File::text_mut) else { continue };
+        ensure!(text.contains(from), "{path} does not contain {from:?}");
+        let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
+        let to =
+            to.replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}")).replace("{engine}", url);
+        *text = text.replace(from, &to);
     }
+    let words = removed.iter().map(|(.., words, _)| *words).chain([NOTHING]).collect::<Vec<_>>().join("|");
+    let unused = USED_BY.iter().filter(|(users, _)| engines != Engine::All && !users.contains(&engines));
+    let unused = unused.map(|(_, names)| *names).chain([NOTHING]).collect::<Vec<_>>().join("|");
+    prune(&mut files, &Regex::new(&format!("(?i){words}"))?, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
     fs::create_dir_all(target)?;
     for (path, mut file) in files {
         if let Some(text) = file.text_mut() {
@@ -210,11 +232,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         file.write(&target.join(renamed(&path, name)))?;
     }
     fs::copy(root.join("LICENSE"), target.join(format!("LICENSE-{ORIGINAL}")))?;
-    finish(name, target)
+    finish(name, root, target)
 }
 
-/// Formats the sources, and makes the first commit.
-fn finish(name: &str, target: &Path) -> Result<()> {
+/// Formats the sources, and makes the first commit. Its message names the commit that was copied.
+fn finish(name: &str, root: &Path, target: &Path) -> Result<()> {
     let run =
         |program: &str, arguments: &[&str]| output(Command::new(program).args(arguments).current_dir(target)).map(drop);
     run("cargo", &["fmt"])?;
@@ -227,11 +249,14 @@ fn finish(name: &str, target: &Path) -> Result<()> {
     let identity = output(Command::new("git").args(["config", "user.email"]).current_dir(target)).is_ok();
     let as_nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"];
     let mut commit = if identity { vec![] } else { as_nobody.to_vec() };
-    let message = format!("all: begin {name}");
+    let original = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(root));
+    let changes = if original(&["status", "--porcelain"])?.is_empty() { "" } else { ", with uncommitted changes" };
+    let message =
+        format!("all: begin {name}\n\nCopied from commit {}{changes}", original(&["rev-parse", "HEAD"])?.trim());
     commit.extend(["commit", "--quiet", "--message", &message]);
     run("git", &commit)?;
     println!(
-        "{name} is in {}. Next:\n\n    cd {}\n    cargo run     # http://localhost:5000\n    cargo test",
+        "{name} is in {}{changes}. Next:\n\n    cd {}\n    cargo run     # http://localhost:5000\n    cargo test",
         target.display(),
         target.display()
     );
@@ -239,7 +264,7 @@ fn finish(name: &str, target: &Path) -> Result<()> {
 }
 
 /// The words of a removed engine, removed from all files.
-fn prune(files: &mut BTreeMap<String, File>, words: &Regex, in_code: &Regex) -> Result<()> {
+fn prune(files: &mut BTreeMap<String, File>, words: &Regex, in_code: &Regex, dropped: HashSet<String>) -> Result<()> {
     let prose = Prose::new(words, NAMES);
     let mut sources = HashMap::new();
     for (path, file) in files.iter_mut() {
@@ -260,20 +285,24 @@ fn prune(files: &mut BTreeMap<String, File>, words: &Regex, in_code: &Regex) -> 
             _ => {}
         }
     }
-    remove_unused(&mut sources, files)?;
+    remove_unused(&mut sources, files, dropped)?;
     for (path, source) in sources {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
     }
     Ok(())
 }
 
-/// Removes items and imports that only the removed code used.
-fn remove_unused(sources: &mut HashMap<String, Source>, files: &BTreeMap<String, File>) -> Result<()> {
+/// Removes items and imports that only the removed code used, such as those named in the dropped files.
+fn remove_unused(
+    sources: &mut HashMap<String, Source>,
+    files: &BTreeMap<String, File>,
+    dropped: HashSet<String>,
+) -> Result<()> {
     let declaration = Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);")?;
     loop {
         let before: usize = sources.values().map(|source| source.text.len()).sum();
         let mut candidates: HashSet<String> =
-            sources.values().flat_map(|source| source.removed.iter().cloned()).collect();
+            sources.values().flat_map(|source| &source.removed).chain(&dropped).cloned().collect();
         // Modules without a file.
         for (path, source) in sources.iter_mut() {
             let folder = Path::new(path).with_extension("");
@@ -316,21 +345,29 @@ fn remove_unused(sources: &mut HashMap<String, Source>, files: &BTreeMap<String,
     }
 }
 
-/// The lines without those between `[only NAME]` and `[end]` of a name that is not kept, and without these markers.
-fn without_markers(text: &str, kept: &dyn Fn(&str) -> bool) -> Result<String> {
+/// The words of a Rust source.
+fn names(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').map(str::to_owned)
+}
+
+/// The lines without those between `[only NAME]` and `[end]` of a name that is not kept, and without these markers. The
+/// second text has the other lines.
+fn without_markers(text: &str, kept: &dyn Fn(&str) -> bool) -> Result<(String, String)> {
     let marker = Regex::new(r"^\s*(?:#|//|--|<!--) \[(?:only (\w+)|end)\](?: -->)?$")?;
-    let (mut result, mut open) = (String::with_capacity(text.len()), None);
+    let (mut result, mut without, mut open) = (String::with_capacity(text.len()), String::new(), None);
     for line in text.split_inclusive('\n') {
         if let Some(found) = marker.captures(line.trim_end()) {
             let name = found.get(1).map(|name| kept(name.as_str()));
             ensure!(open.is_some() != name.is_some(), "a marker has no counterpart: {line:?}");
             open = name;
-        } else if open != Some(false) {
+        } else if open == Some(false) {
+            without.push_str(line);
+        } else {
             result.push_str(line);
         }
     }
     ensure!(open.is_none(), "[end] is missing");
-    Ok(result)
+    Ok((result, without))
 }
 
 /// The text with another name.

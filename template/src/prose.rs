@@ -36,7 +36,12 @@ impl Prose {
 
     /// The sentences of a paragraph that do not mention a removed engine.
     pub(crate) fn paragraph(&self, text: &str) -> String {
-        let sentences = sentences(&self.enumerations(text));
+        let text = self.enumerations(text);
+        // A line of links.
+        if text.contains(" · ") {
+            return text.split(" · ").filter(|link| !self.mentions(link)).collect::<Vec<_>>().join(" · ");
+        }
+        let sentences = sentences(&text);
         sentences.into_iter().filter(|sentence| !self.mentions(sentence)).collect::<String>().trim().to_owned()
     }
 
@@ -44,7 +49,9 @@ impl Prose {
         let names: Vec<_> = self.name.find_iter(text).map(|name| name.as_str()).collect();
         let kept: Vec<_> = names.iter().filter(|name| !self.mentions(name)).copied().collect();
         if !text.contains(' ') && text.contains(',') {
-            return kept.join(",");
+            let end =
+                if text.ends_with('`') && !kept.last().is_some_and(|name| name.ends_with('`')) { "`" } else { "" };
+            return kept.join(",") + end;
         }
         let conjunction = if text.contains(" or ") { " or " } else { " and " };
         match &kept[..] {
@@ -170,21 +177,21 @@ impl Prose {
         text.trim_end().to_owned() + "\n"
     }
 
-    /// A row whose first cell mentions a removed engine vanishes. In other cells, sentences do.
+    /// A row vanishes if its first cell mentions a removed engine, or if nothing remains of another cell.
     fn row(&self, line: &str, result: &mut Vec<String>) {
         let collapsed = self.enumerations(line);
-        let cells: Vec<_> = collapsed.trim_matches('|').split(" | ").collect();
-        if self.mentions(cells[0]) {
+        let old: Vec<_> = collapsed.trim_matches('|').split(" | ").collect();
+        if self.mentions(old[0]) {
             return;
         }
-        let cells: Vec<_> = cells
+        let cells: Vec<_> = old
             .iter()
             .map(|cell| if self.mentions(cell) { self.clauses(cell.trim()) } else { cell.trim().to_owned() })
             .collect();
-        if cells[1..].iter().all(String::is_empty) {
-            return;
+        let is_lost = |(cell, old): (&String, &&str)| cell.is_empty() && !old.trim().is_empty();
+        if !cells.iter().zip(&old).any(is_lost) {
+            result.push(format!("| {} |", cells.join(" | ")).replace("|  |", "| |"));
         }
-        result.push(format!("| {} |", cells.join(" | ")).replace("|  |", "| |"));
     }
 
     /// The parts between semicolons or commas that do not mention a removed engine.

@@ -16,10 +16,13 @@ const LINKS: [&str; 2] = ["on", "with_tool"];
 pub(crate) const NO_SERVER: &str = "it has no server";
 
 /// What is used of a trait that is imported without its name.
-const METHODS: [(&str, &[&str]); 7] = [
+const METHODS: [(&str, &[&str]); 10] = [
     ("BufRead", &["lines", "read_line", "read_until"]),
+    ("CommandExt", &["exec", "gid", "pre_exec", "process_group", "uid"]),
+    ("Engine", &["decode", "encode"]),
     ("Executor", &["execute", "fetch_all", "fetch_one", "fetch_optional"]),
     ("MetadataExt", &["gid", "uid"]),
+    ("PermissionsExt", &["from_mode", "mode", "set_mode"]),
     ("Read", &["read", "read_exact", "read_to_end", "read_to_string"]),
     ("Resource", &["TABLE"]),
     ("Row", &["get", "get_unchecked", "try_get", "try_get_unchecked"]),
@@ -182,9 +185,10 @@ fn methods(tokens: &[TokenTree], found: &mut Vec<String>) {
     groups(tokens).for_each(|group| methods(&group.stream().into_iter().collect::<Vec<_>>(), found));
 }
 
-/// The names in a format string: `{name}`.
+/// The names in a format string, `{name}`, and at the beginning of a path in an attribute, `"name::<4>"`.
 fn formatted(literal: &str) -> Vec<String> {
-    let parts = literal.split('{').skip(1);
+    let parts = literal.trim_start_matches('"').split('{').enumerate();
+    let parts = parts.filter(|(position, part)| *position > 0 || part.contains("::<")).map(|(_, part)| part);
     let names = parts.map(|part| part.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
     names.filter(|name| name.starts_with(|c: char| c.is_alphabetic() || c == '_')).collect()
 }
@@ -370,7 +374,12 @@ impl Visitor<'_> {
             }
             return false;
         }
-        if self.names(element) || self.loses_its_value(element) || self.needs_a_server(element) {
+        let is_loop = matches!(&element[0], TokenTree::Ident(word) if word == "for");
+        if self.names(element)
+            || self.loses_its_value(element)
+            || self.needs_a_server(element)
+            || is_loop && self.empties_a_list(element)
+        {
             return self.remove(whole);
         }
         let is_import = words(element).contains(&"use".to_owned());
@@ -483,7 +492,12 @@ impl Visitor<'_> {
             |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
         let Some(block) = tokens.iter().position(is_block) else { return false };
         let condition = &tokens[1..block];
-        let compares = |first: char| condition.windows(2).any(|pair| is(&pair[0], first) && is(&pair[1], '='));
+        // `x == "sqlite"`, or `x.starts_with("sqlite")`.
+        let begins = matches!(condition, [.., TokenTree::Ident(call), TokenTree::Group(_)] if call == "starts_with")
+            && !is(&condition[0], '!');
+        let compares = |first: char| {
+            begins && first == '=' || condition.windows(2).any(|pair| is(&pair[0], first) && is(&pair[1], '='))
+        };
         if !self.mentions(condition) || arrow(condition).is_some() || compares('=') == compares('!') {
             return false;
         }

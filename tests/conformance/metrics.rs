@@ -24,12 +24,16 @@ pub(crate) fn tests() -> Vec<Trial> {
         .trials()
 }
 
+fn programs(database: &Database) -> Vec<Web> {
+    PROGRAMS.iter().map(|(name, _)| Web::program(name, database, &[])).collect()
+}
+
 fn metrics_are_in_their_format(database: &Database) {
     let web = Web::seeded(database);
     for path in [LISTING, FIRST, "/nothing", "/readyz"] {
         web.get(path);
     }
-    for web in PROGRAMS.map(|(name, _)| Web::program(name, database, &[])).iter().chain([&web]) {
+    for web in programs(database).iter().chain([&web]) {
         let mut promtool = Tool::Promtool.command();
         let promtool =
             promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -111,9 +115,10 @@ fn alerts_and_the_dashboard_query_existing_metrics(database: &Database) {
 
     let web = Web::seeded(database);
     web.get(LISTING);
-    let [worker, clock] = PROGRAMS.map(|(name, _)| Web::program(name, database, &[]));
-    eventually("the queue is measured", || worker.get("/metrics").body.contains("\njobs_queue_depth{"));
-    let metrics = [web, worker, clock].map(|program| program.get("/metrics").body).concat();
+    let programs = programs(database);
+    let metrics = || programs.iter().chain([&web]).map(|program| program.get("/metrics").body).collect::<String>();
+    eventually("the queue is measured", || metrics().contains("\njobs_queue_depth{"));
+    let metrics = metrics();
     let has = |name: &str| metrics.contains(&format!("\n{name}{{")) || metrics.contains(&format!("\n{name} "));
     // The labels `job` and `instance` are those of Prometheus.
     let has_label = |label: &str| ["job", "instance"].contains(&label) || metrics.contains(&format!("{label}=\""));

@@ -20,7 +20,7 @@ use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{
     Web, code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
 };
-use crate::support::resource::{FIRST, LISTING, RELATED, TABLES};
+use crate::support::resource::{FIRST, LATEST_QUERY, LATEST_TABLE, LISTING, RELATED, TABLES};
 use crate::support::sql::Sql;
 use crate::support::step_proxy::{Point, StepProxy};
 use crate::support::{Tests, eventually, tests};
@@ -35,7 +35,6 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_foreign_ledger_is_left_alone,
             a_ledger_of_another_form_is_left_alone,
             the_ledger_of_an_older_release_is_adopted,
-            nothing_pending_needs_no_rights,
             a_held_lock_is_reported_with_its_holder,
             a_locked_ledger_is_waited_for_in_short_attempts,
             a_changed_migration_is_refused,
@@ -55,6 +54,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             &Engine::SERVERS,
             tests![
                 a_kill_at_any_message_is_recovered,
+                nothing_pending_needs_no_rights,
                 an_unreadable_ledger_is_left_alone,
                 an_unresponsive_server_is_reported,
                 a_locked_table_is_waited_for_in_short_attempts,
@@ -62,7 +62,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             ],
         )
         // A task on a server is killed at each message instead.
-        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered])
+        .on(&[Engine::Sqlite], tests![a_kill_within_the_transaction_is_recovered, nothing_pending_writes_nothing])
         .each(tests![files_that_cannot_be_used_are_named])
         .any(tests![tasks_ask_for_the_schema_first, web_may_migrate_and_seed_itself])
         .on(
@@ -311,9 +311,9 @@ fn failed_bookkeeping_is_finished_by_the_next_run(database: &Database) {
         refuse(event);
         let refused = migrate(database, &["down", "--yes"]);
         assert_ne!(code(&refused), 0, "{event}");
-        // If the ledger had a migration whose table does not exist, a process would be ready but fail requests.
+        // If the ledger had a migration that has no effect, a process would be ready but fail requests.
         let is_served = Web::start(database, &[]).get("/readyz").status == 200;
-        assert_eq!(is_served, !database.sql().refuses(&format!("SELECT 1 FROM {}", TABLES[0])), "{event}");
+        assert_eq!(is_served, !database.sql().refuses(LATEST_QUERY), "{event}");
         allow();
         migrated(database, if next == "up" { &["up"] } else { &["down", "--yes"] });
         let applied = if next == "up" { ["applied", "applied"] } else { ["applied", "pending"] };
@@ -460,18 +460,20 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
     assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 }
 
+/// Runs `up` with nothing pending.
+fn up(url: &str) {
+    let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert_eq!(String::from_utf8(done.stdout).unwrap(), "nothing to do: no migration applied\n");
+}
+
+fn nothing_pending_writes_nothing(database: &Database) {
+    migrated(database, &["up"]);
+    up(&database.url.replace("mode=rwc", "mode=ro"));
+}
+
 /// With nothing pending, `up` only reads.
 fn nothing_pending_needs_no_rights(database: &Database) {
-    const NOTHING: &str = "nothing to do: no migration applied\n";
-    migrated(database, &["up"]);
-    let up = |url: &str| {
-        let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
-        assert_eq!(code(&done), 0, "{}", stderr(&done));
-        assert_eq!(String::from_utf8(done.stdout).unwrap(), NOTHING);
-    };
-    if database.engine.family() == Family::Sqlite {
-        return up(&database.url.replace("mode=rwc", "mode=ro"));
-    }
     let server = Server::start(database.engine);
     let mut admin = server.admin();
     admin.execute("CREATE DATABASE app");
@@ -553,24 +555,28 @@ fn an_unresponsive_server_is_reported(database: &Database) {
     drop((connection, other, third));
 }
 
-/// Takes the lock of migrations on a connection of the test's own.
-fn hold_lock(database: &Database) -> Sql {
+/// Takes the lock of migrations on a connection of the test's own. Returns also how this session is reported.
+fn hold_lock(database: &Database) -> (Sql, String) {
     let mut holder = database.sql();
-    match database.engine.family() {
-        Family::Sqlite => holder.execute("BEGIN IMMEDIATE"),
-        Family::MySql => holder.execute("SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)"),
-        Family::Postgres => holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64)),
-    }
-    holder
+    let session = match database.engine.family() {
+        Family::Sqlite => {
+            holder.execute("BEGIN IMMEDIATE");
+            "the engine does not report it".to_owned()
+        }
+        Family::MySql => {
+            holder.execute("SELECT GET_LOCK(CONCAT('roster ', SHA2(DATABASE(), 224)), 0)");
+            format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)"))
+        }
+        Family::Postgres => {
+            holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64));
+            format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint"))
+        }
+    };
+    (holder, session)
 }
 
 fn a_held_lock_is_reported_with_its_holder(database: &Database) {
-    let mut holder = hold_lock(database);
-    let session = match database.engine.family() {
-        Family::Sqlite => "the engine does not report it".to_owned(),
-        Family::MySql => format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)")),
-        Family::Postgres => format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint")),
-    };
+    let (holder, session) = hold_lock(database);
     let refused = migrate(database, &["up", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
     let reported = stderr(&refused);
@@ -587,8 +593,8 @@ fn a_locked_table_is_waited_for_in_short_attempts(database: &Database) {
     let mut lock = database.sql();
     match database.engine.family() {
         Family::Sqlite => unreachable!("it has no server"),
-        Family::Postgres => lock.execute(&format!("BEGIN; LOCK TABLE {}", TABLES[0])),
-        Family::MySql => lock.execute(&format!("LOCK TABLES {} READ", TABLES[0])),
+        Family::Postgres => lock.execute(&format!("BEGIN; LOCK TABLE {LATEST_TABLE}")),
+        Family::MySql => lock.execute(&format!("LOCK TABLES {LATEST_TABLE} READ")),
     }
     let refused = migrate(database, &["down", "--yes", "--lock-timeout", "1"]);
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
@@ -684,8 +690,9 @@ fn a_lock_before_the_record_is_waited_for(database: &Database) {
 /// The signal arrives while the last migration runs, so the run completes.
 fn a_run_that_completes_after_a_signal_succeeds(database: &Database) {
     up_but_one(database);
-    let create = format!("CREATE TABLE {}", TABLES[0]).into_bytes();
-    let is_chosen = move |_, message: &[u8]| message.windows(create.len()).any(|bytes| bytes == create);
+    // CREATE TABLE, or ALTER TABLE.
+    let statement = format!("TABLE {LATEST_TABLE}").into_bytes();
+    let is_chosen = move |_, message: &[u8]| message.windows(statement.len()).any(|bytes| bytes == statement);
     let proxy = StepProxy::start(database.socket(), Point::Before, is_chosen);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url_at(proxy.port))]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -729,41 +736,33 @@ fn somebody_elses_table_is_left_alone(database: &Database) {
 /// What a kill at each point leaves behind, on the engine whose migrations are no transactions.
 fn an_interrupted_statement_is_repeated(database: &Database) {
     let interrupt = &format!("UPDATE roster_migrations SET success = FALSE WHERE version = {LATEST}");
-    let newest = TABLES[0];
-    let drop_newest = &format!("DROP TABLE {newest}");
-    let marked = || {
-        let tables = "FROM information_schema.tables WHERE table_schema = DATABASE()";
-        let mark = format!("table_name = '{newest}' AND table_comment = 'a mark'");
-        database.sql().number(&format!("SELECT COUNT(*) {tables} AND {mark}"))
-    };
     migrated(database, &["up"]);
-    database.sql().execute(&format!("ALTER TABLE {newest} COMMENT 'a mark'"));
+    let undo = &migrated(database, &["down", "--dry-run"]);
 
-    // Killed after the statement of `up`, or before that of `down`: the table exists.
+    // Killed after the statement of `up`, or before that of `down`. The statement would fail a second time.
     database.sql().execute(interrupt);
     assert_eq!(states(database), state(["applied", "interrupted"]));
     assert!(migrated(database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(marked(), 1);
 
     // Killed before the statement of `up`, or after that of `down`.
     database.sql().execute(interrupt);
-    database.sql().execute(drop_newest);
+    database.sql().execute(undo);
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
-    assert_eq!(marked(), 0);
+    assert!(!database.sql().refuses(LATEST_QUERY));
 
     // The same, then `down`.
     database.sql().execute(interrupt);
     assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     migrated(database, &["up"]);
     database.sql().execute(interrupt);
-    database.sql().execute(drop_newest);
+    database.sql().execute(undo);
     assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));
     assert_eq!(states(database), state(["applied", "pending"]));
 }
 
 fn a_waiting_migrator_stops_at_a_signal(database: &Database) {
-    let holder = hold_lock(database);
+    let (holder, _) = hold_lock(database);
     let mut command = migrate_command(&["up"], &[("DATABASE_URL", &database.url)]);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);

@@ -57,7 +57,9 @@ pub(crate) fn tests() -> Vec<Trial> {
         .on(&Engine::MYSQL, tests![connections_that_were_idle_too_long_cost_nothing])
         // SQLite alone has a file that can be missing or read-only.
         .on(&[Engine::Sqlite], tests![a_missing_file_is_told_with_its_remedy, a_database_that_is_read_only_is_served])
+        // [only servers]
         .once(tests![an_unreachable_host_is_told])
+        // [end]
         .and(sessions::tests())
         .trials()
 }

@@ -16,7 +16,7 @@ use service::{the_service_carries_another_application, the_service_names_no_reso
 use tempfile::TempDir;
 
 use crate::support::engine::Database;
-use crate::support::process::{PROGRAMS, Web, migrate_command, web};
+use crate::support::process::{PROGRAMS, Web, migrate_command};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -38,8 +38,6 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 fn all_binaries_are_of_one_version() {
     let version = env!("CARGO_PKG_VERSION");
-    let web = web(&["--version"], &[]);
-    assert_eq!(String::from_utf8(web.stdout).unwrap(), format!("web {version}\n"));
     let migrate = migrate_command(&["--version"], &[]).output().unwrap();
     assert_eq!(String::from_utf8(migrate.stdout).unwrap(), format!("migrate {version}\n"));
     for (name, program) in PROGRAMS {

@@ -32,9 +32,11 @@ pub(crate) fn tests() -> Vec<Trial> {
             parameters_of_postgres_hosts_are_applied_or_refused,
             variables_of_libpq_are_checked_as_parameters,
             parameters_of_mysql_hosts_are_applied_or_refused,
+            // [only servers]
             a_file_of_a_url_is_checked_before_anything_starts,
             the_protection_of_the_connection_is_shown,
             plain_text_to_another_machine_is_logged_once,
+            // [end]
             text_around_a_url_is_rejected_by_name,
             a_wrong_scheme_is_rejected_with_the_right_one,
             a_number_out_of_range_is_refused_with_the_range,
@@ -57,8 +59,10 @@ fn read(vars: &[(&str, &str)]) -> Result<Config, String> {
     Config::from_vars(vars).map_err(|problems| problems.to_string())
 }
 
+// [only servers]
 /// The schemes of servers.
 const SCHEMES: [&str; 2] = ["postgres", "mysql"];
+// [end]
 /// A complete configuration.
 const URL: (&str, &str) = ("DATABASE_URL", Engine::ALL[0].unused_url());
 
@@ -96,7 +100,7 @@ fn defaults_are_those_of_the_readme() {
 
 fn every_variable_is_read() {
     let config = read(&[
-        ("DATABASE_URL", "postgres://u:p@db.internal:6543/app"),
+        URL,
         ("DATABASE_MAX_CONNECTIONS", "3"),
         ("DATABASE_ACQUIRE_TIMEOUT_MS", "4"),
         ("DATABASE_QUERY_TIMEOUT_MS", "5"),
@@ -139,7 +143,7 @@ fn every_variable_is_read() {
     }
     assert_eq!(config.client_address_header, ClientAddressHeader::Forwarded);
     assert_eq!(config.cleanup_schedule.next_after(0), Some(4 * 3600 + 30 * 60));
-    assert_eq!(config.database_url.address(), "db.internal:6543");
+    assert!(URL.1.contains(config.database_url.address()), "{}", config.database_url.address());
     assert_eq!(config.database_max_connections.get(), 3);
     assert_eq!(config.database_acquire_timeout_ms.get(), 4);
     assert_eq!(config.database_query_timeout_ms.get(), 5);
@@ -198,7 +202,6 @@ fn every_problem_is_told_at_once() {
         assert_eq!(told.matches(&format!("\n  {name}: ")).count(), 1, "{name} in {told}");
     }
     // The same for the processes and for the admin tasks.
-    assert_eq!(stderr(&web(&[], &wrong)), told);
     for (name, program) in PROGRAMS {
         let done = Command::new(program).env_clear().envs(wrong).output().unwrap();
         assert_eq!((code(&done), stderr(&done).replace(&format!("{name}: "), "web: ")), (78, told.clone()));
@@ -239,7 +242,9 @@ fn a_url_is_checked_before_anything_starts() {
         let told = read(&[("DATABASE_URL", url)]).unwrap_err();
         assert!(told.contains("DATABASE_URL: ") && told.contains(reason), "{url}: {told}");
     }
-    for url in ["sqlite:a.db", "mysql://u@h/d", "mariadb://u@h/d", "postgres://u@h/d", "postgresql://u@h/d"] {
+    for url in
+        ["sqlite:a.db", "sqlite:///a.db", "mysql://u@h/d", "mariadb://u@h/d", "postgres://u@h/d", "postgresql://u@h/d"]
+    {
         assert!(read(&[("DATABASE_URL", url)]).is_ok(), "{url}");
         let (scheme, rest) = url.split_once(':').unwrap();
         let upper = format!("{}:{rest}", scheme.to_ascii_uppercase());
@@ -292,6 +297,7 @@ fn no_secret_is_shown() {
         "postgres://user:canary@db/app",
         "mysql://user:canary@db/app",
         "user:canary@db/app",
+        "oracle://user:canary@db/app",
         "mysql:canary",
     ] {
         let done = web(&["check"], &[("DATABASE_URL", url)]);
@@ -705,6 +711,8 @@ fn text_around_a_url_is_rejected_by_name() {
         ("\u{201c}postgres://u:canary@h/d\u{201d}", "quotation mark"),
         ("`postgres://u:canary@h/d`", "quotation mark"),
         (" postgres://u:canary@h/d", "begins or ends with a blank"),
+        ("sqlite:canary.db ", "begins or ends with a blank"),
+        ("\"sqlite:canary.db\"", "quotation mark"),
         ("mysql://u:canary@h/d\n", "begins or ends with a blank"),
         ("postgres://u:canary@h/d\u{a0}", "begins or ends with a blank"),
         ("\u{feff}postgres://u:canary@h/d", "byte order mark (U+FEFF)"),
@@ -739,7 +747,7 @@ fn a_wrong_scheme_is_rejected_with_the_right_one() {
 }
 
 /// Forwards connections to a socket.
-fn forward(listener: TcpListener, socket: PathBuf) {
+fn forward_to_socket(listener: TcpListener, socket: PathBuf) {
     thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let server = UnixStream::connect(&socket).unwrap();
@@ -756,7 +764,7 @@ fn a_url_may_name_a_socket_or_an_ipv6_address(database: &Database) {
     server.admin().execute("CREATE DATABASE app");
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    forward(listener, server.socket());
+    forward_to_socket(listener, server.socket());
     let socket = server.socket();
     let urls = match database.engine.family() {
         Family::Sqlite => unreachable!("it has no server"),
@@ -988,7 +996,7 @@ fn no_error_has_the_words_of_a_library() {
 }
 
 fn help_lists_the_variables_and_the_exit_codes() {
-    for (name, program) in PROGRAMS.into_iter().chain([("web", env!("CARGO_BIN_EXE_web"))]) {
+    for (name, program) in PROGRAMS {
         let done = Command::new(program).arg("--help").env_clear().output().unwrap();
         assert_eq!(code(&done), 0);
         let help = String::from_utf8(done.stdout).unwrap();
@@ -1035,7 +1043,7 @@ fn a_log_filter_without_effect_is_refused() {
         ("info,roster=warning", "did you mean roster=warn?"),
         ("roster=loud", "\"loud\" is not a level"),
         ("roster=", "\"\" is not a level"),
-        ("xroster=debug", "no log line has the target \"xroster\"; did you mean roster?"),
+        ("rosterr=debug", "no log line has the target \"rosterr\"; did you mean roster?"),
         ("info,slqx=debug", "did you mean sqlx?"),
         ("info;roster=debug", "is not a target"),
         ("[span]=debug", "is not a target"),
@@ -1089,7 +1097,7 @@ fn a_similar_name_is_reported() {
     }
     // If the known variable is set as well, there is no warning.
     assert_eq!(read(&[URL, ("DATABASE_URI", "x")]).unwrap().warnings, [""; 0]);
-    let message = read(&[("DATABASE_URI", "sqlite:canary.db")]).unwrap_err();
+    let message = read(&[("DATABASE_URI", "canary.db")]).unwrap_err();
     assert!(message.contains("DATABASE_URL: required; DATABASE_URI is set: rename it to DATABASE_URL"), "{message}");
     assert!(!message.contains("canary"), "{message}");
     // `web` writes the warning to its log.

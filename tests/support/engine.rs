@@ -110,9 +110,13 @@ impl Engine {
             Self::MySql => &["mysqld"],
             Self::Postgres | Self::Postgres18 => &["initdb", "postgres"],
         };
-        programs.iter().all(|name| self.invocation(name).is_some())
+        // [only servers]
+        let program = |name: &str| self.invocation(name);
+        // [end]
+        programs.iter().all(|name| program(name).is_some())
     }
 
+    // [only servers]
     /// The command that starts one of its programs, without its arguments.
     fn invocation(self, name: &str) -> Option<Vec<OsString>> {
         match self {
@@ -129,11 +133,10 @@ impl Engine {
             _ => Some(vec![program(name)?.into()]),
         }
     }
+    // [end]
 
     /// A fresh database.
     pub(crate) fn database(self) -> Database {
-        static DATABASES: AtomicU32 = AtomicU32::new(0);
-        let name = format!("roster_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         match self.family() {
             Family::Sqlite => {
                 let folder = TempDir::with_prefix("roster-").unwrap();
@@ -141,6 +144,8 @@ impl Engine {
                 Database { engine: self, url, _folder: Some(folder) }
             }
             Family::MySql | Family::Postgres => {
+                static DATABASES: AtomicU32 = AtomicU32::new(0);
+                let name = format!("roster_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
                 let slot = Self::SERVERS.iter().position(|server| *server == self).unwrap();
                 // A test that fails while it holds the lock leaves the server as good as it was.
                 let mut server = SERVERS[slot].lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,6 +157,7 @@ impl Engine {
     }
 }
 
+// [only servers]
 impl Family {
     /// The database that is always there.
     const fn maintenance(self) -> &'static str {
@@ -162,6 +168,7 @@ impl Family {
         }
     }
 }
+// [end]
 
 /// A database of one test's own.
 pub(crate) struct Database {
@@ -181,7 +188,7 @@ impl Database {
     pub(crate) fn hold_rows(&self) -> Sql {
         let mut sql = self.sql();
         match self.engine.family() {
-            Family::Sqlite => unreachable!("its readers never wait"),
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => sql.execute(&format!("LOCK TABLES {TABLE} WRITE")),
             Family::Postgres => {
                 sql.execute("BEGIN");
@@ -195,7 +202,7 @@ impl Database {
     pub(crate) fn end_readers(&self) {
         let mut sql = self.sql();
         let (waiting, end) = match self.engine.family() {
-            Family::Sqlite => unreachable!("its readers never wait"),
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => {
                 let waiting = "SELECT CAST(id AS CHAR) FROM information_schema.processlist \
                                WHERE db = DATABASE() AND state = 'Waiting for table metadata lock'";
@@ -217,6 +224,7 @@ impl Database {
         }
     }
 
+    // [only servers]
     /// The socket of its server.
     pub(crate) fn socket(&self) -> PathBuf {
         let servers = SERVERS.iter().map(|server| server.lock().unwrap_or_else(PoisonError::into_inner));
@@ -225,12 +233,13 @@ impl Database {
             .find_map(|server| server.as_ref().filter(|it| it.engine == self.engine).map(Server::socket));
         socket.expect("the database has a server")
     }
+    // [end]
 
     /// Its URL at this port of the loopback address.
     pub(crate) fn url_at(&self, port: u16) -> String {
         let name = self.url.split(['/', '?']).nth(3).unwrap();
         match self.engine.family() {
-            Family::Sqlite => unreachable!("SQLite has no server"),
+            Family::Sqlite => unreachable!("it has no server"),
             Family::MySql => format!("mysql://root@127.0.0.1:{port}/{name}?ssl-mode=DISABLED"),
             Family::Postgres => format!("postgres://postgres@127.0.0.1:{port}/{name}"),
         }
@@ -242,6 +251,7 @@ impl Database {
     }
 }
 
+// [only servers]
 pub(crate) fn stop_servers() {
     for server in &SERVERS {
         drop(server.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -273,6 +283,7 @@ fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to]).status().unwrap();
     assert!(done.success(), "cannot copy {} to {}", from.display(), to.display());
 }
+// [end]
 
 /// Where a program is: on the path, or where Debian, Homebrew and `.ci/tools` keep those that are not.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
@@ -283,6 +294,7 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+// [only servers]
 fn subfolders(folder: &str) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
@@ -370,7 +382,7 @@ impl Server {
     fn initialise(&self) {
         let data = self.folder.join("data");
         let command = match self.engine {
-            Engine::Sqlite => unreachable!("SQLite has no server"),
+            Engine::Sqlite => unreachable!("it has no server"),
             Engine::MariaDb => {
                 let mut command = self.command("mariadb-install-db");
                 command.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
@@ -407,7 +419,7 @@ impl Server {
     pub(crate) fn run(&mut self) {
         let data = self.folder.join("data");
         let server = match self.engine {
-            Engine::Sqlite => unreachable!("SQLite has no server"),
+            Engine::Sqlite => unreachable!("it has no server"),
             Engine::MariaDb => "mariadbd",
             Engine::MySql => "mysqld",
             Engine::Postgres | Engine::Postgres18 => "postgres",
@@ -510,7 +522,7 @@ impl Server {
     pub(crate) fn url_of(&self, user: &str, database: &str) -> String {
         let folder = self.folder.to_str().unwrap().replace('/', "%2F");
         match self.engine.family() {
-            Family::Sqlite => unreachable!("SQLite has no server"),
+            Family::Sqlite => unreachable!("it has no server"),
             // The certificate of a test is for connections over the network. But sqlx sends a password to MySQL 9 only over
             // TLS or after an exchange of keys, which the server does not expect on a socket.
             Family::MySql => {
@@ -579,6 +591,7 @@ fn succeed(mut command: Command) {
     let done = command.output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
+// [end]
 
 /// A certificate of an authority of its own, in PEM.
 pub(crate) struct Certificate {
@@ -608,6 +621,7 @@ impl Certificate {
         Self::issued(host, version_1, |certificate, _| certificate.to_vec())
     }
 
+    // [only servers]
     /// A self-signed certificate. With `is_ca`, it is marked as an authority, as by `openssl req -x509`.
     pub(crate) fn self_signed(host: &str, is_ca: bool) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
@@ -618,6 +632,7 @@ impl Certificate {
         let certificate = parameters.self_signed(&key).unwrap().pem();
         Self { chain: certificate.clone(), key: key.serialize_pem(), authority: certificate }
     }
+    // [end]
 
     /// A certificate of a new authority. The functions can change both, and sign them again with the authority's key.
     fn issued(

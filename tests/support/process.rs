@@ -19,9 +19,12 @@ use super::eventually;
 pub(crate) const CLIENT: &str = "tester";
 pub(crate) const TOKEN: &str = "canary-token-of-the-tests";
 
-/// The programs that serve HTTP beside other work.
-pub(crate) const PROGRAMS: [(&str, &str); 2] =
-    [("worker", env!("CARGO_BIN_EXE_worker")), ("clock", env!("CARGO_BIN_EXE_clock"))];
+/// The programs that serve HTTP, and their files.
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
+    ("web", env!("CARGO_BIN_EXE_web")),
+    ("worker", env!("CARGO_BIN_EXE_worker")),
+    ("clock", env!("CARGO_BIN_EXE_clock")),
+];
 
 /// A command that has this environment and no other.
 fn command(binary: &str, environment: &[(&str, &str)]) -> Command {
@@ -183,9 +186,9 @@ impl Web {
         Self::launch(command(env!("CARGO_BIN_EXE_web"), &environment))
     }
 
-    /// Another program that serves HTTP, on this database as it is: `worker` or `clock`.
+    /// One of [`PROGRAMS`], on this database as it is.
     pub(crate) fn program(name: &str, database: &Database, environment: &[(&str, &str)]) -> Self {
-        let (_, program) = PROGRAMS.into_iter().find(|(known, _)| *known == name).unwrap();
+        let (_, program) = PROGRAMS.iter().find(|(known, _)| *known == name).unwrap();
         let own = [("DATABASE_URL", &*database.url), ("HOST", "127.0.0.1"), ("PORT", "0")];
         let environment: Vec<_> = own.into_iter().chain(environment.iter().copied()).collect();
         Self::launch(command(program, &environment))

@@ -39,7 +39,9 @@ macro_rules! table {
         "users"
     };
 }
+// [only servers]
 pub(crate) use table;
+// [end]
 
 /// The statement that inserts a row with this literal in each of its unique columns.
 macro_rules! insert {
@@ -54,7 +56,7 @@ pub(crate) const TABLE: &str = table!();
 pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
-/// The tables that the migrations create, the newest first. The last migration creates the first of them.
+/// The tables that the migrations create, the newest first.
 pub(crate) const TABLES: &[&str] = &[
     "schedules",
     "jobs",
@@ -63,6 +65,10 @@ pub(crate) const TABLES: &[&str] = &[
     "users",
     // The first migration creates this one.
 ];
+/// The table that the last migration creates or alters.
+pub(crate) const LATEST_TABLE: &str = "schedules";
+/// A query that fails without the last migration.
+pub(crate) const LATEST_QUERY: &str = "SELECT name FROM schedules";
 /// The number of rows.
 pub(crate) const COUNT: &str = concat!("SELECT COUNT(*) FROM ", table!());
 

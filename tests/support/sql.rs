@@ -119,7 +119,7 @@ pub(crate) fn waits(sql: &mut Sql, engine: Engine) -> bool {
         sql.execute("DO SLEEP(0.2)");
     }
     sql.number(match engine {
-        Engine::Sqlite => unreachable!("its sessions cannot be seen"),
+        Engine::Sqlite => unreachable!("it has no server"),
         Engine::MariaDb => {
             "SELECT COUNT(*) FROM information_schema.processlist p JOIN information_schema.innodb_trx t \
              ON t.trx_mysql_thread_id = p.id WHERE p.db = DATABASE() AND t.trx_state = 'LOCK WAIT'"

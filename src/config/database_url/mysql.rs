@@ -5,8 +5,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use super::location::Location;
 use super::parameters::Parameter::{Collation, Number, Only, Pem, Refused, RootCertificate, SocketPath, SslMode};
 use super::parameters::{
-    ACQUIRE_TIMEOUT, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS, Row,
-    STATEMENTS, UTC,
+    ACQUIRE_TIMEOUT, ALWAYS_UTC, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS,
+    Row, STATEMENTS,
 };
 use super::server::Server;
 use super::tls::{CERTIFICATE, PRIVATE_KEY, Tls};
@@ -24,7 +24,7 @@ const PARAMETERS: &[Row] = &[
     ("socket", &["unix_socket", "socket_path"], SocketPath),
     ("charset", &["character_encoding", "encoding"], Only(&["utf8mb4"], CHARSET)),
     ("collation", &["connection_collation"], Collation),
-    ("timezone", &["server_timezone", "connection_timezone", "loc"], Only(&["utc", "+00:00", " 00:00"], UTC)),
+    ("timezone", &["server_timezone", "connection_timezone", "loc"], Only(&["utc", "+00:00", " 00:00"], ALWAYS_UTC)),
     (
         "sslaccept",
         &["ssl", "tls", "usessl", "requiressl", "verify_server_certificate", "trust_server_certificate", "sslverify"],

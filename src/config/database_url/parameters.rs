@@ -7,7 +7,9 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+// [only servers]
 use super::tls::{self, Tls, check_pem};
+// [end]
 use crate::config::names::{canonical, suggestion};
 
 /// How a parameter is handled.
@@ -17,6 +19,7 @@ pub(super) enum Parameter {
     Text,
     /// Passed to the driver if it is one of these.
     OneOf(&'static [&'static str]),
+    // [only servers]
     /// An integer in this range, passed to the driver.
     Number(u64, u64),
     /// The path of a readable file that contains PEM with this label, passed to the driver.
@@ -37,6 +40,7 @@ pub(super) enum Parameter {
     Pooler,
     /// Accepted with these values, which are the fixed behaviour. Any other value is rejected with the advice.
     Only(&'static [&'static str], &'static str),
+    // [end]
     /// Rejected with advice.
     Refused(&'static str),
 }
@@ -52,17 +56,18 @@ fn find(table: &'static [Row], name: &str) -> Option<&'static Row> {
 
 /// The names of the parameters that are applied.
 fn names(table: &'static [Row]) -> impl Iterator<Item = &'static str> + Clone {
-    table
-        .iter()
-        .filter(|(.., parameter)| !matches!(parameter, Parameter::Refused(_) | Parameter::Only(..)))
-        .map(|(name, ..)| *name)
+    let is_applied = |parameter: &Parameter| !matches!(parameter, Parameter::Refused(_));
+    // [only servers]
+    let is_applied = move |parameter: &Parameter| is_applied(parameter) && !matches!(parameter, Parameter::Only(..));
+    // [end]
+    table.iter().filter(move |(.., parameter)| is_applied(parameter)).map(|(name, ..)| *name)
 }
 
 pub(super) const POOL_SIZE: &str = "set DATABASE_MAX_CONNECTIONS in place of it";
 pub(super) const ACQUIRE_TIMEOUT: &str = "set DATABASE_ACQUIRE_TIMEOUT_MS in place of it";
 pub(super) const QUERY_TIMEOUT: &str = "set DATABASE_QUERY_TIMEOUT_MS in place of it";
 pub(super) const NOT_SUPPORTED: &str = "it is not supported: remove it";
-pub(super) const UTC: &str = "times are always UTC: remove it";
+pub(super) const ALWAYS_UTC: &str = "times are always ALWAYS_UTC: remove it";
 pub(super) const POOL_SIZES: &[&str] = &[
     "pool_size",
     "max_pool_size",
@@ -84,16 +89,19 @@ pub(super) const QUERY_TIMEOUTS: &[&str] =
 pub(super) struct Parameters {
     /// Parameters for the driver, by the driver's names.
     pub(super) driver: Vec<(String, String)>,
+    // [only servers]
     pub(super) tls: Option<Tls>,
     pub(super) authority: Option<Authority>,
     pub(super) socket_path: Option<String>,
     pub(super) host_or_folder: Option<String>,
     pub(super) is_pooler: bool,
+    // [end]
     /// Canonical names of the parameters, and of the parts that the URL has before its parameters.
     pub(super) seen: BTreeSet<String>,
     problems: Vec<String>,
 }
 
+// [only servers]
 /// The certificate authority that must have issued the server's certificate.
 #[derive(Clone, Copy)]
 pub(super) enum Authority {
@@ -101,16 +109,19 @@ pub(super) enum Authority {
     /// The public authorities, which are built in.
     System,
 }
+// [end]
 
 /// The statements that a connection keeps prepared, unless the URL has another number. Each listing has some for each order,
 /// cursor and search, in five sizes.
 pub(super) const STATEMENTS: usize = 400;
 
 impl Parameters {
+    // [only servers]
     /// Whether the URL has this parameter.
     pub(super) fn has(&self, name: &str) -> bool {
         self.seen.contains(&canonical(name))
     }
+    // [end]
 
     pub(super) fn read<'a>(
         &mut self,
@@ -154,6 +165,7 @@ impl Parameters {
             Parameter::Text => pass(value),
             Parameter::OneOf(values) if values.contains(&value) => pass(value),
             Parameter::OneOf(values) => return Err(format!("unknown value; {}", suggestion(value, values.to_vec()))),
+            // [only servers]
             Parameter::Number(least, most) => {
                 let number = value.parse().ok().filter(|number| (least..=most).contains(number));
                 let number = number.ok_or_else(|| format!("expected an integer from {least} to {most}"))?;
@@ -201,13 +213,24 @@ impl Parameters {
                 "false" | "0" => {}
                 _ => return Err("expected true or false".into()),
             },
-            Parameter::Only(values, _) if values.iter().any(|known| known.eq_ignore_ascii_case(value)) => {}
-            Parameter::Only(_, advice) | Parameter::Refused(advice) => return Err(advice.into()),
+            Parameter::Only(values, advice) => {
+                if !values.iter().any(|known| known.eq_ignore_ascii_case(value)) {
+                    return Err(advice.into());
+                }
+            }
+            // [end]
+            Parameter::Refused(advice) => return Err(advice.into()),
         }
         Ok(())
     }
 
-    pub(super) fn checked(mut self) -> Result<Self, String> {
+    pub(super) fn checked(self) -> Result<Self, String> {
+        if self.problems.is_empty() { Ok(self) } else { Err(self.problems.join("; ")) }
+    }
+
+    // [only servers]
+    /// Checks parameters that depend on each other.
+    pub(super) fn check_pairs(&mut self) {
         for (one, other) in [("sslcert", "sslkey"), ("sslkey", "sslcert")] {
             if self.seen.contains(one) && !self.seen.contains(other) && self.problems.is_empty() {
                 self.problems.push(format!("{one} needs {other}; add it"));
@@ -216,7 +239,6 @@ impl Parameters {
         if self.seen.contains("host") && self.seen.contains("hostaddr") {
             self.problems.push("keep one of host and hostaddr".into());
         }
-        if self.problems.is_empty() { Ok(self) } else { Err(self.problems.join("; ")) }
     }
 
     /// How much TLS protects, by the rules of libpq and of MySQL's own client.
@@ -235,4 +257,5 @@ impl Parameters {
             (Some(Authority::File), Some(tls)) => Ok(tls.max(Tls::VerifyAuthority)),
         }
     }
+    // [end]
 }

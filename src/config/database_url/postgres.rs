@@ -9,8 +9,8 @@ use super::parameters::Parameter::{
     HostOrFolder, IpAddress, Number, Only, Pem, Pooler, Refused, RootCertificate, SslMode, Text,
 };
 use super::parameters::{
-    ACQUIRE_TIMEOUT, Authority, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT, QUERY_TIMEOUTS,
-    Row, STATEMENTS, UTC,
+    ACQUIRE_TIMEOUT, ALWAYS_UTC, Authority, CONNECT_TIMEOUTS, NOT_SUPPORTED, POOL_SIZE, POOL_SIZES, QUERY_TIMEOUT,
+    QUERY_TIMEOUTS, Row, STATEMENTS,
 };
 use super::server::Server;
 use super::tls::{CERTIFICATE, PRIVATE_KEY, Tls, check_pem};
@@ -81,7 +81,7 @@ const PARAMETERS: &[Row] = &[
         ],
         Refused(CACHE),
     ),
-    ("timezone", &[], Only(&["utc", "+00:00", " 00:00"], UTC)),
+    ("timezone", &[], Only(&["utc", "+00:00", " 00:00"], ALWAYS_UTC)),
     ("socket", &["unix_socket"], Refused("use host=/FOLDER, the folder that has the socket .s.PGSQL.5432")),
     (
         "service",

@@ -5,9 +5,9 @@ use std::net::Ipv6Addr;
 use sqlx::ConnectOptions;
 use url::{ParseError, Url};
 
-use super::location::{Location, Transport};
+use super::location::Location;
 use super::parameters::{Parameters, Row};
-use super::tls::Tls;
+use super::tls::{Tls, Transport};
 use crate::config::names::canonical;
 
 const UNENCODED: &str = "a special character of the user, password or database must be percent-encoded: / as %2F, \
@@ -69,6 +69,7 @@ impl Server {
         ];
         parameters.seen.extend(parts.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| canonical(name)));
         parameters.read(table, url.query_pairs());
+        parameters.check_pairs();
         Ok(Self { parameters: parameters.checked()?, url, is_host_given })
     }
 
@@ -111,6 +112,6 @@ impl Server {
         };
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let address = socket.unwrap_or_else(|| format!("{host}:{port}"));
-        Location { transport, address, redacted: shown.to_string() }
+        Location { transport: Some(transport), address, redacted: shown.to_string() }
     }
 }

@@ -4,7 +4,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use url::form_urlencoded;
 
-use super::location::{Location, Transport};
+use super::location::Location;
 use super::parameters::Parameter::{OneOf, Refused, Text};
 use super::parameters::{POOL_SIZE, POOL_SIZES, Parameters, QUERY_TIMEOUT, Row, STATEMENTS};
 
@@ -44,6 +44,12 @@ pub(super) fn parse(rest: &str) -> Result<(SqliteConnectOptions, Location), Stri
     if file.is_empty() || file.ends_with('/') {
         return Err("the SQLite URL names no file; write it as sqlite:roster.db?mode=rwc".into());
     }
-    let location = Location { transport: Transport::Embedded, address: file, redacted };
+    let location = Location {
+        // [only servers]
+        transport: None,
+        // [end]
+        address: file,
+        redacted,
+    };
     Ok((options.statement_cache_capacity(STATEMENTS).disable_statement_logging(), location))
 }

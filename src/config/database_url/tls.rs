@@ -1,7 +1,8 @@
-//! How much TLS protects a connection, and the files that it needs.
+//! How the bytes reach a server, how much TLS protects them, and the files that it needs.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
+use std::net::IpAddr;
 
 use crate::config::names::{canonical, suggestion};
 
@@ -68,4 +69,29 @@ pub(super) fn check_pem(path: &str, label: &str) -> Result<(), String> {
         return Err(format!("the file that it names has no `{label}` in it; convert it to PEM format"));
     }
     Ok(())
+}
+
+/// How the bytes reach a server.
+#[derive(Clone, Copy)]
+pub(super) enum Transport {
+    Socket,
+    Network {
+        tls: Tls,
+        /// Whether the server is on this machine.
+        is_local: bool,
+    },
+}
+
+impl Transport {
+    /// A connection to a host.
+    pub(super) fn network(tls: Tls, host: &str) -> Self {
+        Self::Network { tls, is_local: is_this_machine(host) }
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
 }

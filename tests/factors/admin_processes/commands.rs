@@ -14,7 +14,7 @@ use crate::support::engine::{Database, Engine};
 use crate::support::process::{
     code, import_csv, migrate, migrate_command, migrate_from, migrated, signal, stderr, web_command,
 };
-use crate::support::resource::wide_rows;
+use crate::support::resource::{LATEST_TABLE, wide_rows};
 use crate::support::terminal::Terminal;
 use crate::support::{Tests, eventually, tests};
 
@@ -113,7 +113,9 @@ fn down_asks_on_a_terminal(database: &Database) {
         terminal.type_line(answer);
         assert_eq!(end(child), (1, String::new()), "{answer}");
         let screen = terminal.into_screen();
-        for shown in ["DROP TABLE users;", "users: 2 rows\r\n", "schedules: 0 rows\r\n", "nothing was reverted"] {
+        for shown in
+            ["DROP TABLE users;", "users: 2 rows\r\n", &format!("{LATEST_TABLE}: 0 rows\r\n"), "nothing was reverted"]
+        {
             assert!(screen.contains(shown), "{shown}: {screen}");
         }
     }
@@ -138,7 +140,8 @@ fn down_without_a_terminal_needs_yes(database: &Database) {
     assert_eq!(code(&refused), 2);
     assert!(stderr(&refused).contains("pass --yes to confirm it"), "{}", stderr(&refused));
     let planned = migrated(database, &["down", "--to", "0", "--dry-run"]);
-    let (newest, oldest) = (planned.find("DROP TABLE schedules"), planned.find("-- 1 users\nDROP TABLE users;"));
+    let (newest, oldest) =
+        (planned.find(&format!("TABLE {LATEST_TABLE}")), planned.find("-- 1 users\nDROP TABLE users;"));
     assert!(newest.is_some() && newest < oldest, "{planned}");
     assert_eq!(migrated(database, &["up"]), "nothing to do: no migration applied\n");
     assert_eq!(migrated(database, &["down", "--yes"]), format!("migration {LATEST} reverted\n"));

@@ -51,7 +51,9 @@ pub(crate) fn tests() -> Vec<Trial> {
                 a_task_stops_while_a_lock_is_held
             ],
         )
+        // [only servers]
         .once(tests![secrets_are_made_once_and_at_once])
+        // [end]
         .trials()
 }
 

@@ -19,9 +19,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::engine::{Database, Engine, Family, Server};
 use crate::support::process::{Web, code, migrate_command, migrated, seed, stderr};
-use crate::support::resource::{COUNT, LISTING, insert, listing, table};
+use crate::support::resource::{COUNT, LISTING, insert};
 use crate::support::sql::Sql;
 use crate::support::{Tests, eventually, tests};
+// [only servers]
+use crate::support::resource::{listing, table};
+// [end]
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
@@ -170,14 +173,22 @@ fn nothing_is_committed_after_its_timeout(database: &Database) {
     let (runtime, db) = pool(database);
     let mut sql = database.sql();
     for round in 0..4 {
-        let lock = if round % 2 == 0 || database.engine.family() == Family::Sqlite {
+        let lock = || {
             let mut other = database.sql();
             other.execute(if database.engine.family() == Family::Sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" });
             other.execute(LATE);
             other
-        } else {
-            database.hold_rows()
         };
+        // [only servers]
+        let is_row = round % 2 == 0;
+        // [end]
+        // [only several]
+        let is_row = is_row || database.engine.family() == Family::Sqlite;
+        // [end]
+        // [only servers]
+        let lock = || if is_row { lock() } else { database.hold_rows() };
+        // [end]
+        let lock = lock();
         let outcome = runtime.block_on(db.execute(&[LATE]));
         assert!(matches!(outcome, Err(Error::Timeout(_) | Error::Transient(_))), "{outcome:?}");
         // The statement can go on now, if it is still there.
@@ -199,14 +210,18 @@ fn an_abandoned_statement_ends_in_the_database(database: &Database) {
         Family::Postgres => "SELECT pg_sleep(1000)",
     };
     runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+    // [only servers]
     let before = (database.engine.family() != Family::Sqlite).then(|| ids(database));
+    // [end]
     let outcome = runtime.block_on(db.execute(&[endless]));
     assert!(matches!(outcome, Err(Error::Timeout(_))), "{outcome:?}");
     assert_eq!(db.connections().used, 1, "its place is taken as long as its statement is there");
     eventually("its place is free", || has_ended(&runtime, &db));
     assert_eq!(db.connections().idle, 1, "it was not closed");
     runtime.block_on(db.execute(&["SELECT 1"])).unwrap();
+    // [only servers]
     assert_eq!((database.engine.family() != Family::Sqlite).then(|| ids(database)), before);
+    // [end]
 }
 
 /// Polls a future a number of times at most, and drops it.
@@ -397,7 +412,7 @@ fn a_schema_error_keeps_its_connection(database: &Database) {
 
 fn a_passing_fault_of_a_task_is_69(database: &Database) {
     migrated(database, &["up"]);
-    let setup = match database.engine.family() {
+    let setup: Option<String> = match database.engine.family() {
         Family::Sqlite => None,
         // For this one test alone, it is the server's minimum, and no test waits for a lock to succeed.
         Family::MySql => Some("SET GLOBAL innodb_lock_wait_timeout = 1".to_owned()),

@@ -86,8 +86,12 @@ pub(crate) fn copy_checkout(folder: &Path) {
     for file in ["Procfile", "rust-toolchain.toml", "bin/web"] {
         fs::copy(root.join(file), folder.join(file)).unwrap();
     }
-    for link in ["bin/worker", "bin/clock", "bin/migrate"] {
-        symlink(fs::read_link(root.join(link)).unwrap(), folder.join(link)).unwrap();
+    // The commands of the other process types.
+    for entry in fs::read_dir(root.join("bin")).unwrap() {
+        let path = entry.unwrap().path();
+        if let Ok(target) = fs::read_link(&path) {
+            symlink(target, folder.join("bin").join(path.file_name().unwrap())).unwrap();
+        }
     }
 }
 

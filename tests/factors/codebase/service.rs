@@ -87,7 +87,7 @@ pub(super) fn the_service_names_no_resource() {
 /// The list of another application, with one table.
 const OTHER: &str = r#"//! The resources of this application.
 
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -100,12 +100,21 @@ use crate::jobs::Kind;
 use crate::listing::{Column, Resource, Seeded, Table, row};
 
 pub const REQUIRED_SCHEMA: i64 = 1;
-pub static APPLICATION: Application = Application {
-    routes: |config| _ = config.service(at("/books").get(books)).service(at("/docs").get(documentation::page)),
-    required_schema: REQUIRED_SCHEMA,
-};
-pub static OPERATIONS: Application = Application { routes: |_| {}, required_schema: REQUIRED_SCHEMA };
+
+/// Its routes.
+pub fn application(_: &Config) -> Application {
+    let routes = |config: &mut ServiceConfig| {
+        config.service(at("/books").get(books)).service(at("/docs").get(documentation::page));
+    };
+    Application { routes: Box::new(routes), ..operations() }
+}
+
 /// Nothing.
+pub fn operations() -> Application {
+    Application { routes: Box::new(|_| {}), required_schema: REQUIRED_SCHEMA, services: Vec::new() }
+}
+
+/// What jobs need.
 pub struct JobContext;
 
 impl JobContext {

@@ -16,6 +16,9 @@ use crate::support::process::{Web, migrated, stderr};
 use crate::support::tool::Tool;
 use crate::support::{Port, Tests, eventually, tests};
 
+/// The process types of the Procfile.
+const TYPES: &[&str] = &["web", "worker", "clock"];
+
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
         .with_tool(Tool::Honcho, &Engine::ALL, tests![the_procfile_runs])
@@ -25,7 +28,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 /// The folder of this build's binaries, and where else programs are.
-fn path() -> String {
+fn program_path() -> String {
     let binaries = Path::new(env!("CARGO_BIN_EXE_web")).parent().unwrap();
     format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin", binaries.display())
 }
@@ -59,11 +62,11 @@ fn the_procfile_runs(database: &Database) {
 
     // Each process type has a port of its own.
     let ports = Port::reserve();
-    let mut all = Web::launch(honcho(&["start", "--port", &ports.number.to_string(), "web", "worker", "clock"]));
-    eventually("all are ready", || all.log().matches("\"ready\"").count() == 3);
+    let mut all = Web::launch(honcho(&[&["start", "--port", &ports.number.to_string()], TYPES].concat()));
+    eventually("all are ready", || all.log().matches("\"ready\"").count() == TYPES.len());
     all.signal("TERM");
     assert_eq!(all.exit_code(), 143);
-    for name in ["web", "worker", "clock"] {
+    for name in TYPES {
         let stopped = format!("{name}.1 stopped (rc=0)");
         eventually("each stops", || all.log().contains(&stopped));
     }
@@ -89,7 +92,7 @@ fn the_procfile_runs_without_a_shell(database: &Database) {
     };
     let release = command("release").output().unwrap();
     assert!(release.status.success(), "{}", stderr(&release));
-    for name in ["web", "worker", "clock"] {
+    for name in TYPES {
         let mut process = Web::launch(command(name));
         assert_eq!(process.get("/readyz").status, 200);
         process.signal("TERM");
@@ -116,7 +119,7 @@ fn runit_starts_a_killed_process_again(database: &Database) {
     let binary = folder.path().join("bin");
     fs::create_dir(&binary).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_web"), binary.join("web")).unwrap();
-    let path = format!("{}:{}", binary.display(), path());
+    let path = format!("{}:{}", binary.display(), program_path());
     let port = Port::reserve();
     for (name, value) in [("DATABASE_URL", &database.url), ("PORT", &port.number.to_string()), ("PATH", &path)] {
         fs::write(service.join("env").join(name), value).unwrap();
