@@ -11,7 +11,7 @@ use crate::rust::Source;
 use crate::{Content, File, NAMES, remove_unused};
 
 /// The files of the application alone, and the documents about it.
-const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:job|setting|write)\.md$";
+const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/conformance/(?:hooks\.py|schemathesis)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:job|setting|write)\.md$";
 
 /// What mentions the application in `src/resources.rs`, in tests, and in documents.
 const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|FRIENDSHIPS|welcome|Method)$";
