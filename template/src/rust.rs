@@ -98,7 +98,7 @@ impl Source {
         let has_method = |name: &str| {
             let methods = METHODS.iter().find(|(found, _)| *found == name).map(|(_, methods)| *methods);
             let is_used = |method: &&str| called.iter().any(|name| name == method);
-            let is_path = |method: &&str| name == "Resource" && count(&names, method) > 0;
+            let is_path = |method: &&str| name != "Write" && count(&names, method) > 0;
             methods.is_none_or(|methods| methods.iter().any(|method| is_used(method) || is_path(method)))
         };
         self.cut(|tokens, cuts| imports(tokens, &Unused { is_unused: &is_unused, has_method: &has_method }, cuts))
