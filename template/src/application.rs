@@ -22,7 +22,7 @@ const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(
 const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
 
 /// Texts, and what they are without the application.
-const REPLACED: [(&str, &str, &str); 7] = [
+const REPLACED: [(&str, &str, &str); 8] = [
     (
         "src/resources.rs",
         r#"config.service(at("/").with_page().get(users::pages::list));"#,
@@ -40,6 +40,7 @@ const REPLACED: [(&str, &str, &str); 7] = [
         "an HTML page of users (50 by default), with search, sorting, paging in both directions, and links to CSV and NDJSON of what it lists; the total is counted up to 1,000; it needs no JavaScript",
         "the same page as `GET /docs`",
     ),
+    ("README.md", "A list of users from a database, as a [twelve-factor]", "A [twelve-factor]"),
     ("README.md", "; a mail to each new user", ""),
     (
         "docs/files.md",
