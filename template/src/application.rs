@@ -22,7 +22,8 @@ const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(
 const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
 
 /// Texts, and what they are without the application.
-const REPLACED: [(&str, &str, &str); 8] = [
+const REPLACED: [(&str, &str, &str); 9] = [
+    ("ARCHITECTURE.md", "mail, users, friends |", "mail |"),
     (
         "src/resources.rs",
         r#"config.service(at("/").with_page().get(users::pages::list));"#,
@@ -109,7 +110,8 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
     for (path, source) in tests.into_iter().chain(lists).chain(others) {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
     }
-    *files = std::mem::take(files).into_iter().map(|(path, file)| renumbered(&path, file)).collect::<Result<_>>()?;
+    let number = Regex::new(r"(\b000|REQUIRED_SCHEMA: i64 = )(\d)([_;])")?;
+    *files = std::mem::take(files).into_iter().map(|(path, file)| renumbered(&number, &path, file)).collect();
     Ok(())
 }
 
@@ -196,8 +198,7 @@ fn remove_modules(sources: &mut HashMap<String, Source>, files: &mut BTreeMap<St
 }
 
 /// The file with the numbers of the migrations that remain.
-fn renumbered(path: &str, mut file: File) -> Result<(String, File)> {
-    let number = Regex::new(r"(\b000|REQUIRED_SCHEMA: i64 = )(\d)([_;])")?;
+fn renumbered(number: &Regex, path: &str, mut file: File) -> (String, File) {
     let renumber = |text: &str| {
         let lower = |found: &Captures<'_>| {
             let number = found[2].parse::<u32>().unwrap_or_default();
@@ -208,5 +209,5 @@ fn renumbered(path: &str, mut file: File) -> Result<(String, File)> {
     if let Some(text) = file.text_mut() {
         *text = renumber(text);
     }
-    Ok((renumber(path), file))
+    (renumber(path), file)
 }

@@ -166,18 +166,16 @@ fn run(arguments: &Arguments) -> Result<()> {
     let engines = arguments.engine;
     let removed: Vec<_> =
         PARTS.iter().filter(|(_, users, ..)| engines != Engine::All && !users.contains(&engines)).collect();
+    let words = removed.iter().map(|(.., words, _)| *words).chain([NOTHING]).collect::<Vec<_>>().join("|");
+    let of_removed = Regex::new(&format!("(?i){words}"))?;
 
     let (mut files, mut dropped) = (BTreeMap::new(), HashSet::new());
     for path in output(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?.split_terminator('\0') {
-        let is_removed = |(.., words, paths): &&Part| {
-            let is_word = Regex::new(&format!("(?i){words}")).is_ok_and(|words| words.is_match(path));
-            is_word || paths.contains(&path)
-        };
         if OMITTED.iter().any(|omitted| Path::new(path).starts_with(omitted)) {
             continue;
         }
         let file = File::read(&root.join(path))?;
-        if !removed.iter().any(is_removed) {
+        if !of_removed.is_match(path) && !removed.iter().any(|(.., paths)| paths.contains(&path)) {
             files.insert(path.to_owned(), file);
         } else if let (true, Some(text)) = (path.ends_with(".rs"), file.text()) {
             dropped.extend(names(text));
@@ -187,9 +185,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         let is_of_removed_engine = removed.iter().any(|(name, ..)| *name == marker);
         marker != "original" && !(marker == "users" && arguments.empty) && !is_of_removed_engine
     };
+    let marker = Regex::new(r"^\s*(?:#|//|--|<!--) \[(?:only (\w+)|end)\](?: -->)?$")?;
     for (path, file) in &mut files {
         if let Some(text) = file.text_mut() {
-            let (rest, without) = without_markers(text, &kept).with_context(|| path.clone())?;
+            let (rest, without) = without_markers(text, &marker, &kept).with_context(|| path.clone())?;
             dropped.extend(names(&without));
             *text = rest;
         }
@@ -220,10 +219,9 @@ fn run(arguments: &Arguments) -> Result<()> {
             to.replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}")).replace("{engine}", url);
         *text = text.replace(from, &to);
     }
-    let words = removed.iter().map(|(.., words, _)| *words).chain([NOTHING]).collect::<Vec<_>>().join("|");
     let unused = USED_BY.iter().filter(|(users, _)| engines != Engine::All && !users.contains(&engines));
     let unused = unused.map(|(_, names)| *names).chain([NOTHING]).collect::<Vec<_>>().join("|");
-    prune(&mut files, &Regex::new(&format!("(?i){words}"))?, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
+    prune(&mut files, &of_removed, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
     fs::create_dir_all(target)?;
     for (path, mut file) in files {
         if let Some(text) = file.text_mut() {
@@ -352,8 +350,7 @@ fn names(text: &str) -> impl Iterator<Item = String> {
 
 /// The lines without those between `[only NAME]` and `[end]` of a name that is not kept, and without these markers. The
 /// second text has the other lines.
-fn without_markers(text: &str, kept: &dyn Fn(&str) -> bool) -> Result<(String, String)> {
-    let marker = Regex::new(r"^\s*(?:#|//|--|<!--) \[(?:only (\w+)|end)\](?: -->)?$")?;
+fn without_markers(text: &str, marker: &Regex, kept: &dyn Fn(&str) -> bool) -> Result<(String, String)> {
     let (mut result, mut without, mut open) = (String::with_capacity(text.len()), String::new(), None);
     for line in text.split_inclusive('\n') {
         if let Some(found) = marker.captures(line.trim_end()) {
