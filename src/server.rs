@@ -310,7 +310,8 @@ async fn log_when_ready(db: &Db, application: &Application) {
     tracing::info!("ready");
 }
 
-/// Waits until the database has the schema that is required, and each other backing service responds. Calls `report` for each check that fails.
+/// Waits until the database has the schema that is required, and each other backing service responds. Calls `report` for
+/// each check that fails.
 async fn until_ready(db: &Db, application: &Application, mut report: impl FnMut(&Unready)) {
     // Boxed, because the compiler limits the depth of nested futures.
     while let Err(unready) = application.ready(db).boxed_local().await {

@@ -28,12 +28,11 @@ pub async fn page_or_stream<T: Resource>(request: &HttpRequest, db: Data<Db>) ->
     json_page::<T>(request, &db, &parameters, None).await?.respond().map(negotiated)
 }
 
-/// Responds with the row of this id as JSON.
+/// Responds with the row of this id as JSON. The caller has negotiated the format.
 ///
 /// # Errors
-/// 400 for an id that is not a number, 404 for one that no row has, 406, and those of the query.
+/// 400 for an id that is not a number, 404 for one that no row has, and those of the query and of `If-Match`.
 pub async fn json_row<T: Resource>(request: &HttpRequest, db: &Db, id: &str) -> Result<HttpResponse, Problem> {
-    negotiate(request, &[Format::Json])?;
     parameters::none(request.query_string())?;
     let json: fn(T::Row<'_>) -> Vec<u8> = |row| {
         let mut body = Vec::with_capacity(ROW_SIZE);

@@ -738,12 +738,19 @@ fn an_interrupted_statement_is_repeated(database: &Database) {
     let interrupt = &format!("UPDATE roster_migrations SET success = FALSE WHERE version = {LATEST}");
     migrated(database, &["up"]);
     let undo = &migrated(database, &["down", "--dry-run"]);
+    let marked = || {
+        let tables = "FROM information_schema.tables WHERE table_schema = DATABASE()";
+        let mark = format!("table_name = '{LATEST_TABLE}' AND table_comment = 'a mark'");
+        database.sql().number(&format!("SELECT COUNT(*) {tables} AND {mark}"))
+    };
+    database.sql().execute(&format!("ALTER TABLE {LATEST_TABLE} COMMENT 'a mark'"));
 
-    // Killed after the statement of `up`, or before that of `down`. The statement would fail a second time.
+    // Killed after the statement of `up`, or before that of `down`: the table is kept.
     database.sql().execute(interrupt);
     assert_eq!(states(database), state(["applied", "interrupted"]));
     assert!(migrated(database, &["status"]).contains("interrupted: run `migrate up` to finish it"));
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
+    assert_eq!(marked(), 1);
 
     // Killed before the statement of `up`, or after that of `down`.
     database.sql().execute(interrupt);

@@ -143,7 +143,11 @@ fn every_variable_is_read() {
     }
     assert_eq!(config.client_address_header, ClientAddressHeader::Forwarded);
     assert_eq!(config.cleanup_schedule.next_after(0), Some(4 * 3600 + 30 * 60));
-    assert!(URL.1.contains(config.database_url.address()), "{}", config.database_url.address());
+    let address = match Engine::ALL[0].family() {
+        Family::Sqlite => "none.db",
+        Family::MySql | Family::Postgres => "127.0.0.1:1",
+    };
+    assert_eq!(config.database_url.address(), address);
     assert_eq!(config.database_max_connections.get(), 3);
     assert_eq!(config.database_acquire_timeout_ms.get(), 4);
     assert_eq!(config.database_query_timeout_ms.get(), 5);

@@ -56,6 +56,10 @@ pub(crate) const TABLE: &str = table!();
 pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
+/// The table that the last migration creates or alters.
+pub(crate) const LATEST_TABLE: &str = "schedules";
+/// A query that fails without the last migration.
+pub(crate) const LATEST_QUERY: &str = "SELECT name FROM schedules";
 /// The tables that the migrations create, the newest first.
 pub(crate) const TABLES: &[&str] = &[
     "schedules",
@@ -65,10 +69,6 @@ pub(crate) const TABLES: &[&str] = &[
     "users",
     // The first migration creates this one.
 ];
-/// The table that the last migration creates or alters.
-pub(crate) const LATEST_TABLE: &str = "schedules";
-/// A query that fails without the last migration.
-pub(crate) const LATEST_QUERY: &str = "SELECT name FROM schedules";
 /// The number of rows.
 pub(crate) const COUNT: &str = concat!("SELECT COUNT(*) FROM ", table!());
 
