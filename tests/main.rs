@@ -20,9 +20,9 @@ use support::engine;
 
 fn main() -> ExitCode {
     let mut arguments = libtest_mimic::Arguments::from_args();
-    // Most tests wait for processes and time limits, so three times as many run as there are processors.
+    // Most tests wait for processes and time limits, so twice as many run as there are processors.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    arguments.test_threads.get_or_insert(3 * processors);
+    arguments.test_threads.get_or_insert(2 * processors);
     if !arguments.list && !support::announce() {
         return ExitCode::FAILURE;
     }
