@@ -139,6 +139,9 @@ const REPLACED: [(&str, &str, &str, &str); 6] = [
 /// The names that documents enumerate.
 const NAMES: &str = r"sqlite|mysql|mariadb|galera|postgres(?:ql)?(?:18)?|pgbouncer|patroni";
 
+/// Names that guides change, also where nothing uses them.
+const GUIDES_USE: [&str; 3] = ["LATEST_TABLE", "LATEST_QUERY", "TABLES"];
+
 /// A pattern that no text has.
 const NOTHING: &str = r"[^\s\S]";
 
@@ -333,7 +336,8 @@ fn remove_unused(
                 *counts.entry(name).or_default() += 1;
             }
         }
-        let unused: HashSet<_> = candidates.into_iter().filter(|name| counts.get(name) == Some(&1)).collect();
+        let is_unused = |name: &String| counts.get(name) == Some(&1) && !GUIDES_USE.contains(&&**name);
+        let unused: HashSet<_> = candidates.into_iter().filter(is_unused).collect();
         for source in sources.values_mut() {
             source.remove_items(&unused)?;
         }
