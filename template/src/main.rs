@@ -172,13 +172,16 @@ fn run(arguments: &Arguments) -> Result<()> {
     let words = removed.iter().map(|(.., words, _)| *words).chain([NOTHING]).collect::<Vec<_>>().join("|");
     let of_removed = Regex::new(&format!("(?i){words}"))?;
 
-    let (mut files, mut dropped) = (BTreeMap::new(), HashSet::new());
+    let (mut files, mut dropped, mut spaced) = (BTreeMap::new(), HashSet::new(), HashSet::new());
     for path in output(Command::new("git").args(["ls-files", "-z"]).current_dir(root))?.split_terminator('\0') {
         if OMITTED.iter().any(|omitted| Path::new(path).starts_with(omitted)) {
             continue;
         }
         let file = File::read(&root.join(path))?;
         if !of_removed.is_match(path) && !removed.iter().any(|(.., paths)| paths.contains(&path)) {
+            if file.text().is_some_and(|text| text.contains("\n\n\n")) {
+                spaced.insert(path.to_owned());
+            }
             files.insert(path.to_owned(), file);
         } else if let (true, Some(text)) = (path.ends_with(".rs"), file.text()) {
             dropped.extend(names(text));
@@ -226,18 +229,23 @@ fn run(arguments: &Arguments) -> Result<()> {
     let unused = unused.map(|(_, names)| *names).chain([NOTHING]).collect::<Vec<_>>().join("|");
     prune(&mut files, &of_removed, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
     fs::create_dir_all(target)?;
+    let gap = Regex::new(r"\n{3,}")?;
     for (path, mut file) in files {
         if let Some(text) = file.text_mut() {
             *text = renamed(text, name);
+            // What was removed leaves the empty lines before and after it.
+            if !spaced.contains(&path) {
+                *text = gap.replace_all(text, "\n\n").into_owned();
+            }
         }
         file.write(&target.join(renamed(&path, name)))?;
     }
     fs::copy(root.join("LICENSE"), target.join(format!("LICENSE-{ORIGINAL}")))?;
-    finish(name, root, target)
+    finish(name, engines, root, target)
 }
 
 /// Formats the sources, and makes the first commit. Its message names the commit that was copied.
-fn finish(name: &str, root: &Path, target: &Path) -> Result<()> {
+fn finish(name: &str, engines: Engine, root: &Path, target: &Path) -> Result<()> {
     let run =
         |program: &str, arguments: &[&str]| output(Command::new(program).args(arguments).current_dir(target)).map(drop);
     run("cargo", &["fmt"])?;
@@ -256,11 +264,17 @@ fn finish(name: &str, root: &Path, target: &Path) -> Result<()> {
         format!("all: begin {name}\n\nCopied from commit {}{changes}", original(&["rev-parse", "HEAD"])?.trim());
     commit.extend(["commit", "--quiet", "--message", &message]);
     run("git", &commit)?;
-    println!(
-        "{name} is in {}{changes}. Next:\n\n    cd {}\n    cargo run     # http://localhost:5000\n    cargo test",
-        target.display(),
-        target.display()
-    );
+    let run = "cargo run     # http://localhost:5000";
+    let server = |server: &str| {
+        format!("docker compose --file deploy/compose/databases.yaml up --detach --wait {server}\n    {run}")
+    };
+    let start = match engines {
+        Engine::All | Engine::Sqlite => format!("{run}\n    cargo test"),
+        Engine::Mysql => server("mariadb"),
+        Engine::Postgres => server("postgres"),
+    };
+    let folder = target.display();
+    println!("{name} is in {folder}{changes}. Next:\n\n    cd {folder}\n    {start}");
     Ok(())
 }
 
