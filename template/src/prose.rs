@@ -16,7 +16,9 @@ impl Prose {
     /// `removed` matches the names of removed engines, and `all` those of all engines.
     pub(crate) fn new(removed: &Regex, all: &str) -> Self {
         // A name with what belongs to it: `MySQL 8.0`, `SQLite 3 (included)`, `[PgBouncer](…)`, `"mysql"`.
-        let name = format!(r#"(?:[`"\[]?(?:{all})[\w:-]*[`"]?(?:\]\([^)]*\))?(?: \d+(?:\.\d+)*)?(?: \(included\))?)"#);
+        let word = format!(r"(?:{all})[\w:-]*");
+        let named = format!(r#"(?:`{word}`|"{word}"|\[`?{word}`?\]\([^)]*\)|{word})"#);
+        let name = format!(r"(?:{named}(?: \d+(?:\.\d+)*)?(?: \(included\))?)");
         let enumeration = format!(r"(?i){name}(?:(?:, ?(?:and |or )?| and | or |/){name})+");
         Self {
             removed: removed.clone(),
@@ -49,9 +51,7 @@ impl Prose {
         let names: Vec<_> = self.name.find_iter(text).map(|name| name.as_str()).collect();
         let kept: Vec<_> = names.iter().filter(|name| !self.mentions(name)).copied().collect();
         if !text.contains(' ') && text.contains(',') {
-            let end =
-                if text.ends_with('`') && !kept.last().is_some_and(|name| name.ends_with('`')) { "`" } else { "" };
-            return kept.join(",") + end;
+            return kept.join(",");
         }
         let conjunction = if text.contains(" or ") { " or " } else { " and " };
         match &kept[..] {
