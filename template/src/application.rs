@@ -22,13 +22,14 @@ const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.|sample users|guide/(
 const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
 
 /// Texts, and what they are without the application.
-const REPLACED: [(&str, &str, &str); 9] = [
+const REPLACED: [(&str, &str, &str); 10] = [
     ("ARCHITECTURE.md", "mail, users, friends |", "mail |"),
     (
         "src/resources.rs",
         r#"config.service(at("/").with_page().get(users::pages::list));"#,
         r#"config.service(at("/").get(documentation::page));"#,
     ),
+    ("src/resources.rs", "fn application(config: &Config)", "fn application(_: &Config)"),
     (
         "tests/main.rs",
         "mod support;",
@@ -91,21 +92,6 @@ pub(crate) fn remove(files: &mut BTreeMap<String, File>) -> Result<()> {
     let (mut lists, others): (HashMap<_, _>, HashMap<_, _>) =
         others.into_iter().partition(|(path, _)| ["src/lib.rs", "src/resources.rs"].contains(&&**path));
     remove_unused(&mut tests, files, HashSet::new())?;
-    loop {
-        let before: usize = tests.values().map(|source| source.text.len()).sum();
-        for path in tests.keys().filter(|path| !path.starts_with("tests/support/")).cloned().collect::<Vec<_>>() {
-            let scope = scope(&path).to_owned();
-            let mut others = HashSet::from(["main".to_owned()]);
-            for (_, other) in tests.iter().filter(|(other, _)| **other != path && other.starts_with(&scope)) {
-                others.extend(other.names()?);
-            }
-            tests.get_mut(&path).context("it is a test")?.remove_private(&others)?;
-        }
-        remove_unused(&mut tests, files, HashSet::new())?;
-        if tests.values().map(|source| source.text.len()).sum::<usize>() == before {
-            break;
-        }
-    }
     remove_unused(&mut lists, files, HashSet::new())?;
     for (path, source) in tests.into_iter().chain(lists).chain(others) {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
@@ -169,6 +155,26 @@ fn remove_tests(tests: &mut BTreeMap<&String, &mut Source>) -> Result<()> {
         source.remove(&words(path, &removed)?)?;
     }
     Ok(())
+}
+
+/// Removes the private items of tests that nothing uses.
+pub(crate) fn remove_private(sources: &mut HashMap<String, Source>, files: &BTreeMap<String, File>) -> Result<()> {
+    loop {
+        let before: usize = sources.values().map(|source| source.text.len()).sum();
+        let is_test = |path: &&String| path.starts_with("tests/") && !path.starts_with("tests/support/");
+        for path in sources.keys().filter(is_test).cloned().collect::<Vec<_>>() {
+            let scope = scope(&path).to_owned();
+            let mut others = HashSet::from(["main".to_owned()]);
+            for (_, other) in sources.iter().filter(|(other, _)| **other != path && other.starts_with(&scope)) {
+                others.extend(other.names()?);
+            }
+            sources.get_mut(&path).context("it is a test")?.remove_private(&others)?;
+        }
+        remove_unused(sources, files, HashSet::new())?;
+        if sources.values().map(|source| source.text.len()).sum::<usize>() == before {
+            return Ok(());
+        }
+    }
 }
 
 /// The beginning of the paths of a module and its children, which may use its private items.

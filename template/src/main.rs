@@ -71,6 +71,8 @@ const PARTS: [Part; 5] = [
             "src/config/database_url/server.rs",
             "src/config/database_url/tls.rs",
             "src/config/database_url/protection.rs",
+            "tests/support/fault_proxy.rs",
+            "tests/support/step_proxy.rs",
         ],
     ),
     // Only a copy that supports all engines has more than one.
@@ -301,6 +303,7 @@ fn prune(files: &mut BTreeMap<String, File>, words: &Regex, in_code: &Regex, dro
         }
     }
     remove_unused(&mut sources, files, dropped)?;
+    application::remove_private(&mut sources, files)?;
     for (path, source) in sources {
         files.insert(path.clone(), File { mode: files[&path].mode, content: Content::Text(source.text) });
     }
@@ -315,6 +318,7 @@ fn remove_unused(
 ) -> Result<()> {
     let declaration = Regex::new(r"(?m)^\s*(?:pub(?:\([^)]*\))? )?mod (\w+);")?;
     loop {
+        let mut modules = HashSet::new();
         let before: usize = sources.values().map(|source| source.text.len()).sum();
         let mut candidates: HashSet<String> =
             sources.values().flat_map(|source| &source.removed).chain(&dropped).cloned().collect();
@@ -326,17 +330,15 @@ fn remove_unused(
             } else {
                 folder
             };
-            let missing: HashSet<_> = declaration
-                .captures_iter(&source.text.clone())
-                .map(|found| found[1].to_owned())
-                .filter(|name| {
-                    let file = folder.join(name);
-                    let inner = file.join("mod.rs");
-                    !files.contains_key(&format!("{}.rs", file.display()))
-                        && !files.contains_key(&inner.display().to_string())
-                        && !source.text.contains("#[path")
-                })
-                .collect();
+            let declared = declaration.captures_iter(&source.text).map(|found| found[1].to_owned());
+            let (present, missing): (HashSet<_>, HashSet<_>) = declared.partition(|name| {
+                let file = folder.join(name);
+                let inner = file.join("mod.rs");
+                files.contains_key(&format!("{}.rs", file.display()))
+                    || files.contains_key(&inner.display().to_string())
+                    || source.text.contains("#[path")
+            });
+            modules.extend(present);
             candidates.extend(missing.iter().cloned());
             source.remove_items(&missing)?;
         }
@@ -350,7 +352,8 @@ fn remove_unused(
                 *counts.entry(name).or_default() += 1;
             }
         }
-        let is_unused = |name: &String| counts.get(name) == Some(&1) && !GUIDES_USE.contains(&&**name);
+        let is_unused =
+            |name: &String| counts.get(name) == Some(&1) && !modules.contains(name) && !GUIDES_USE.contains(&&**name);
         let unused: HashSet<_> = candidates.into_iter().filter(is_unused).collect();
         for source in sources.values_mut() {
             source.remove_items(&unused)?;

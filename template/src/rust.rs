@@ -98,7 +98,7 @@ impl Source {
         let has_method = |name: &str| {
             let methods = METHODS.iter().find(|(found, _)| *found == name).map(|(_, methods)| *methods);
             let is_used = |method: &&str| called.iter().any(|name| name == method);
-            let is_path = |method: &&str| name != "Write" && count(&names, method) > 0;
+            let is_path = |method: &&str| called.contains(&format!("::{method}"));
             methods.is_none_or(|methods| methods.iter().any(|method| is_used(method) || is_path(method)))
         };
         self.cut(|tokens, cuts| imports(tokens, &Unused { is_unused: &is_unused, has_method: &has_method }, cuts))
@@ -173,13 +173,21 @@ fn names(tokens: &[TokenTree]) -> Vec<String> {
         .collect()
 }
 
-/// The methods and macros that are called, and the fields, each as often as it occurs.
+/// The methods and macros that are called, the fields, and `::name` of the names after a type, each as often as it occurs.
 fn methods(tokens: &[TokenTree], found: &mut Vec<String>) {
     for pair in tokens.windows(2) {
         match pair {
             [sign, TokenTree::Ident(name)] if is(sign, '.') => found.push(name.to_string()),
             [TokenTree::Ident(name), sign] if is(sign, '!') => found.push(format!("{name}!")),
             _ => {}
+        }
+    }
+    for path in tokens.windows(4) {
+        if let [TokenTree::Ident(kind), colon, _, TokenTree::Ident(name)] = path
+            && is(colon, ':')
+            && kind.to_string().starts_with(char::is_uppercase)
+        {
+            found.push(format!("::{name}"));
         }
     }
     groups(tokens).for_each(|group| methods(&group.stream().into_iter().collect::<Vec<_>>(), found));

@@ -461,7 +461,7 @@ fn the_ledger_of_an_older_release_is_adopted(database: &Database) {
 }
 
 /// Runs `up` with nothing pending.
-fn up(url: &str) {
+fn up_without_migrations(url: &str) {
     let done = migrate_command(&["up"], &[("DATABASE_URL", url)]).output().unwrap();
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "nothing to do: no migration applied\n");
@@ -469,7 +469,7 @@ fn up(url: &str) {
 
 fn nothing_pending_writes_nothing(database: &Database) {
     migrated(database, &["up"]);
-    up(&database.url.replace("mode=rwc", "mode=ro"));
+    up_without_migrations(&database.url.replace("mode=rwc", "mode=ro"));
 }
 
 /// With nothing pending, `up` only reads.
@@ -488,7 +488,7 @@ fn nothing_pending_needs_no_rights(database: &Database) {
         Sql::connect(&url).execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader");
         admin.execute("ALTER DATABASE app SET default_transaction_read_only = on");
     }
-    up(&server.url_of("reader:word", "app"));
+    up_without_migrations(&server.url_of("reader:word", "app"));
 
     // A default of the server is respected, and named.
     let setting = match database.engine {
@@ -501,7 +501,7 @@ fn nothing_pending_needs_no_rights(database: &Database) {
         admin.execute("SET GLOBAL read_only = 0");
         admin.execute(&format!("SET GLOBAL {setting} = 1"));
     }
-    up(&url);
+    up_without_migrations(&url);
     let refused = migrate_command(&["seed"], &[("DATABASE_URL", &url)]).output().unwrap();
     assert_eq!(code(&refused), 69, "{}", stderr(&refused));
     assert!(stderr(&refused).contains(setting), "{}", stderr(&refused));
