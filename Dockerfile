@@ -51,7 +51,9 @@ ARG VERSION
 ARG GIT_COMMIT
 LABEL org.opencontainers.image.title="roster" \
     org.opencontainers.image.description="A web service, the twelve-factor way" \
+    # [only original]
     org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+    # [end]
     org.opencontainers.image.version="${VERSION}" \
     org.opencontainers.image.revision="${GIT_COMMIT}"
 USER 10001:10001

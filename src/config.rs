@@ -30,6 +30,8 @@ use serde::{Deserialize, Serialize};
 
 pub use api_tokens::{ApiTokens, TokensRequired};
 pub use database_url::DatabaseUrl;
+#[cfg(any(test, fuzzing))]
+pub(crate) use database_url::UNUSED as UNUSED_URLS;
 pub(crate) use database_url::{DriverOptions, EXAMPLES as EXAMPLE_URLS};
 pub use host::Host;
 pub use schedule::Schedule;

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::timeout;
 
-use crate::config::{Config, EXAMPLE_URLS};
+use crate::config::{Config, UNUSED_URLS};
 use crate::db::{Db, Timestamp, Value};
 use crate::http::{self, State};
 use crate::listing::export::Encoder;
@@ -123,7 +123,7 @@ pub fn connection(bytes: &[u8]) {
     const FIRST: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
     let length = bytes.first().map_or(1, |first| usize::from(*first) % 64 + 1);
     let all = [FIRST, bytes.get(1..).unwrap_or_default(), b"\r\n\r\n"].concat();
-    let config = Config::from_vars([("DATABASE_URL".to_owned(), EXAMPLE_URLS[0].to_owned())]);
+    let config = Config::from_vars([("DATABASE_URL".to_owned(), UNUSED_URLS[0].to_owned())]);
     let config = config.expect("it is complete");
     let (whole, cut) = System::new().block_on(async {
         let state = Data::new(State::new(&config, resources::application(&config).into(), Arc::default(), Vec::new()));

@@ -137,7 +137,7 @@ mod tests {
     use actix_web::web::Data;
 
     use super::{Application, State, at};
-    use crate::config::{Config, EXAMPLE_URLS};
+    use crate::config::{Config, UNUSED_URLS};
 
     #[test]
     fn a_panic_is_one_problem_and_the_next_request_is_served() {
@@ -147,7 +147,7 @@ mod tests {
         }
         actix_web::rt::System::new().block_on(async {
             // The test does not use the database.
-            let url = ("DATABASE_URL".to_owned(), EXAMPLE_URLS[0].to_owned());
+            let url = ("DATABASE_URL".to_owned(), UNUSED_URLS[0].to_owned());
             let config = Config::from_vars([url]).expect("it is complete");
             let application = Application { routes: Box::new(|_| {}), required_schema: 0, services: Vec::new() };
             let state = Data::new(State::new(&config, application.into(), Arc::default(), Vec::new()));

@@ -326,10 +326,10 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
-    use crate::config::EXAMPLE_URLS;
+    use crate::config::UNUSED_URLS;
 
     fn config() -> Config {
-        let vars = [("DATABASE_URL", EXAMPLE_URLS[0]), ("PORT", "0"), ("WEB_CONCURRENCY", "2")];
+        let vars = [("DATABASE_URL", UNUSED_URLS[0]), ("PORT", "0"), ("WEB_CONCURRENCY", "2")];
         Config::from_vars(vars.map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap()
     }
 

@@ -106,7 +106,8 @@ fn start(config: &Config, stream: &(impl AsFd + IsTerminal), exporter: Option<&S
 /// An exporter of spans in a thread of its own, in batches, by OTLP over HTTP.
 fn traces_to(endpoint: String, config: &Config) -> Result<SdkTracerProvider, opentelemetry_otlp::ExporterBuildError> {
     let timeout = config.traces_timeout();
-    let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout));
+    // HTTP_PROXY is not a variable of this program.
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(timeout)).proxy(None);
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(Client(agent.build().into()))

@@ -54,6 +54,10 @@ const BEGINNINGS: [&str; 5] = ["sqlite:", "mysql://", "mariadb://", "postgres://
 /// A URL of each engine.
 pub(crate) const EXAMPLES: [&str; 3] =
     ["sqlite:roster.db?mode=rwc", "mysql://user:password@host/database", "postgres://user:password@host/database"];
+/// A URL of each engine whose database does not exist.
+#[cfg(any(test, fuzzing))]
+pub(crate) const UNUSED: [&str; 3] =
+    ["sqlite:none.db?mode=ro", "mysql://user:password@127.0.0.1:1/none", "postgres://user:password@127.0.0.1:1/none"];
 
 impl DatabaseUrl {
     /// The host and port, the socket, or the file: what an operator needs to find the database, and

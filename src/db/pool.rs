@@ -838,7 +838,7 @@ mod tests_on_sqlite {
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
-    use crate::config::EXAMPLE_URLS;
+    use crate::config::UNUSED_URLS;
 
     fn connector() -> Connector<Sqlite> {
         // A database of this one connection, which is never used for more than a ping.
@@ -875,7 +875,7 @@ mod tests_on_sqlite {
     #[tokio::test]
     async fn a_worker_whose_share_is_in_use_takes_from_the_others() {
         let vars = [
-            ("DATABASE_URL", EXAMPLE_URLS[0]),
+            ("DATABASE_URL", UNUSED_URLS[0]),
             ("DATABASE_MAX_CONNECTIONS", "3"),
             ("DATABASE_ACQUIRE_TIMEOUT_MS", "50"),
             ("WEB_CONCURRENCY", "2"),

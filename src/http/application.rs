@@ -29,7 +29,10 @@ pub trait BackingService: Send + Sync {
     /// Its name in the response of `/readyz`.
     fn name(&self) -> &'static str;
 
-    /// Checks that it responds. The reason of an error is logged.
+    /// Checks that it can be used. Each request of `/readyz` calls it, and cancels it after a second.
+    ///
+    /// # Errors
+    /// The reason, which is logged. It must not contain a secret.
     async fn check(&self) -> Result<(), String>;
 }
 
@@ -39,7 +42,7 @@ pub enum Unready {
     /// The database does not respond, or its schema is older than this release.
     #[error("{0}")]
     Database(#[source] db::Unready),
-    /// A backing service does not respond.
+    /// A backing service cannot be used.
     #[error("{name}: {reason}")]
     Service {
         /// Its name.

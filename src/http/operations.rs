@@ -45,7 +45,7 @@ pub(crate) async fn readyz(state: Data<State>, db: Data<Db>) -> Result<HttpRespo
         Unready::Database(db::Unready::Schema { .. }) => {
             Problem::unavailable("schema: it is older than this release; run `migrate up`", &unready)
         }
-        Unready::Service { name, .. } => Problem::unavailable(format!("{name}: it does not respond"), &unready),
+        Unready::Service { name, .. } => Problem::unavailable(format!("{name}: the check failed"), &unready),
     })?;
     Ok(text("ready\n"))
 }

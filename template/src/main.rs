@@ -1,6 +1,7 @@
 //! Copies this project as a new one, with a name of its own and the engines that it needs: `bin/new`.
 //!
-//! The sources need no placeholders. Names are replaced as words. What mentions a removed engine is removed: files,
+//! The sources need no placeholders. The name of the original is replaced wherever it occurs, in lower case, in upper case
+//! and capitalised. What mentions a removed engine is removed: files,
 //! Rust items and match arms, entries of YAML, sections and sentences of documents. Lines between `[only NAME]` and
 //! `[end]` are for one engine, for `servers`, for `several` engines, for the application (`users`), or for the `original`,
 //! where these rules are not enough.
@@ -47,37 +48,46 @@ enum Engine {
     Postgres,
 }
 
-/// A name, the engines whose copies have what it names, what mentions it, and its files whose paths do not.
-type Part = (&'static str, &'static [Engine], &'static str, &'static [&'static str]);
+/// What a copy has or does not have, by its engine.
+struct Part {
+    /// The name in markers.
+    name: &'static str,
+    /// The engines whose copies have it, besides those for all engines.
+    engines: &'static [Engine],
+    /// A pattern of what mentions it.
+    words: &'static str,
+    /// Its files whose paths do not mention it.
+    paths: &'static [&'static str],
+}
 
 const PARTS: [Part; 5] = [
-    (
-        "mysql",
-        &[Engine::Mysql],
-        "mysql|mariadb|galera|wsrep|innodb|my_?sql",
-        &["tests/factors/dev_prod_parity/mysql.rs"],
-    ),
-    (
-        "postgres",
-        &[Engine::Postgres],
-        "postgres|pgbouncer|patroni|pgbench|libpq|psql|pg_[a-z]|pgpass|\\bpg",
-        &["tests/support/pooler.rs"],
-    ),
-    (
-        "servers",
-        &[Engine::Mysql, Engine::Postgres],
-        r"kubernetes|kubectl|\bcompose|make-secrets|ssl[-_]?(?:mode|(?:root)?cert|ca\b|key)|database servers?\b|database user",
-        &[
+    Part {
+        name: "mysql",
+        engines: &[Engine::Mysql],
+        words: "mysql|mariadb|galera|wsrep|innodb|my_?sql",
+        paths: &["tests/factors/dev_prod_parity/mysql.rs"],
+    },
+    Part {
+        name: "postgres",
+        engines: &[Engine::Postgres],
+        words: "postgres|pgbouncer|patroni|pgbench|libpq|psql|pg_[a-z]|pgpass|\\bpg",
+        paths: &["tests/support/pooler.rs"],
+    },
+    Part {
+        name: "servers",
+        engines: &[Engine::Mysql, Engine::Postgres],
+        words: r"kubernetes|kubectl|\bcompose|make-secrets|ssl[-_]?(?:mode|(?:root)?cert|ca\b|key)|database servers?\b|database user",
+        paths: &[
             "src/config/database_url/server.rs",
             "src/config/database_url/tls.rs",
             "src/config/database_url/protection.rs",
             "tests/support/fault_proxy.rs",
             "tests/support/step_proxy.rs",
         ],
-    ),
+    },
     // Only a copy that supports all engines has more than one.
-    ("several", &[], "three engines", &[]),
-    ("sqlite", &[Engine::Sqlite], "sqlite", &[]),
+    Part { name: "several", engines: &[], words: "three engines", paths: &[] },
+    Part { name: "sqlite", engines: &[Engine::Sqlite], words: "sqlite", paths: &[] },
 ];
 
 /// Names that only the code for these engines uses. They do not mention the engines.
@@ -129,13 +139,20 @@ const OMITTED: [&str; 31] = [
 const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|(?:drop-engine|upgrade)\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform/push|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
 
 /// Texts that name one engine, and what they are in a copy without it.
-const REPLACED: [(&str, &str, &str, &str); 6] = [
+const REPLACED: [(&str, &str, &str, &str); 8] = [
     ("sqlite", ".cargo/config.toml", "sqlite:roster.db?mode=rwc", "{url}"),
     ("sqlite", "bin/release", "sqlite:stand-in", "{url}"),
     ("sqlite", "justfile", "engine=\"sqlite\"", "engine=\"{engine}\""),
     ("mysql", ".devcontainer/devcontainer.json", " mariadb-server", ""),
     ("mysql", "deploy/compose/make-secrets", "{1:-mariadb}", "{1:-postgres}"),
     ("postgres", ".devcontainer/devcontainer.json", " postgresql", ""),
+    (
+        "servers",
+        ".devcontainer/devcontainer.json",
+        "sudo apt-get update && sudo apt-get install --yes --no-install-recommends",
+        "cargo --version",
+    ),
+    ("sqlite", "README.md", "cargo run                         # then open http://localhost:5000\n", ""),
 ];
 
 /// The names that documents enumerate.
@@ -170,8 +187,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the checkout has no folder")?;
     let engines = arguments.engine;
     let removed: Vec<_> =
-        PARTS.iter().filter(|(_, users, ..)| engines != Engine::All && !users.contains(&engines)).collect();
-    let words = removed.iter().map(|(.., words, _)| *words).chain([NOTHING]).collect::<Vec<_>>().join("|");
+        PARTS.iter().filter(|part| engines != Engine::All && !part.engines.contains(&engines)).collect();
+    let words = removed.iter().map(|part| part.words).chain([NOTHING]).collect::<Vec<_>>().join("|");
     let of_removed = Regex::new(&format!("(?i){words}"))?;
 
     let (mut files, mut dropped, mut spaced) = (BTreeMap::new(), HashSet::new(), HashSet::new());
@@ -180,7 +197,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             continue;
         }
         let file = File::read(&root.join(path))?;
-        if !of_removed.is_match(path) && !removed.iter().any(|(.., paths)| paths.contains(&path)) {
+        if !of_removed.is_match(path) && !removed.iter().any(|part| part.paths.contains(&path)) {
             if file.text().is_some_and(|text| text.contains("\n\n\n")) {
                 spaced.insert(path.to_owned());
             }
@@ -190,7 +207,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     let kept = |marker: &str| {
-        let is_of_removed_engine = removed.iter().any(|(name, ..)| *name == marker);
+        let is_of_removed_engine = removed.iter().any(|part| part.name == marker);
         marker != "original" && !(marker == "users" && arguments.empty) && !is_of_removed_engine
     };
     let marker = Regex::new(r"^\s*(?:#|//|--|<!--) \[(?:only (\w+)|end)\](?: -->)?$")?;
@@ -207,10 +224,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let word = Regex::new(&format!(r"(?i)\b{name}\b"))?;
     for (path, file) in &files {
         if let Some(line) = file.text().and_then(|text| text.lines().find(|line| word.is_match(line))) {
-            bail!(
-                "the name {name:?} is a word of {path}, so it could not be told apart: {:?}; choose another",
-                line.trim()
-            );
+            bail!("the name {name:?} already occurs in {path}: {:?}; choose another name", line.trim());
         }
     }
     let mentions = Prose::new(&Regex::new(MENTIONS)?, NAMES);
@@ -219,7 +233,8 @@ fn run(arguments: &Arguments) -> Result<()> {
             *text = mentions.document(text, 120);
         }
     }
-    for (_, path, from, to) in REPLACED.iter().filter(|(part, ..)| removed.iter().any(|(name, ..)| name == part)) {
+    for (_, path, from, to) in REPLACED.iter().filter(|(part, ..)| removed.iter().any(|removed| removed.name == *part))
+    {
         let Some(text) = files.get_mut(*path).and_then(File::text_mut) else { continue };
         ensure!(text.contains(from), "{path} does not contain {from:?}");
         let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
@@ -243,7 +258,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         file.write(&target.join(renamed(&path, name)))?;
     }
     fs::copy(root.join("LICENSE"), target.join(format!("LICENSE-{ORIGINAL}")))?;
-    finish(name, engines, root, target)
+    // What is not complete would be in the way of the next attempt.
+    finish(name, engines, root, target).inspect_err(|_| _ = fs::remove_dir_all(target))
 }
 
 /// Formats the sources, and makes the first commit. Its message names the commit that was copied.

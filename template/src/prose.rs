@@ -207,7 +207,9 @@ impl Prose {
 
     /// A block of code without the lines that mention a removed engine, and without the comments above these.
     fn code(&self, block: &[String], result: &mut Vec<String>) {
-        let kept: Vec<_> = block.iter().filter(|line| !self.mentions(line)).cloned().collect();
+        // The numbers of a diff count its lines.
+        let is_kept = |line: &&String| block[0] == "```diff" || !self.mentions(line);
+        let kept: Vec<_> = block.iter().filter(is_kept).cloned().collect();
         if kept.len() > 2 || kept.len() == block.len() {
             result.extend(kept);
         }

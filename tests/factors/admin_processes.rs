@@ -568,7 +568,8 @@ fn hold_lock(database: &Database) -> (Sql, String) {
             format!("connection {}, user root", holder.number("SELECT CAST(CONNECTION_ID() AS SIGNED)"))
         }
         Family::Postgres => {
-            holder.execute(&format!("SELECT pg_advisory_lock({})", 0x726f_7374_6572_i64));
+            let key = "roster".bytes().fold(0, |key: i64, byte| key.rotate_left(8) ^ i64::from(byte));
+            holder.execute(&format!("SELECT pg_advisory_lock({key})"));
             format!("process {}, user postgres", holder.number("SELECT pg_backend_pid()::bigint"))
         }
     };

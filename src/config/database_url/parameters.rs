@@ -67,7 +67,7 @@ pub(super) const POOL_SIZE: &str = "set DATABASE_MAX_CONNECTIONS in place of it"
 pub(super) const ACQUIRE_TIMEOUT: &str = "set DATABASE_ACQUIRE_TIMEOUT_MS in place of it";
 pub(super) const QUERY_TIMEOUT: &str = "set DATABASE_QUERY_TIMEOUT_MS in place of it";
 pub(super) const NOT_SUPPORTED: &str = "it is not supported: remove it";
-pub(super) const ALWAYS_UTC: &str = "times are always ALWAYS_UTC: remove it";
+pub(super) const ALWAYS_UTC: &str = "times are always UTC: remove it";
 pub(super) const POOL_SIZES: &[&str] = &[
     "pool_size",
     "max_pool_size",

@@ -8,8 +8,10 @@ use crate::db::migrations::engine::{EngineMigrations, LEDGER};
 use crate::db::migrations::error::Error;
 use crate::db::migrations::files::{Files, POSTGRES};
 
-/// The key of the lock. No other program may use it on this database.
-const LOCK_KEY: i64 = 0x726f_7374_6572;
+/// The key of the lock: the bytes of this program's name. No other program may use it on this database.
+fn lock_key() -> i64 {
+    env!("CARGO_PKG_NAME").bytes().fold(0, |key: i64, byte| key.rotate_left(8) ^ i64::from(byte))
+}
 
 impl EngineMigrations for PgConnection {
     const FILES: &'static [Files] = POSTGRES;
@@ -18,11 +20,11 @@ impl EngineMigrations for PgConnection {
     const DEFAULT_LOCK_TIMEOUT: &'static str = "RESET lock_timeout";
 
     async fn try_lock(&mut self) -> Result<bool, Error> {
-        Ok(sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK_KEY).fetch_one(self).await?)
+        Ok(sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(lock_key()).fetch_one(self).await?)
     }
 
     async fn unlock(&mut self) -> Result<(), DbError> {
-        Ok(sqlx::query("SELECT pg_advisory_unlock($1)").bind(LOCK_KEY).execute(self).await.map(drop)?)
+        Ok(sqlx::query("SELECT pg_advisory_unlock($1)").bind(lock_key()).execute(self).await.map(drop)?)
     }
 
     async fn apply_step(&mut self, up: &Migration) -> Result<(), Error> {
@@ -51,7 +53,7 @@ impl EngineMigrations for PgConnection {
              'address ' || host(client_addr)) FROM pg_locks JOIN pg_stat_activity USING (pid) \
              WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND classid::bigint = $1 >> 32 AND objid::bigint = $1 & 4294967295 AND objsubid = 1";
-        sqlx::query_scalar(SQL).bind(LOCK_KEY).fetch_optional(self).await.ok().flatten()
+        sqlx::query_scalar(SQL).bind(lock_key()).fetch_optional(self).await.ok().flatten()
     }
 
     async fn transaction_holder(&mut self) -> Option<String> {
