@@ -135,6 +135,9 @@ fn up_and_down_go_step_by_step(database: &Database) {
     assert_eq!(database.sql().number("SELECT COUNT(*) FROM users"), 2);
     assert_eq!(migrated(database, &["up"]), format!("migration {LATEST} applied\n"));
     assert_eq!(migrated(database, &["down", "--yes", "--to", "0"]), format!("migrations {LATEST} to 1 reverted\n"));
+    let mut sql = database.sql();
+    let is_left = |table: &&&str| !sql.refuses(&format!("SELECT COUNT(*) FROM {table}"));
+    assert_eq!(TABLES.iter().find(is_left), None);
     assert_eq!(migrated(database, &["down", "--yes"]), "nothing to do: no migration reverted\n");
     assert_eq!(migrated(database, &["up"]), format!("migrations 1 to {LATEST} applied\n"));
 

@@ -133,14 +133,16 @@ fn links(document: &str) -> Vec<String> {
     targets.filter(is_file).map(str::to_owned).collect()
 }
 
-/// The paths between backquotes, outside of code blocks. Those that are patterns or commands are not examined.
+/// The paths between backquotes, outside of code blocks. Patterns, commands and generated secrets are left out.
 fn paths(document: &str) -> Vec<String> {
     const FOLDERS: [&str; 10] =
         [".ci/", ".github/", "benches/", "bin/", "deploy/", "docs/", "migrations/", "src/", "templates/", "tests/"];
     let text = without_blocks(document);
     let spans = text.split('`').skip(1).step_by(2);
     let is_path = |span: &&str| {
-        FOLDERS.iter().any(|folder| span.starts_with(folder)) && !span.contains([' ', '*', '{', '<', '…', '\n'])
+        FOLDERS.iter().any(|folder| span.starts_with(folder))
+            && !span.contains([' ', '*', '{', '<', '…', '\n'])
+            && !span.contains("/secrets/")
     };
     spans.filter(is_path).map(str::to_owned).collect()
 }
