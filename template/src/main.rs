@@ -86,7 +86,7 @@ const PARTS: [Part; 5] = [
         ],
     },
     // Only a copy that supports all engines has more than one.
-    Part { name: "several", engines: &[], words: "three engines", paths: &[] },
+    Part { name: "several", engines: &[], words: "three engines|same on each engine", paths: &[] },
     Part { name: "sqlite", engines: &[Engine::Sqlite], words: "sqlite", paths: &[] },
 ];
 
