@@ -1,17 +1,18 @@
 //! VI. Processes: stateless, sharing nothing but the database.
 
 use libtest_mimic::Trial;
+use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine, holds_only};
-use crate::support::process::{Web, migrated};
+use crate::support::process::{Web, migrated, web_command};
 use crate::support::resource::{FIRST, LISTING, SECOND_JSON, TABLE, listing};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .each(tests![any_process_answers_any_page, a_change_is_seen_by_every_process_at_once])
+        .each(tests![a_process_writes_no_file, any_process_answers_any_page, a_change_is_seen_by_every_process_at_once])
         // SQLite alone is in a folder of the test.
-        .on(&[Engine::Sqlite], tests![nothing_is_written_beside_the_database, no_listing_writes_beside_the_database])
+        .on(&[Engine::Sqlite], tests![nothing_is_written_beside_the_database])
         .trials()
 }
 
@@ -36,24 +37,26 @@ fn a_change_is_seen_by_every_process_at_once(database: &Database) {
     }
 }
 
-fn nothing_is_written_beside_the_database(database: &Database) {
+fn a_process_writes_no_file(database: &Database) {
     migrated(database, &["up"]);
-    let web = Web::start(database, &[]);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let environment =
+        [("DATABASE_URL", &*database.url), ("HOST", "127.0.0.1"), ("PORT", "0"), ("HOME", path), ("TMPDIR", path)];
+    let mut command = web_command(&environment);
+    command.current_dir(path);
+    let web = Web::launch(command);
     for path in ["/", "/docs", "/readyz", "/metrics", "/nothing"] {
         web.get(path);
     }
-    assert_only_the_database_is_written(database);
+    assert!(holds_only(folder.path(), &[]));
 }
 
-fn no_listing_writes_beside_the_database(database: &Database) {
+fn nothing_is_written_beside_the_database(database: &Database) {
     let web = Web::seeded(database);
-    for path in [LISTING, FIRST] {
-        assert_eq!(web.get(path).status, 200);
+    for path in ["/", LISTING, FIRST, "/readyz", "/nothing"] {
+        web.get(path);
     }
-    assert_only_the_database_is_written(database);
-}
-
-fn assert_only_the_database_is_written(database: &Database) {
     let file = database.file();
     assert!(holds_only(file.parent().unwrap(), &["roster.db", "roster.db-wal", "roster.db-shm"]));
 }
