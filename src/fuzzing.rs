@@ -80,7 +80,11 @@ pub fn database_url(text: &str) {
         2 => format!("{scheme}://roster:{password}@db.example/roster"),
         3 => format!("{scheme}://roster:{password}@[::1]:5432/roster?connect_timeout=1"),
         4 => format!("{scheme}://roster:{password}@/roster?host=/run/sockets"),
-        _ => format!("{scheme}://db.example/roster?user=roster&password={password}"),
+        _ => {
+            // An ampersand begins the next parameter.
+            let password = password.replace('&', "%26");
+            format!("{scheme}://db.example/roster?user=roster&password={password}")
+        }
     };
     let shown = match Config::from_vars([("DATABASE_URL".to_owned(), url.clone())]) {
         Ok(config) => {

@@ -139,7 +139,7 @@ const OMITTED: [&str; 31] = [
 const MENTIONS: &str = r"CHANGELOG\.md|\(LICENSE\)|benches/(?:run|harness|jobs|writes|peers|results)|`benches/`|build\.profdata|bin/new|performance\.md|(?:drop-engine|upgrade)\.md|docs/pictures|template/|tests/(?:chaos|docs|guide|platform/push|template|containers/[^bi ]|containers/`)|\(#speed\)|cargo bench";
 
 /// Texts that name one engine, and what they are in a copy without it.
-const REPLACED: [(&str, &str, &str, &str); 8] = [
+const REPLACED: [(&str, &str, &str, &str); 10] = [
     ("sqlite", ".cargo/config.toml", "sqlite:roster.db?mode=rwc", "{url}"),
     ("sqlite", "bin/release", "sqlite:stand-in", "{url}"),
     ("sqlite", "justfile", "engine=\"sqlite\"", "engine=\"{engine}\""),
@@ -153,13 +153,21 @@ const REPLACED: [(&str, &str, &str, &str); 8] = [
         "cargo --version",
     ),
     ("sqlite", "README.md", "cargo run                         # then open http://localhost:5000\n", ""),
+    (
+        "sqlite",
+        "README.md",
+        "In a checkout, `.cargo/config.toml`",
+        "For development, `docker compose --file deploy/compose/databases.yaml up --detach --wait {service}` starts a\ndatabase. \
+         Without Docker, create one as below.\n\nIn a checkout, `.cargo/config.toml`",
+    ),
+    ("sqlite", "README.md", "To change the database, change its URL. The user", "The user"),
 ];
 
 /// The names that documents enumerate.
 const NAMES: &str = r"sqlite|mysql|mariadb|galera|postgres(?:ql)?(?:18)?|pgbouncer|patroni";
 
 /// Names that guides change, also where nothing uses them.
-const GUIDES_USE: [&str; 3] = ["LATEST_TABLE", "LATEST_QUERY", "TABLES"];
+const GUIDES_USE: [&str; 4] = ["LATEST_TABLE", "LATEST_QUERY", "TABLES", "migrate_from"];
 
 /// A pattern that no text has.
 const NOTHING: &str = r"[^\s\S]";
@@ -183,8 +191,12 @@ fn run(arguments: &Arguments) -> Result<()> {
         is_name,
         "the name {name:?} is not valid; expected a lower-case letter, then 1 to 14 lower-case letters or digits"
     );
-    ensure!(!target.exists(), "{} exists; name a folder to create", target.display());
+    let folder = target.display();
+    ensure!(!target.exists(), "{folder} exists; name a folder to create");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the checkout has no folder")?;
+    let parent = std::path::absolute(target)?.ancestors().find_map(|folder| folder.canonicalize().ok());
+    let is_inside = parent.is_some_and(|parent| parent.starts_with(root));
+    ensure!(!is_inside, "{folder} is in the checkout of {ORIGINAL}; name a folder outside");
     let engines = arguments.engine;
     let removed: Vec<_> =
         PARTS.iter().filter(|part| engines != Engine::All && !part.engines.contains(&engines)).collect();
@@ -227,6 +239,11 @@ fn run(arguments: &Arguments) -> Result<()> {
             bail!("the name {name:?} already occurs in {path}: {:?}; choose another name", line.trim());
         }
     }
+    // The description contains the license, which is for the owner of the copy to choose.
+    let license = Regex::new(r#"(?s) *"license": \{.*?\},\n"#)?;
+    if let Some(text) = files.get_mut("openapi.json").and_then(File::text_mut) {
+        *text = license.replace(text, "").into_owned();
+    }
     let mentions = Prose::new(&Regex::new(MENTIONS)?, NAMES);
     for (path, file) in &mut files {
         if let (true, Some(text)) = (path.ends_with(".md"), file.text_mut()) {
@@ -238,14 +255,16 @@ fn run(arguments: &Arguments) -> Result<()> {
         let Some(text) = files.get_mut(*path).and_then(File::text_mut) else { continue };
         ensure!(text.contains(from), "{path} does not contain {from:?}");
         let url = if engines == Engine::Mysql { "mysql" } else { "postgres" };
-        let to =
-            to.replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}")).replace("{engine}", url);
+        let to = to
+            .replace("{url}", &format!("{url}://{ORIGINAL}:secret@localhost/{ORIGINAL}"))
+            .replace("{engine}", url)
+            .replace("{service}", if url == "mysql" { "mariadb" } else { url });
         *text = text.replace(from, &to);
     }
     let unused = USED_BY.iter().filter(|(users, _)| engines != Engine::All && !users.contains(&engines));
     let unused = unused.map(|(_, names)| *names).chain([NOTHING]).collect::<Vec<_>>().join("|");
     prune(&mut files, &of_removed, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
-    fs::create_dir_all(target)?;
+    fs::create_dir_all(target).with_context(|| format!("{folder} cannot be created"))?;
     let gap = Regex::new(r"\n{3,}")?;
     for (path, mut file) in files {
         if let Some(text) = file.text_mut() {
@@ -277,7 +296,11 @@ fn finish(name: &str, engines: Engine, root: &Path, target: &Path) -> Result<()>
     let as_nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"];
     let mut commit = if identity { vec![] } else { as_nobody.to_vec() };
     let original = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(root));
-    let changes = if original(&["status", "--porcelain"])?.is_empty() { "" } else { ", with uncommitted changes" };
+    let changes = if original(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
+        ""
+    } else {
+        ", with uncommitted changes"
+    };
     let message =
         format!("all: begin {name}\n\nCopied from commit {}{changes}", original(&["rev-parse", "HEAD"])?.trim());
     commit.extend(["commit", "--quiet", "--message", &message]);

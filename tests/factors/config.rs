@@ -534,9 +534,12 @@ fn parameters_of_postgres_hosts_are_applied_or_refused() {
         ("keepalives=1", "not supported"),
         ("hostaddr=db", "expected an IP address"),
         ("host=a,b", "expected one host"),
+        ("host=", "expected one host"),
+        ("host=>canary", "expected one host"),
     ] {
         let message = read(&[("DATABASE_URL", &format!("postgres://u:p@h/d?{query}"))]).unwrap_err();
         let name = query.split(['=', '&']).next().unwrap();
+        assert!(!message.contains("canary"), "{message}");
         assert!(message.contains(name) && message.contains(advice), "{query}: {message}");
     }
 }

@@ -184,7 +184,9 @@ impl Parameters {
             }
             Parameter::HostOrFolder => {
                 let host = value.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(value);
-                if host.is_empty() || host.contains(',') {
+                let is_folder = host.starts_with('/');
+                let is_host = host.parse::<IpAddr>().is_ok() || url::Host::parse(host).is_ok();
+                if host.contains(',') || !is_folder && !is_host {
                     return Err("expected one host, or the folder of a Unix socket".into());
                 }
                 pass(host);
