@@ -193,7 +193,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     );
     let folder = target.display();
     ensure!(!target.exists(), "{folder} exists; name a folder to create");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the checkout has no folder")?;
+    // cargo sets it, also if the checkout was moved after it was compiled.
+    let manifest = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR").context("run bin/new")?);
+    let root = manifest.parent().context("the checkout has no folder")?;
     let parent = std::path::absolute(target)?.ancestors().find_map(|folder| folder.canonicalize().ok());
     let is_inside = parent.is_some_and(|parent| parent.starts_with(root));
     ensure!(!is_inside, "{folder} is in the checkout of {ORIGINAL}; name a folder outside");
@@ -246,8 +248,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let mentions = Prose::new(&Regex::new(MENTIONS)?, NAMES);
     for (path, file) in &mut files {
-        if let (true, Some(text)) = (path.ends_with(".md"), file.text_mut()) {
-            *text = mentions.document(text, 120);
+        let Some(text) = file.text_mut() else { continue };
+        match Path::new(path).extension().and_then(|extension| extension.to_str()) {
+            Some("md") => *text = mentions.document(text, 120),
+            Some("rs") => *text = mentions.comments(text, "//"),
+            None | Some("sh" | "yml" | "yaml") => *text = mentions.comments(text, "#"),
+            Some(_) => {}
         }
     }
     for (_, path, from, to) in REPLACED.iter().filter(|(part, ..)| removed.iter().any(|removed| removed.name == *part))
@@ -264,8 +270,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let unused = USED_BY.iter().filter(|(users, _)| engines != Engine::All && !users.contains(&engines));
     let unused = unused.map(|(_, names)| *names).chain([NOTHING]).collect::<Vec<_>>().join("|");
     prune(&mut files, &of_removed, &Regex::new(&format!("(?i:{words})|{unused}"))?, dropped)?;
-    fs::create_dir_all(target).with_context(|| format!("{folder} cannot be created"))?;
     let gap = Regex::new(r"\n{3,}")?;
+    let mut copy = BTreeMap::new();
     for (path, mut file) in files {
         if let Some(text) = file.text_mut() {
             *text = renamed(text, name);
@@ -274,37 +280,18 @@ fn run(arguments: &Arguments) -> Result<()> {
                 *text = gap.replace_all(text, "\n\n").into_owned();
             }
         }
-        file.write(&target.join(renamed(&path, name)))?;
+        copy.insert(renamed(&path, name), file);
     }
-    fs::copy(root.join("LICENSE"), target.join(format!("LICENSE-{ORIGINAL}")))?;
-    // What is not complete would be in the way of the next attempt.
-    finish(name, engines, root, target).inspect_err(|_| _ = fs::remove_dir_all(target))
-}
+    copy.insert(format!("LICENSE-{ORIGINAL}"), File::read(&root.join("LICENSE"))?);
 
-/// Formats the sources, and makes the first commit. Its message names the commit that was copied.
-fn finish(name: &str, engines: Engine, root: &Path, target: &Path) -> Result<()> {
-    let run =
-        |program: &str, arguments: &[&str]| output(Command::new(program).args(arguments).current_dir(target)).map(drop);
-    run("cargo", &["fmt"])?;
-    // The name of the package, and the packages of removed engines.
-    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
-        run("cargo", &["update", "--quiet", "--workspace", "--manifest-path", manifest])?;
-    }
-    run("git", &["init", "--quiet", "--initial-branch", "main"])?;
-    run("git", &["add", "--all"])?;
-    let identity = output(Command::new("git").args(["config", "user.email"]).current_dir(target)).is_ok();
-    let as_nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"];
-    let mut commit = if identity { vec![] } else { as_nobody.to_vec() };
-    let original = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(root));
-    let changes = if original(&["status", "--porcelain", "--untracked-files=no"])?.is_empty() {
-        ""
-    } else {
-        ", with uncommitted changes"
-    };
-    let message =
-        format!("all: begin {name}\n\nCopied from commit {}{changes}", original(&["rev-parse", "HEAD"])?.trim());
-    commit.extend(["commit", "--quiet", "--message", &message]);
-    run("git", &commit)?;
+    let last = target.file_name().context("the path has no name")?.to_string_lossy();
+    // No part of a copy is in the way of the next attempt.
+    let partial = target.with_file_name(format!(".{last}.{}", std::process::id()));
+    let made = write(&copy, &partial).and_then(|()| commit(name, root, &partial)).and_then(|changes| {
+        fs::rename(&partial, target).with_context(|| format!("{folder} cannot be created"))?;
+        Ok(changes)
+    });
+    let changes = made.inspect_err(|_| _ = fs::remove_dir_all(&partial))?;
     let run = "cargo run     # http://localhost:5000";
     let server = |server: &str| {
         format!("docker compose --file deploy/compose/databases.yaml up --detach --wait {server}\n    {run}")
@@ -314,9 +301,44 @@ fn finish(name: &str, engines: Engine, root: &Path, target: &Path) -> Result<()>
         Engine::Mysql => server("mariadb"),
         Engine::Postgres => server("postgres"),
     };
-    let folder = target.display();
-    println!("{name} is in {folder}{changes}. Next:\n\n    cd {folder}\n    {start}");
+    println!("{name} is in {folder}{changes}. Next:\n\n    cd '{folder}'\n    {start}");
     Ok(())
+}
+
+fn write(files: &BTreeMap<String, File>, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("{} cannot be created", folder.display()))?;
+    for (path, file) in files {
+        file.write(&folder.join(path)).with_context(|| format!("{path} cannot be written"))?;
+    }
+    Ok(())
+}
+
+/// Formats the sources, and makes the first commit. Its message names the commit that was copied. Returns a note about
+/// changes that are not in that commit.
+fn commit(name: &str, root: &Path, folder: &Path) -> Result<&'static str> {
+    let run =
+        |program: &str, arguments: &[&str]| output(Command::new(program).args(arguments).current_dir(folder)).map(drop);
+    run("cargo", &["fmt"])?;
+    // The name of the package, and the packages of removed engines.
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        run("cargo", &["update", "--quiet", "--workspace", "--manifest-path", manifest])?;
+    }
+    run("git", &["init", "--quiet", "--initial-branch", "main"])?;
+    // Files that the user's own settings ignore belong to the copy, too.
+    run("git", &["add", "--all", "--force"])?;
+    let original = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(root));
+    let is_changed = !original(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
+    let changes = if is_changed { ", with uncommitted changes" } else { "" };
+    let message =
+        format!("all: begin {name}\n\nCopied from commit {}{changes}", original(&["rev-parse", "HEAD"])?.trim());
+    // The user's hooks and keys are not for this commit.
+    let mut arguments = vec!["-c", "core.hooksPath=/dev/null", "-c", "commit.gpgsign=false"];
+    if run("git", &["var", "GIT_COMMITTER_IDENT"]).is_err() {
+        arguments.extend(["-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]);
+    }
+    arguments.extend(["commit", "--quiet", "--message", &message]);
+    run("git", &arguments)?;
+    Ok(changes)
 }
 
 /// The words of a removed engine, removed from all files.

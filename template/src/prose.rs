@@ -207,9 +207,10 @@ impl Prose {
 
     /// A block of code without the lines that mention a removed engine, and without the comments above these.
     fn code(&self, block: &[String], result: &mut Vec<String>) {
-        // The numbers of a diff count its lines.
-        let is_kept = |line: &&String| block[0] == "```diff" || !self.mentions(line);
-        let kept: Vec<_> = block.iter().filter(is_kept).cloned().collect();
+        // The numbers of a diff count its lines. A command continues after a backslash.
+        let commands = block.split_inclusive(|line| !line.ends_with('\\'));
+        let is_kept = |command: &&[String]| block[0] == "```diff" || !command.iter().any(|line| self.mentions(line));
+        let kept: Vec<_> = commands.filter(is_kept).flatten().cloned().collect();
         if kept.len() > 2 || kept.len() == block.len() {
             result.extend(kept);
         }
