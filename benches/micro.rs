@@ -1,4 +1,4 @@
-//! Microbenchmarks of the request path, for `cargo bench`: a page of songs as JSON, row by row and collected first, and
+//! Microbenchmarks of the request path: a page of songs as JSON, row by row and collected first, and
 //! the cursor at the end of each page.
 
 use std::hint::black_box;
