@@ -186,7 +186,9 @@ mod tests {
     /// `UPDATE_OPENAPI=1` writes it.
     #[test]
     fn the_committed_description_is_that_of_the_handlers() {
-        let api = Api::openapi();
+        let mut api = Api::openapi();
+        // A package without a license would have one without a name.
+        api.info.license.take_if(|license| license.name.is_empty());
         let paths = serde_json::to_value(&api.paths).expect("it is JSON");
         let operations =
             paths.as_object().into_iter().flatten().flat_map(|(_, path)| path.as_object().into_iter().flatten());
