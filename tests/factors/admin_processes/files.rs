@@ -310,17 +310,27 @@ fn the_documented_rights_suffice(database: &Database) {
         }),
     );
     servers.push(server);
-    if family == Family::Postgres {
-        let page = fs::read_to_string(root.join("docs/kubernetes.md")).unwrap();
-        let (before, after) = between(&page, "```sql\n", "```").split_once("\\connect roster\n").unwrap();
-        let server = Server::start(database.engine);
-        run_all(&mut server.admin(), before);
-        run_all(&mut Sql::connect(&server.url("roster")), after);
-        for user in ["migrate", "web"] {
-            server.admin().execute(&format!("ALTER ROLE roster_{user} PASSWORD 'secret'"));
+    let page = fs::read_to_string(root.join("docs/kubernetes.md")).unwrap();
+    let server = Server::start(database.engine);
+    match family {
+        Family::Sqlite => unreachable!("it has no server"),
+        Family::MySql => {
+            run_all(&mut server.admin(), between(&page, "For MySQL and MariaDB:\n\n```sql\n", "```"));
+            for user in ["migrate", "web"] {
+                server.admin().execute(&format!("ALTER USER roster_{user} IDENTIFIED BY 'secret'"));
+            }
         }
-        servers.push(server);
+        Family::Postgres => {
+            let statements = between(&page, "For PostgreSQL:\n\n```sql\n", "```");
+            let (before, after) = statements.split_once("\\connect roster\n").unwrap();
+            run_all(&mut server.admin(), before);
+            run_all(&mut Sql::connect(&server.url("roster")), after);
+            for user in ["migrate", "web"] {
+                server.admin().execute(&format!("ALTER ROLE roster_{user} PASSWORD 'secret'"));
+            }
+        }
     }
+    servers.push(server);
     for server in servers {
         let run = |user: &str, arguments: &[&str], input: &str| {
             let url = server.url_of(&format!("roster_{user}:secret"), "roster");
