@@ -167,7 +167,7 @@ const REPLACED: [(&str, &str, &str, &str); 10] = [
 const NAMES: &str = r"sqlite|mysql|mariadb|galera|postgres(?:ql)?(?:18)?|pgbouncer|patroni";
 
 /// Names that guides change, also where nothing uses them.
-const GUIDES_USE: [&str; 4] = ["LATEST_TABLE", "LATEST_QUERY", "TABLES", "migrate_from"];
+const GUIDES_USE: [&str; 5] = ["LATEST_TABLE", "LATEST_QUERY", "SAMPLES", "TABLES", "migrate_from"];
 
 /// A pattern that no text has.
 const NOTHING: &str = r"[^\s\S]";

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine};
 use crate::support::process::{TOKEN, Web, migrated};
+use crate::support::resource::SAMPLES;
 use crate::support::tool::Tool;
 use crate::support::{Tests, tests};
 
@@ -24,6 +25,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn the_service_does_what_it_describes(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "200"]);
+    SAMPLES.iter().for_each(|statement| database.sql().execute(statement));
     let web = Web::writable(database, &[]);
     let scratch = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut schemathesis = Tool::Schemathesis.command();

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::support::engine::Database;
 use crate::support::process::{TOKEN, Web, migrated};
+use crate::support::resource::SAMPLES;
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -80,6 +81,7 @@ fn the_description_has_a_page(database: &Database) {
 fn the_examples_are_what_the_service_does(database: &Database) {
     migrated(database, &["up"]);
     migrated(database, &["seed"]);
+    SAMPLES.iter().for_each(|statement| database.sql().execute(statement));
     let web = Web::writable(database, &[("RELEASE_ID", "v7")]);
     let page = web.get("/docs").body;
     let description = web.get("/openapi.json").json();

@@ -9,7 +9,7 @@ use url::Url;
 
 use crate::support::engine::Database;
 use crate::support::process::{Answer, Web, agent, migrated, request};
-use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing, related};
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, SAMPLES, listing, related};
 use crate::support::{Tests, prefix_proxy, tests};
 
 const PREFIX: &str = "/apps/roster";
@@ -29,6 +29,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 fn published(database: &Database) -> (Web, Url) {
     migrated(database, &["up"]);
     migrated(database, &["seed", "60"]);
+    SAMPLES.iter().for_each(|statement| database.sql().execute(statement));
     let web = Web::start(database, &[]);
     let root = prefix_proxy::start(PREFIX, web.port);
     (web, root)

@@ -56,6 +56,10 @@ pub(crate) const TABLE: &str = table!();
 pub(crate) const RELATED_TABLE: &str = "friends";
 /// Changes the second sample row.
 pub(crate) const CHANGE_SECOND: &str = "UPDATE users SET email = 'new@example.com' WHERE id = 2";
+/// The statements that insert a row with the id 1 into each table of which `migrate seed` makes no rows.
+pub(crate) const SAMPLES: &[&str] = &[
+    // For the tests that request each documented operation.
+];
 /// The table that the last migration creates or alters.
 pub(crate) const LATEST_TABLE: &str = "schedules";
 /// A query that fails without the last migration.
