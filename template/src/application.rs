@@ -11,12 +11,12 @@ use crate::rust::Source;
 use crate::{Content, File, NAMES, remove_unused};
 
 /// The files of the application alone, and the documents about it.
-const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/conformance/(?:hooks\.py|schemathesis)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:backing-service|drop-worker|job|setting)\.md$";
+const OMITTED: &str = r"^src/(?:users|friends)/|^templates/(?:users\.|friends\.|row\.|email\.|mail/)|^migrations/\w+/\d+_(?:users|friends)|^tests/conformance/(?:hooks\.py|schemathesis)|^tests/(?:http/users|http/writes|jobs/mail)\.rs$|^docs/guide/(?:backing-service|drop-worker|job|setting|write)\.md$";
 
 /// What mentions the application in `src/resources.rs`, in tests, and in documents.
 const IN_LIST: &str = "^(?:users|Users|User|UserChanges|NewUser|friends|Friend|FRIENDSHIPS|welcome|Method)$";
 const IN_TESTS: &str = r#"[Ff]riend|(?:^|[^a-z_-])[Uu]sers(?:[^a-z-]|$)|[Uu]sername|welcome|^(?:Deploy|mail_settings|explain|explain_select|kept_plan|style_of|seed)$|^"(?:seed|import|export)"$"#;
-const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.(?:csv|html|ndjson)|sample users|guide/(?:job|setting)\.md|\b(?:backing-service|drop-worker)\.md|welcome|migrate(?: --)? seed|users_id_seq|username_key|tests/(?:http/users|http/writes|jobs/mail)";
+const IN_DOCUMENTS: &str = r"(?i)friend|[/`]users\b|users\.(?:csv|html|ndjson)|sample users|guide/(?:job|setting)\.md|\b(?:backing-service|drop-worker|write)\.md|welcome|migrate(?: --)? seed|users_id_seq|username_key|tests/(?:http/users|http/writes|jobs/mail)";
 
 /// Scripts with lines about its rows.
 const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
