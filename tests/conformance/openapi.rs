@@ -6,8 +6,7 @@ use libtest_mimic::Trial;
 use tempfile::TempDir;
 
 use crate::support::engine::{Database, Engine};
-use crate::support::process::{TOKEN, Web, migrated};
-use crate::support::resource::SAMPLES;
+use crate::support::process::{TOKEN, Web, sampled};
 use crate::support::tool::Tool;
 use crate::support::{Tests, tests};
 
@@ -23,9 +22,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 }
 
 fn the_service_does_what_it_describes(database: &Database) {
-    migrated(database, &["up"]);
-    migrated(database, &["seed", "200"]);
-    SAMPLES.iter().for_each(|statement| database.sql().execute(statement));
+    sampled(database, "200");
     let web = Web::writable(database, &[]);
     let scratch = TempDir::with_prefix("roster-conformance-").unwrap();
     let mut schemathesis = Tool::Schemathesis.command();

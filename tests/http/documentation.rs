@@ -10,8 +10,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::engine::Database;
-use crate::support::process::{TOKEN, Web, migrated};
-use crate::support::resource::SAMPLES;
+use crate::support::process::{TOKEN, Web, sampled};
 use crate::support::{Tests, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
@@ -79,9 +78,7 @@ fn the_description_has_a_page(database: &Database) {
 
 /// The commands of the page, with the values of the shell's variables. The first sample user makes the examples true.
 fn the_examples_are_what_the_service_does(database: &Database) {
-    migrated(database, &["up"]);
-    migrated(database, &["seed"]);
-    SAMPLES.iter().for_each(|statement| database.sql().execute(statement));
+    sampled(database, "2");
     let web = Web::writable(database, &[("RELEASE_ID", "v7")]);
     let page = web.get("/docs").body;
     let description = web.get("/openapi.json").json();

@@ -8,8 +8,8 @@ use serde_json::Value;
 use url::Url;
 
 use crate::support::engine::Database;
-use crate::support::process::{Answer, Web, agent, migrated, request};
-use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, SAMPLES, listing, related};
+use crate::support::process::{Answer, Web, agent, request, sampled};
+use crate::support::resource::{CSV, FIRST, LISTING, NDJSON, RELATED, listing, related};
 use crate::support::{Tests, prefix_proxy, tests};
 
 const PREFIX: &str = "/apps/roster";
@@ -27,9 +27,7 @@ pub(crate) fn tests() -> Vec<Trial> {
 
 /// A server with more users than a page shows, and its published address.
 fn published(database: &Database) -> (Web, Url) {
-    migrated(database, &["up"]);
-    migrated(database, &["seed", "60"]);
-    SAMPLES.iter().for_each(|statement| database.sql().execute(statement));
+    sampled(database, "60");
     let web = Web::start(database, &[]);
     let root = prefix_proxy::start(PREFIX, web.port);
     (web, root)

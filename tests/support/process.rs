@@ -14,6 +14,7 @@ use url::Url;
 
 use super::engine::Database;
 use super::eventually;
+use super::resource::SAMPLES;
 
 /// The name of the client that may write, and its token.
 pub(crate) const CLIENT: &str = "tester";
@@ -67,6 +68,15 @@ pub(crate) fn seed(url: &str) {
     for task in ["up", "seed"] {
         let done = migrate_command(&[task], &[("DATABASE_URL", url)]).output().unwrap();
         assert_eq!(code(&done), 0, "{}", stderr(&done));
+    }
+}
+
+/// Migrates this database, and gives each table rows: this many of `migrate seed`, and [`SAMPLES`].
+pub(crate) fn sampled(database: &Database, rows: &str) {
+    migrated(database, &["up"]);
+    migrated(database, &["seed", rows]);
+    for statement in SAMPLES {
+        database.sql().execute(statement);
     }
 }
 
