@@ -1,6 +1,6 @@
 //! The configuration, read once from the environment (factor III).
 //!
-//! [`Config`] is the reference for operators: one field a variable, in its upper case. Nothing else in this crate reads
+//! [`Config`] is the reference for operators: one field for each variable, whose name is that of the field in upper case. Nothing else in this crate reads
 //! the environment. Its dependencies read some variables of their standards: the driver of PostgreSQL those of libpq, the
 //! exporter of traces those of OpenTelemetry, `tempfile` `TMPDIR`, and `indicatif` `TERM`. No variable names an
 //! environment ("production", "staging").
@@ -56,8 +56,7 @@ pub struct Config {
     /// The longest wait for a connection, in milliseconds, before a request is answered 503; 1000 by default.
     #[serde(default = "milliseconds::<1000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub database_acquire_timeout_ms: NonZeroU64,
-    /// The longest query, in milliseconds, before its request is answered 503; 2000 by default. The database
-    /// ends the statement 500 ms later.
+    /// The longest query, in milliseconds, before its request is answered 503; 2000 by default.
     #[serde(default = "milliseconds::<2000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub database_query_timeout_ms: NonZeroU64,
     /// The port to serve; 5000 by default, and 0 picks a free one, which the log names.
@@ -70,12 +69,12 @@ pub struct Config {
     /// The number of HTTP worker threads, at most 512; by default the processors this process may use.
     #[serde(default = "processors", deserialize_with = "integer::<_, _, 1, WORKERS_MAX>")]
     pub web_concurrency: NonZeroU16,
-    /// The most requests at work at once; the next one is answered 503, health checks and metrics excepted;
+    /// The limit of concurrent requests, streams included. Further requests get a 503, except health checks and metrics;
     /// 1024 by default.
     #[serde(default = "size::<1024>", deserialize_with = "integer::<_, _, 1, 65535>")]
     pub max_in_flight: NonZeroU16,
     /// The longest time for a whole request, its body included, in milliseconds; for a stream, the
-    /// longest that its client may take no more of it; 10000 by default.
+    /// longest time without progress by its client; 10000 by default.
     #[serde(default = "milliseconds::<10_000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub request_timeout_ms: NonZeroU64,
     /// How long a connection may be idle before it is closed, in milliseconds; 75000 by default. It must be longer than
@@ -90,7 +89,7 @@ pub struct Config {
     /// 0 by default.
     #[serde(default, deserialize_with = "integer::<_, _, 0, DAY>")]
     pub drain_delay_ms: u64,
-    /// The longest that SIGTERM waits for requests in flight, in milliseconds; 20000 by default.
+    /// The longest wait for requests in flight or running jobs after SIGTERM, in milliseconds; 20000 by default.
     #[serde(default = "milliseconds::<20000>", deserialize_with = "integer::<_, _, 1, DAY>")]
     pub shutdown_timeout_ms: NonZeroU64,
     /// How a log line is written; `json` by default.
@@ -103,7 +102,7 @@ pub struct Config {
     /// the line of each request in the log has the address of its client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trusted_proxies: Option<TrustedProxies>,
-    /// The header in which they do: `x-forwarded-for`, or `forwarded` (RFC 7239); `x-forwarded-for` by default.
+    /// The header in which they name it: `x-forwarded-for`, or `forwarded` (RFC 7239); `x-forwarded-for` by default.
     #[serde(default)]
     pub client_address_header: ClientAddressHeader,
     /// If it has any value, the format `text` has no colours on a terminal (<https://no-color.org>).
@@ -113,7 +112,7 @@ pub struct Config {
     /// If unset, every write gets a 403. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
     #[serde(default)]
     pub api_tokens: ApiTokens,
-    /// Which requests need a token: `writes`, or `all` but health checks; `writes` by default.
+    /// Which requests need a token: `writes`, or `all` except `OPTIONS`, health checks, styles and the icon; `writes` by default.
     #[serde(default, deserialize_with = "api_tokens::tokens_required")]
     pub api_tokens_required: TokensRequired,
     /// The mail server: `smtp://` with STARTTLS, or `smtps://`. If unset, no mail is enqueued. `?tls=none` disables TLS, for

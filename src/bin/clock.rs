@@ -13,7 +13,7 @@ use roster::server::{self, Server};
 mod process;
 
 /// Enqueues jobs at scheduled times until SIGTERM; several clocks enqueue each job once. It is configured by environment
-/// variables alone, which --help lists, and serves /livez, /readyz and /metrics on PORT.
+/// variables alone, which --help lists, and serves /livez, /readyz, /metrics and /version on PORT.
 #[derive(Parser)]
 #[command(name = "clock", version, after_long_help = process::help())]
 pub(crate) struct Arguments;

@@ -67,14 +67,14 @@ Exit codes:
   65   rows of the file cannot be imported; nothing was
   66   the file cannot be read
   69   the database is unreachable, or a lock was not released in time: run it again; or it is read-only: see the message
-  70   a migration failed, or the history is not this release's; the message says what to do
+  70   a migration failed, or the ledger does not match this release; the message has the fix
   71   any other error of the database or the system
   74   the result cannot be written
   75   the schema is older than this release; run `migrate up` first
   78   the configuration is not valid
-  130  stopped by SIGINT, between two statements
+  130  stopped by SIGINT; the message states if a statement may have taken effect
   141  the reader of the output has ended, such as `head`
-  143  stopped by SIGTERM, between two statements";
+  143  stopped by SIGTERM; the message states if a statement may have taken effect";
 
 #[derive(Subcommand)]
 enum Command {
@@ -105,7 +105,7 @@ enum Command {
         #[command(flatten)]
         wait: LockTimeout,
     },
-    /// Shows where each migration stands, with times in UTC
+    /// Shows the state of each migration, with times in UTC
     Status {
         /// Print a JSON array
         #[arg(long)]

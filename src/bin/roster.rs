@@ -1,6 +1,6 @@
-//! All programs in one, because they share most of their code: an image holds this one under the name of each.
+//! All programs in one binary, because they share most of their code. The image has it once, with a link for each program.
 //!
-//! Under its last name, `exec`, it replaces its process with a command, as the shell builtin does. An image without a
+//! Called as `exec`, it replaces its process with a command, as the shell builtin does. An image without a
 //! shell needs it for the commands of the Procfile.
 
 use std::env;
@@ -17,7 +17,7 @@ mod web;
 #[path = "worker.rs"]
 mod worker;
 
-/// Whichever it is called by.
+/// Runs the program by whose name it was called, or `web` for any other name.
 fn main() -> ExitCode {
     let mut arguments = env::args_os();
     let path = arguments.next().unwrap_or_default();

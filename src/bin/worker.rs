@@ -16,7 +16,7 @@ use tokio::task::LocalSet;
 mod process;
 
 /// Runs jobs from the queue until SIGTERM. It is configured by environment variables alone, which --help lists, and serves
-/// /livez, /readyz and /metrics on PORT.
+/// /livez, /readyz, /metrics and /version on PORT.
 #[derive(Parser)]
 #[command(name = "worker", version, after_long_help = process::help())]
 pub(crate) struct Arguments;

@@ -115,7 +115,7 @@ pub enum TokensRequired {
     /// Those that write.
     #[default]
     Writes,
-    /// All but health checks.
+    /// All except `OPTIONS`, health checks, styles and the icon.
     All,
 }
 

@@ -34,11 +34,7 @@ pub(super) const VARIABLES: &[Variable] = &[
     ),
     variable("DATABASE_MAX_CONNECTIONS", "4", "pool size of one process; readiness checks use one more connection"),
     variable("DATABASE_ACQUIRE_TIMEOUT_MS", "1000", "longest wait for a connection before a 503"),
-    variable(
-        "DATABASE_QUERY_TIMEOUT_MS",
-        "2000",
-        "longest query before a 503; the database ends the statement 500 ms later",
-    ),
+    variable("DATABASE_QUERY_TIMEOUT_MS", "2000", "longest query before a 503"),
     variable("PORT", "5000", "0 picks a free port, which the log names; `web healthcheck` then needs that port"),
     variable(
         "HOST",

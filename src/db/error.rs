@@ -43,8 +43,8 @@ pub enum Error {
     #[error("the schema is older than this release, run `migrate up`: {}", describe(.0))]
     Schema(#[source] Arc<sqlx::Error>),
     /// A prepared statement is missing, or is that of another client, because a pooler shares the server's sessions.
-    #[error("{}: where a pooler lends connections for a transaction each, end DATABASE_URL with \
-             statement-cache-capacity=0", describe(.0))]
+    #[error("{}: with transaction pooling, add the parameter statement-cache-capacity=0 to \
+             DATABASE_URL", describe(.0))]
     Statement(#[source] Arc<sqlx::Error>),
     /// A pooler shares the server's sessions among its clients, so none of them keeps a lock.
     #[error(

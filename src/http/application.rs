@@ -19,7 +19,7 @@ pub struct Application {
     pub routes: Box<dyn Fn(&mut ServiceConfig) + Send + Sync>,
     /// The oldest schema that it can serve.
     pub required_schema: i64,
-    /// The backing services besides the database without which a process is not ready.
+    /// The backing services that readiness requires, besides the database.
     pub services: Vec<Arc<dyn BackingService>>,
 }
 
@@ -29,7 +29,8 @@ pub trait BackingService: Send + Sync {
     /// Its name in the response of `/readyz`.
     fn name(&self) -> &'static str;
 
-    /// Checks that it can be used. Each request of `/readyz` calls it, and cancels it after a second.
+    /// Checks that it can be used. It is called for each request of `/readyz`, and every second until the process is ready.
+    /// A call is cancelled after one second.
     ///
     /// # Errors
     /// The reason, which is logged. It must not contain a secret.

@@ -2,5 +2,5 @@
 
 /// The longest URI, in bytes. RFC 9110, section 4.1, recommends 8000 at least.
 pub(super) const URI_MAX: usize = 8 * 1024;
-/// The longest body, in bytes. No resource uses one, so this limits the cost of receiving and ignoring it.
+/// The longest body, in bytes. A longer one gets a 413.
 pub(super) const BODY_MAX: usize = 64 * 1024;

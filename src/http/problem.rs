@@ -221,7 +221,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// The detail for a request that writes, which says whether it had an effect.
+    /// The detail for a request that writes, which states whether it had an effect.
     fn detail_of_write(&self) -> Cow<'static, str> {
         let effect = match self.status {
             _ if self.is_outcome_unknown => {

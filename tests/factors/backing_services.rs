@@ -357,7 +357,9 @@ fn a_pooler_may_lend_a_connection_for_each_transaction(database: &Database) {
     // Without the parameter, the log says what is missing.
     let hasty = Web::start_at(&pooler.url(""), &[("DATABASE_MAX_CONNECTIONS", "8")]);
     let load = Load::begin(hasty.port, 8);
-    eventually("it is told", || hasty.log().contains("end DATABASE_URL with statement-cache-capacity=0"));
+    eventually("the log has the fix", || {
+        hasty.log().contains("add the parameter statement-cache-capacity=0 to DATABASE_URL")
+    });
     let (_, failures) = load.end();
     assert!(failures.iter().all(|failure| failure.starts_with("answer: HTTP/1.1 503 ")), "{failures:?}");
 
