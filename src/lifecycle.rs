@@ -1,5 +1,6 @@
 //! A process from its start to its end: the signals, whether it is ready, and what is in flight.
 
+mod runtime;
 mod signals;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use runtime::block_on;
 pub use signals::{Signal, Signals, Stop};
 
 /// What is in flight in a process, and whether it has to end.

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use roster::db::Db;
 use roster::jobs::clock;
+use roster::lifecycle::block_on;
 use roster::resources::{operations, schedules};
 use roster::server::{self, Server};
 
@@ -18,10 +19,9 @@ mod process;
 #[command(name = "clock", version, after_long_help = process::help())]
 pub(crate) struct Arguments;
 
-#[tokio::main(flavor = "current_thread")]
-pub(crate) async fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     Arguments::parse();
-    process::exit_code("clock", run().await)
+    process::exit_code("clock", block_on(run()))
 }
 
 async fn run() -> anyhow::Result<ExitCode> {

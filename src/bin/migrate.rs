@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use roster::config::Config;
 use roster::db::migrations::{self, Limits, Run, State, Status};
 use roster::db::{Db, Session};
-use roster::lifecycle::{Signal, Signals, Stop};
+use roster::lifecycle::{Signal, Signals, Stop, block_on};
 use roster::listing::import::Import;
 use roster::listing::{Seeded, Table};
 use roster::resources::{self, REQUIRED_SCHEMA, SAMPLE, TABLES};
@@ -190,13 +190,15 @@ enum End {
     Reported(u8),
 }
 
-#[tokio::main(flavor = "current_thread")]
-pub(crate) async fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        AnyCommand::OnDatabase(command) => run(on_database(command)).await,
-        AnyCommand::Jobs(command) => run(async |config, _| manage_jobs(command, config).await).await,
-        AnyCommand::Latest => print(migrations::LATEST).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
-    };
+pub(crate) fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let done = block_on(async {
+        match command {
+            AnyCommand::OnDatabase(command) => run(on_database(command)).await,
+            AnyCommand::Jobs(command) => run(async |config, _| manage_jobs(command, config).await).await,
+            AnyCommand::Latest => print(migrations::LATEST).await.map(|()| ExitCode::SUCCESS).map_err(Failure::from),
+        }
+    });
     done.unwrap_or_else(|Failure(code, message)| {
         if !message.is_empty() && telemetry::accepts_line(&io::stderr()) {
             // `eprintln` would panic if standard error cannot be written.

@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand};
 use roster::config::{ApiTokens, Config, Host};
 use roster::db::migrations::{self, Limits};
 use roster::db::{Db, Session};
+use roster::lifecycle::block_on;
 use roster::resources;
 use roster::server::{self, Server};
 use tokio_util::sync::CancellationToken;
@@ -50,9 +51,9 @@ enum Command {
     Check,
 }
 
-#[tokio::main(flavor = "current_thread")]
-pub(crate) async fn main() -> ExitCode {
-    process::exit_code("web", run(Arguments::parse().command).await)
+pub(crate) fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    process::exit_code("web", block_on(run(command)))
 }
 
 async fn run(command: Option<Command>) -> anyhow::Result<ExitCode> {

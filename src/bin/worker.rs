@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use roster::db::Db;
 use roster::jobs::{Metrics, Worker};
+use roster::lifecycle::block_on;
 use roster::resources::{JOBS, JobContext, operations};
 use roster::server::{self, Server};
 use tokio::task::LocalSet;
@@ -21,10 +22,9 @@ mod process;
 #[command(name = "worker", version, after_long_help = process::help())]
 pub(crate) struct Arguments;
 
-#[tokio::main(flavor = "current_thread")]
-pub(crate) async fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     Arguments::parse();
-    process::exit_code("worker", LocalSet::new().run_until(run()).await)
+    process::exit_code("worker", block_on(LocalSet::new().run_until(run())))
 }
 
 async fn run() -> anyhow::Result<ExitCode> {

@@ -54,6 +54,12 @@ impl Select {
         self
     }
 
+    /// Appends `LIMIT` and this number of rows.
+    pub fn push_limit(&mut self, rows: i64) -> &mut Self {
+        self.sql.push_limit(rows);
+        self
+    }
+
     /// The number of columns.
     pub(super) const fn columns(&self) -> usize {
         self.columns

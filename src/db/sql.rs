@@ -17,6 +17,8 @@ enum Parameter {
     Value(Value<'static>),
     /// The time of the database.
     Now,
+    /// The number of rows in a `LIMIT`.
+    Limit(i64),
 }
 
 impl Sql {
@@ -71,6 +73,13 @@ impl Sql {
         self
     }
 
+    /// Appends `LIMIT` and this number of rows.
+    pub fn push_limit(&mut self, rows: i64) -> &mut Self {
+        self.text.push_str(" LIMIT ?");
+        self.parameters.push(Parameter::Limit(rows));
+        self
+    }
+
     /// Whether the two have the same SQL.
     pub(super) fn differs_in_values_only(&self, other: &Self) -> bool {
         self.text == other.text
@@ -84,6 +93,7 @@ impl Sql {
             match parameter {
                 Parameter::Value(value) => DB::bind(query, value),
                 Parameter::Now => _ = query.push(DB::NOW),
+                Parameter::Limit(rows) => DB::bind(query.push(DB::LIMIT), &Value::Integer(*rows)),
             }
             query.push(part);
         }

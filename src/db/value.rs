@@ -146,6 +146,8 @@ impl Serialize for Timestamp {
 pub trait Values: Database + Sized {
     /// The time of the database in seconds since 1970, constant within a statement.
     const NOW: &'static str;
+    /// What precedes the parameter of a `LIMIT`.
+    const LIMIT: &'static str;
     /// Appends a value to a query as its next parameter.
     fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>);
     /// A row whose columns begin at this position of the driver's row.
@@ -226,9 +228,10 @@ impl<'r> Row<'r> {
 
 /// The same code for the types of each driver.
 macro_rules! values {
-    ($($engine:ident: ($time:expr, $now:literal),)+) => {
+    ($($engine:ident: ($time:expr, $now:literal, $limit:literal),)+) => {
         $(impl Values for $engine {
             const NOW: &'static str = $now;
+            const LIMIT: &'static str = $limit;
 
             fn bind(query: &mut QueryBuilder<Self>, value: &Value<'_>) {
                 match value {
@@ -245,10 +248,11 @@ macro_rules! values {
     };
 }
 values! {
-    Sqlite: (identity, "unixepoch()"),
+    // SQLite plans a statement again for each value of a parameter that is a LIMIT by itself. That costs more than a page.
+    Sqlite: (identity, "unixepoch()", "0 + "),
     // MariaDB limits parameters of the type TIMESTAMP to 2038.
-    MySql: (|time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()), "unix_timestamp()"),
-    Postgres: (identity, "floor(extract(epoch FROM statement_timestamp()))::bigint"),
+    MySql: (|time: OffsetDateTime| PrimitiveDateTime::new(time.date(), time.time()), "unix_timestamp()", ""),
+    Postgres: (identity, "floor(extract(epoch FROM statement_timestamp()))::bigint", ""),
 }
 
 #[cfg(test)]

@@ -124,5 +124,5 @@ async fn check_conditions(
 }
 
 fn parse_ids((one, other): &(String, String)) -> Result<(i64, i64), Problem> {
-    Ok((parameters::id(one)?, parameters::id(other)?))
+    Ok((parameters::id(one)?, parameters::id_of("friend_id", other)?))
 }

@@ -53,8 +53,10 @@ pub fn check(request: &HttpRequest, current: Option<&[u8]>) -> Result<(), Proble
 fn check_syntax(request: &HttpRequest, header: HeaderName, name: &'static str) -> Result<(), Problem> {
     let lines: Vec<_> = request.headers().get_all(header).map(|line| line.to_str().unwrap_or_default()).collect();
     let list = lines.join(",");
-    let is_tag = |text: &str| text.trim().parse::<EntityTag>().is_ok();
-    if lines.is_empty() || list.trim() == "*" || list.split(',').all(is_tag) {
+    // Empty elements of a list are ignored (RFC 9110, section 5.6.1.2).
+    let mut elements = list.split(',').map(str::trim).filter(|element| !element.is_empty()).peekable();
+    let is_tag = |text: &str| text.parse::<EntityTag>().is_ok();
+    if lines.is_empty() || list.trim() == "*" || elements.peek().is_some() && elements.all(is_tag) {
         return Ok(());
     }
     Err(Problem::bad_parameter(name, "expected * or ETags, each in quotation marks"))

@@ -116,7 +116,8 @@ pub enum Selection {
 }
 
 impl Selection {
-    fn select(&self) -> Select {
+    /// The first of its jobs after this number.
+    fn select(&self, after: i64) -> Select {
         let mut select = Select::of(["id"].into_iter(), "jobs");
         match self {
             Self::Id(id) => {
@@ -126,9 +127,9 @@ impl Selection {
                     .push(" AND (state IN ('waiting', 'dead') OR state = 'running' AND due_at < ");
                 select.push_now().push(")")
             }
-            Self::Dead => select.push(" WHERE state = 'dead'"),
+            Self::Dead => select.push(" WHERE state = 'dead' AND id > ").bind(after).push(" ORDER BY id"),
         };
-        select.push(" LIMIT ").bind(BATCH);
+        select.push_limit(BATCH);
         select
     }
 }
@@ -138,26 +139,25 @@ impl Selection {
 /// # Errors
 /// Those of the database. What was changed before is changed.
 pub async fn retry(db: &Db, selection: &Selection) -> Result<u64, Error> {
-    let mut changed = 0;
+    let (mut changed, mut after) = (0, 0);
+    // A job that is dead again since is not selected again.
     loop {
-        let count = db.transaction(async |transaction| {
+        let retried = db.transaction(async |transaction| {
             let each = |ids: &mut Vec<i64>, row: Row<'_>| {
                 ids.push(row.integer(0)?);
                 Ok(())
             };
-            let ids = transaction.fetch_locked(&selection.select(), Vec::new(), each).await?;
-            if ids.is_empty() {
-                return Ok(0);
-            }
+            let ids = transaction.fetch_locked(&selection.select(after), Vec::new(), each).await?;
+            let Some(last) = ids.iter().copied().max() else { return Ok((0, None)) };
             let mut sql = Sql::new("UPDATE jobs SET state = 'waiting', attempts = 0, finished_at = NULL, due_at = ");
             sql.push_now().push(" WHERE id IN ").bind_list(ids);
-            transaction.publish(&sql, None, CHANNEL).await
+            Ok::<_, Error>((transaction.publish(&sql, None, CHANNEL).await?, Some(last)))
         });
-        let count: u64 = count.await?;
+        let (count, last): (u64, _) = retried.await?;
         changed += count;
-        // A job that was selected by its number remains selected.
-        if count == 0 || matches!(selection, Selection::Id(_)) {
-            return Ok(changed);
+        match (last, selection) {
+            (Some(last), Selection::Dead) => after = last,
+            _ => return Ok(changed),
         }
     }
 }
@@ -167,5 +167,5 @@ pub async fn retry(db: &Db, selection: &Selection) -> Result<u64, Error> {
 /// # Errors
 /// Those of the database. What was removed before is removed.
 pub async fn discard(db: &Db, selection: &Selection) -> Result<u64, Error> {
-    db.remove_selected("jobs", || selection.select(), |row| Ok(row.integer(0)?.into())).await
+    db.remove_selected("jobs", || selection.select(0), |row| Ok(row.integer(0)?.into())).await
 }

@@ -14,6 +14,8 @@ use crate::db::{Db, Error, Sql, Timestamp};
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// The pause after an error of the database.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// No right clock is this many seconds ahead of another.
+const CLOCKS_DIFFER: i64 = 24 * 60 * 60;
 
 /// A kind of job, and when it is enqueued.
 pub struct Scheduled {
@@ -63,7 +65,9 @@ async fn fire(db: &Db, scheduled: &Scheduled, now: i64) -> Result<(), Error> {
         sql.bind(scheduled.name).push(", ").bind(now).push(")");
         transaction.insert_missing(&sql, "name").await?;
         let mut sql = Sql::new("UPDATE schedules SET fired_at = ");
-        sql.bind(time).push(" WHERE name = ").bind(scheduled.name).push(" AND fired_at < ").bind(time);
+        sql.bind(time).push(" WHERE name = ").bind(scheduled.name).push(" AND (fired_at < ").bind(time);
+        // The machine that recorded such a time had a wrong clock.
+        sql.push(" OR fired_at > ").bind(now + CLOCKS_DIFFER).push(")");
         // Of several clocks, the others wait for this row, and do not find it then.
         let is_first = transaction.execute(&sql).await? > 0;
         if is_first {

@@ -148,7 +148,7 @@ impl Queue {
     /// Appends the condition that a job is due, and the order.
     fn push_due(&self, select: &mut Select, limit: usize) {
         select.push(" WHERE due_at <= ").push_now().push(" AND kind IN ").bind_list(self.kinds.iter().copied());
-        select.push(" ORDER BY due_at, id LIMIT ").bind(count(limit));
+        select.push(" ORDER BY due_at, id").push_limit(count(limit));
     }
 
     /// Renews the leases of these jobs.

@@ -166,8 +166,16 @@ pub fn none(query: &str) -> Result<(), Problem> {
 /// # Errors
 /// 400, if it is not a number.
 pub fn id(id: &str) -> Result<i64, Problem> {
+    id_of("id", id)
+}
+
+/// The same for another parameter of a path.
+///
+/// # Errors
+/// As [`id`].
+pub fn id_of(name: &'static str, id: &str) -> Result<i64, Problem> {
     let number = id.parse().ok().filter(|number: &i64| number.to_string() == id);
-    number.ok_or_else(|| Problem::bad_parameter("id", format_args!("expected an integer from 1 to {ID_MAX}")))
+    number.ok_or_else(|| Problem::bad_parameter(name, format_args!("expected an integer from 1 to {ID_MAX}")))
 }
 
 /// Passes each parameter of a query string to `each`.

@@ -64,7 +64,7 @@ impl Listing {
         let mut select = self.table.select_listed();
         self.push_range(&mut select, self.after.as_ref(), compares_pairs);
         // The query returns one more row than the page has, if there is a next page.
-        select.push(" LIMIT ").bind(i64::from(self.limit) + 1);
+        select.push_limit(i64::from(self.limit) + 1);
         select
     }
 
@@ -99,7 +99,7 @@ impl Listing {
         }
         select.push(" AS not_before FROM ").push(self.table.from);
         self.push_range(&mut select, None, true);
-        select.push(" LIMIT ").bind(COUNTED_MAX + 1).push(") AS counted");
+        select.push_limit(COUNTED_MAX + 1).push(") AS counted");
         select
     }
 

@@ -112,9 +112,12 @@ impl Lines {
     fn accept(&self, line: &[u8]) -> io::Result<bool> {
         // Only the order is guarded, and a panic does not change it.
         let is_whole = line.len() <= Self::ATOMIC && self.kind != Kind::Socket;
-        if is_whole && !self.is_torn.load(Ordering::Relaxed) {
+        if is_whole {
             let _shared = self.order.read().unwrap_or_else(PoisonError::into_inner);
-            return self.write_bounded(line).map(|rest| rest == 0);
+            // A thread that wrote a part of a line may have had the lock before.
+            if !self.is_torn.load(Ordering::Relaxed) {
+                return self.write_bounded(line).map(|rest| rest == 0);
+            }
         }
         let _exclusive = self.order.write().unwrap_or_else(PoisonError::into_inner);
         if self.is_torn.load(Ordering::Relaxed) {

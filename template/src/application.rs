@@ -24,7 +24,7 @@ const IN_SCRIPTS: [&str; 2] = [".ci/run", "tests/containers/image"];
 /// Texts, and what they are without the application.
 const REPLACED: [(&str, &str, &str); 11] = [
     ("ARCHITECTURE.md", "mail, users, friends |", "mail |"),
-    ("ARCHITECTURE.md", "listing → users → friends → resources", "listing → resources"),
+    ("ARCHITECTURE.md", "listing, jobs → users → friends → resources", "listing, jobs → resources"),
     (
         "src/resources.rs",
         r#"config.service(at("/").with_page().get(users::pages::list));"#,

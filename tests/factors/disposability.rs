@@ -35,9 +35,23 @@ pub(crate) fn tests() -> Vec<Trial> {
             an_interrupt_waits_for_no_balancer,
             a_stream_is_finished,
             a_port_is_the_next_processes_while_a_stream_ends,
+            a_second_signal_does_not_wait_for_traces,
             a_hangup_is_ignored
         ])
         .trials()
+}
+
+fn a_second_signal_does_not_wait_for_traces(database: &Database) {
+    migrated(database, &["up"]);
+    // It accepts connections and does not respond.
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let mut web = Web::start(database, &[("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint)]);
+    assert_eq!(web.get(LISTING).status, 200);
+    web.signal("TERM");
+    eventually("it has stopped", || web.log().contains("\"stopped\""));
+    web.signal("TERM");
+    assert_eq!(web.exit_code(), 143);
 }
 
 fn a_signal_stops_it_with_success(database: &Database) {

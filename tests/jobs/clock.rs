@@ -12,7 +12,12 @@ use crate::support::{Tests, eventually, tests};
 
 pub(crate) fn tests() -> Vec<Trial> {
     Tests::of(module_path!())
-        .each(tests![two_clocks_enqueue_each_job_once, missed_times_enqueue_one_job, old_keys_and_jobs_are_removed])
+        .each(tests![
+            two_clocks_enqueue_each_job_once,
+            missed_times_enqueue_one_job,
+            a_time_in_the_future_does_not_stop_a_schedule,
+            old_keys_and_jobs_are_removed
+        ])
         .any(tests![a_clock_waits_for_the_schema_and_stops_at_once])
         .trials()
 }
@@ -60,6 +65,16 @@ fn missed_times_enqueue_one_job(database: &Database) {
     }
     drop(clocks);
     assert_eq!(sql.number(ENQUEUED), 1);
+}
+
+fn a_time_in_the_future_does_not_stop_a_schedule(database: &Database) {
+    migrated(database, &["up"]);
+    let mut sql = database.sql();
+    // A machine whose clock was wrong enqueued a job.
+    sql.execute("INSERT INTO schedules (name, fired_at) VALUES ('cleanup', 9999999999)");
+    let _clock = Web::program("clock", database, &NEVER);
+    eventually("the last time enqueues a job", || sql.number(ENQUEUED) == 1);
+    assert_eq!(sql.number("SELECT count(*) FROM schedules WHERE fired_at > 9999999998"), 0);
 }
 
 fn old_keys_and_jobs_are_removed(database: &Database) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use libtest_mimic::Trial;
 
 use super::Deploy;
-use crate::support::engine::{Database, Engine};
+use crate::support::engine::{Database, Engine, Family};
 use crate::support::mail_server::MailServer;
 use crate::support::process::{Web, code, migrate, migrated, stderr};
 use crate::support::tool::Tool;
@@ -30,6 +30,7 @@ pub(crate) fn tests() -> Vec<Trial> {
             a_job_that_kills_its_workers_becomes_dead,
             the_id_of_any_request_is_stored,
             operators_manage_jobs,
+            a_dead_job_is_retried_once,
             a_claim_reads_no_finished_job
         ])
         .on(&Engine::POSTGRES, tests![workers_are_notified])
@@ -258,6 +259,29 @@ fn operators_manage_jobs(database: &Database) {
     {
         assert_eq!(code(&migrate(database, arguments)), 2, "{arguments:?}");
     }
+}
+
+/// A trigger makes each retried job a dead one again, as a worker does whose attempt fails at once.
+fn a_dead_job_is_retried_once(database: &Database) {
+    migrated(database, &["up"]);
+    let mut sql = database.sql();
+    for number in 1..=3 {
+        sql.execute(&format!(
+            "INSERT INTO jobs (kind, payload, state, attempts, created_at, finished_at) VALUES ('a', 'null', 'dead', 20, {number}, 2)"
+        ));
+    }
+    sql.execute(match database.engine.family() {
+        Family::Sqlite => {
+            "CREATE TRIGGER again AFTER UPDATE ON jobs WHEN NEW.state = 'waiting' \
+             BEGIN UPDATE jobs SET state = 'dead' WHERE id = NEW.id; END"
+        }
+        Family::MySql => "CREATE TRIGGER again BEFORE UPDATE ON jobs FOR EACH ROW SET NEW.state = 'dead'",
+        Family::Postgres => {
+            "CREATE FUNCTION again() RETURNS TRIGGER LANGUAGE plpgsql AS 'BEGIN NEW.state = ''dead''; RETURN NEW; END'; \
+             CREATE TRIGGER again BEFORE UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION again()"
+        }
+    });
+    assert_eq!(migrated(database, &["jobs", "retry", "--dead"]), "3 jobs due now\n");
 }
 
 /// The plan of a claim uses the index of jobs that are due, and does not sort.

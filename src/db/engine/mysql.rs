@@ -62,13 +62,14 @@ pub(in crate::db) fn options(options: MySqlConnectOptions) -> MySqlConnectOption
 }
 
 /// Sets a session up, in one round trip. A pool's statements and locks have a limit; an admin task's statements have
-/// none, although the server may have one by default, and it may wait for the next row of its file.
+/// none, although the server may have one by default, and it may wait for the next row of its file, or for the reader of
+/// its output. Messages are in English, because the name of a constraint is a part of them.
 ///
 /// MariaDB alone reads the comments with an M. It skips those that name MySQL 8.
 fn session(limit: Option<Duration>) -> SqlStr {
     let mut sql = QueryBuilder::<MySql>::new(
         "SET autocommit = 1, completion_type = 'NO_CHAIN', sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', \
-         time_zone = '+00:00', foreign_key_checks = 1, unique_checks = 1, sql_select_limit = 18446744073709551615",
+         time_zone = '+00:00', lc_messages = 'en_US', foreign_key_checks = 1, unique_checks = 1, sql_select_limit = 18446744073709551615",
     );
     if let Some(limit) = limit {
         // Writes of MySQL have no other limit than that of their locks.
@@ -79,7 +80,7 @@ fn session(limit: Option<Duration>) -> SqlStr {
         sql.push(", idle_transaction_timeout = ").push(lock_wait(limit).as_secs());
         sql.push(" */ /*!80000 , max_execution_time = ").push(limit.as_millis()).push(" */");
     } else {
-        sql.push(", wait_timeout = 28800 /*M! , max_statement_time = 0, idle_transaction_timeout = 0 */");
+        sql.push(", wait_timeout = 28800, net_write_timeout = 28800 /*M! , max_statement_time = 0, idle_transaction_timeout = 0 */");
         sql.push(" /*!80000 , max_execution_time = 0 */");
     }
     // Servers disagree about the name of the variable.

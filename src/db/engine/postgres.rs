@@ -56,12 +56,15 @@ impl Dialect for Postgres {
         query.build_query_scalar().persistent(persistent).fetch_one(connection).await
     }
 
-    // The sequence has the name that PostgreSQL gives it. It never goes back, because ids of deleted rows are not reused.
+    // The sequence has the name that PostgreSQL gives it. It is changed only if it is behind: it never goes back, because
+    // ids of deleted rows are not reused, and because other sessions use it at the same time.
     fn resync_sequence(table: &'static str, id: &'static str) -> Option<SqlStr> {
         let mut sql = QueryBuilder::<Self>::new("SELECT setval('");
         let sequence = format!("{table}_{id}_seq");
-        sql.push(&sequence).push("', greatest((SELECT max(").push(id).push(") FROM ").push(table);
-        sql.push("), (SELECT last_value FROM ").push(&sequence).push(")))");
+        sql.push(&sequence).push("', newest) FROM (SELECT max(").push(id).push(") AS newest FROM ").push(table);
+        sql.push(") AS ids, ").push(&sequence);
+        // Of a new sequence, the last value is the next one.
+        sql.push(" WHERE newest > last_value OR newest = last_value AND NOT is_called");
         Some(sql.sql())
     }
 }
@@ -91,7 +94,12 @@ fn session(limit: Option<Duration>) -> SqlStr {
     );
     // Locks of a transaction whose client is unreachable end with it.
     sql.push(limit).push("', false), set_config('idle_in_transaction_session_timeout', '").push(limit);
-    sql.push("', false) WHERE current_setting('extra_float_digits') = '2'").sql()
+    sql.push("', false)");
+    if limit == 0 {
+        // From PostgreSQL 17.
+        sql.push(", (SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout')");
+    }
+    sql.push(" WHERE current_setting('extra_float_digits') = '2'").sql()
 }
 
 /// Begins a transaction behind a pooler, where settings that last longer than it would reach other clients.
@@ -99,7 +107,8 @@ fn begin_pooled(limit: Duration) -> SqlStr {
     let mut sql = QueryBuilder::<Postgres>::new(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL jit = off; SET LOCAL statement_timeout = ",
     );
-    sql.push(limit.as_millis()).sql()
+    sql.push(limit.as_millis());
+    sql.push("; SET LOCAL idle_in_transaction_session_timeout = ").push(limit.as_millis()).sql()
 }
 
 /// The kind of an error, if it is one of this engine.
@@ -107,12 +116,13 @@ pub(in crate::db) fn kind(error: &dyn DatabaseError) -> Option<Kind> {
     let error = error.try_downcast_ref::<PgDatabaseError>()?;
     // The server ends a session after an error of these severities, whatever its code.
     let has_ended = matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic);
-    Some(if has_ended { Kind::Lost } else { kind_of(error.code(), error.message()) })
+    Some(if has_ended { Kind::Lost } else { kind_of(error.code(), error.routine().unwrap_or_default()) })
 }
 
 /// The kind of an error after which the session goes on, by its SQLSTATE
-/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
-fn kind_of(code: &str, message: &str) -> Kind {
+/// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>), and by the function of the server that reports it,
+/// because messages are translated.
+fn kind_of(code: &str, routine: &str) -> Kind {
     match code {
         // Undefined table, undefined column.
         "42P01" | "42703" => Kind::Schema,
@@ -121,7 +131,7 @@ fn kind_of(code: &str, message: &str) -> Kind {
         // Read-only transaction: the server is a standby, or has become one.
         "25006" => Kind::ReadOnlyServer,
         // A migration changed a table that a prepared statement of this connection reads.
-        "0A000" if message.starts_with("cached plan") => Kind::Lost,
+        "0A000" if routine == "RevalidateCachedQuery" => Kind::Lost,
         // Connection failures that a pooler reports, and shutdowns.
         _ if code.starts_with("08") || code.starts_with("57P") => Kind::Lost,
         // Lock not available.
@@ -163,6 +173,6 @@ mod tests {
                 assert_eq!(kind_of(code, ""), kind_of_code, "{code}");
             }
         }
-        assert_eq!(kind_of("0A000", "cached plan must not change result type"), Kind::Lost);
+        assert_eq!(kind_of("0A000", "RevalidateCachedQuery"), Kind::Lost);
     }
 }

@@ -11,14 +11,14 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libtest_mimic::Trial;
-use roster::config::Config;
+use roster::config::{ApiTokens, Config};
 use roster::db::{Db, Error};
 use roster::listing::{Listing, Resource as _, page};
 use roster::users::{User, Users};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::engine::{Database, Engine, Family, Server};
-use crate::support::process::{Web, code, migrate_command, migrated, seed, stderr};
+use crate::support::process::{CLIENT, TOKEN, Web, code, migrate_command, migrated, seed, stderr};
 use crate::support::resource::{COUNT, LISTING, insert};
 use crate::support::sql::Sql;
 use crate::support::{Tests, eventually, tests};
@@ -286,6 +286,7 @@ fn hostile_defaults_change_nothing(database: &Database) {
             "SET GLOBAL character_set_results = latin1",
             "SET GLOBAL completion_type = 'RELEASE'",
             "SET GLOBAL sql_select_limit = 1",
+            "SET GLOBAL lc_messages = 'ja_JP'",
             "SET GLOBAL foreign_key_checks = 0",
             "SET GLOBAL unique_checks = 0",
         ],
@@ -334,7 +335,11 @@ fn hostile_defaults_change_nothing(database: &Database) {
         import.join().unwrap();
     });
 
-    let web = Web::start_at(&url, &[("DATABASE_MAX_CONNECTIONS", "1"), ("DATABASE_ACQUIRE_TIMEOUT_MS", "10000")]);
+    let pair = ApiTokens::pair(CLIENT, TOKEN).unwrap();
+    let web = Web::start_at(
+        &url,
+        &[("DATABASE_MAX_CONNECTIONS", "1"), ("DATABASE_ACQUIRE_TIMEOUT_MS", "10000"), ("API_TOKENS", &pair)],
+    );
     let names =
         || web.all(LISTING).iter().map(|user| user["username"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(names(), ["Müller", "😀", "back\\slash"]);
@@ -345,6 +350,10 @@ fn hostile_defaults_change_nothing(database: &Database) {
     }
     assert_eq!(names().len(), 4);
     assert_eq!(migrate(&["export", "-", "--format", "ndjson"]).lines().count(), 4);
+
+    // The name of a constraint is a part of a message.
+    let taken = web.write("POST", LISTING, &[], r#"{"username":"LATER","email":"other@example.com"}"#);
+    assert_eq!(taken.status, 409, "{}", taken.body);
 
     // Times are in UTC.
     let status: serde_json::Value = serde_json::from_str(&migrate(&["status", "--json"])).unwrap();
