@@ -1,9 +1,9 @@
 //! The configuration, read once from the environment (factor III).
 //!
-//! [`Config`] is the reference for operators: one field for each variable, whose name is that of the field in upper case. Nothing else in this crate reads
-//! the environment. Its dependencies read some variables of their standards: the driver of PostgreSQL those of libpq, the
-//! exporter of traces those of OpenTelemetry, `tempfile` `TMPDIR`, and `indicatif` `TERM`. No variable names an
-//! environment ("production", "staging").
+//! [`Config`] is the reference for operators: one field for each variable, whose name is that of the field in upper case.
+//! Nothing else in this crate reads the environment. Its dependencies read some variables of their standards: the driver
+//! of PostgreSQL those of libpq, the exporter of traces those of OpenTelemetry, `tempfile` `TMPDIR`, and `indicatif`
+//! `TERM`. No variable names an environment ("production", "staging").
 
 mod api_tokens;
 mod database_url;
@@ -112,7 +112,8 @@ pub struct Config {
     /// If unset, every write gets a 403. `API_TOKENS_FILE` names a file that holds them instead; both at once are an error.
     #[serde(default)]
     pub api_tokens: ApiTokens,
-    /// Which requests need a token: `writes`, or `all` except `OPTIONS`, health checks, styles and the icon; `writes` by default.
+    /// Which requests need a token: `writes`, or `all` except `OPTIONS`, health checks, styles and the icon; `writes` by
+    /// default.
     #[serde(default, deserialize_with = "api_tokens::tokens_required")]
     pub api_tokens_required: TokensRequired,
     /// The mail server: `smtp://` with STARTTLS, or `smtps://`. If unset, no mail is enqueued. `?tls=none` disables TLS, for

@@ -199,7 +199,7 @@ pub async fn remove_expired_keys(db: &Db) -> Result<u64, db::Error> {
     let expired = || {
         let mut select = Select::of(["id"].into_iter(), "idempotency_keys");
         select.push(" WHERE created_at < ").bind(expired_since());
-        select.push(" ORDER BY created_at LIMIT ").bind(REMOVAL_MAX);
+        select.push(" ORDER BY created_at").push_limit(REMOVAL_MAX);
         select
     };
     db.remove_selected("idempotency_keys", expired, |row| Ok(row.text(0)?.to_owned().into())).await

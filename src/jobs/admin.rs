@@ -81,7 +81,7 @@ pub async fn list(db: &Db, state: Option<&str>, limit: u32) -> Result<Vec<JobRec
     if let Some(state) = state {
         select.push(" WHERE state = ").bind(state.to_owned());
     }
-    select.push(" ORDER BY id DESC LIMIT ").bind(i64::from(limit));
+    select.push(" ORDER BY id DESC").push_limit(i64::from(limit));
     let each = |jobs: &mut Vec<_>, row: Row<'_>| {
         jobs.push(JobRecord::read(row)?);
         Ok(())

@@ -176,7 +176,7 @@ pub async fn remove_finished(db: &Db) -> Result<u64, Error> {
         let old = || {
             let mut select = Select::of(["id"].into_iter(), "jobs");
             select.push(" WHERE state = ").bind(state).push(" AND finished_at < ").push_now().push(" - ");
-            select.bind(seconds(lifetime)).push(" LIMIT ").bind(count(REMOVAL_MAX));
+            select.bind(seconds(lifetime)).push_limit(count(REMOVAL_MAX));
             select
         };
         removed += db.remove_selected("jobs", old, |row| Ok(row.integer(0)?.into())).await?;

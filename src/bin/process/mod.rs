@@ -65,12 +65,12 @@ pub(crate) async fn run(
     let stop = Stop::default();
     match signals.run(&stop, task(&stop, telemetry.dropped_lines.collector())).await {
         (Some(outcome), _) => {
+            let code = outcome.map(|aborted| if aborted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             // The next signal does not wait for the collector of traces.
             tokio::select! {
-                _ = tokio::task::spawn_blocking(|| telemetry.flush()) => {}
-                signal = signals.next() => return Ok(ExitCode::from(signal.exit_code())),
+                _ = tokio::task::spawn_blocking(|| telemetry.flush()) => code,
+                signal = signals.next() => code.map(|_| ExitCode::from(signal.exit_code())),
             }
-            outcome.map(|aborted| if aborted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         (None, signal) => Ok(ExitCode::from(signal.map_or(1, Signal::exit_code))),
     }
